@@ -1,0 +1,1 @@
+"""One folder for each real thing that a port stands for."""

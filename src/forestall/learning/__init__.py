@@ -1,0 +1,1 @@
+"""Forecasters, their online combination and calibration: numpy in, numpy out."""

@@ -1,0 +1,1 @@
+"""Values and units that every part of Forestall speaks. Immutable, no I/O."""

@@ -1,0 +1,134 @@
+"""From a proposal to an outcome: what a loop wants, what the arbiter allows, what was done, and why.
+
+``Proposal -> Verdict (accepted, clipped or rejected, each with a reason) -> Action -> Outcome``. All are
+frozen values; an action says "set to X", so that repeating it is harmless.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+from forestall.model.resources import Resource
+
+
+class Ruling(StrEnum):
+    """What became of a proposal."""
+
+    ACCEPTED = "accepted"
+    CLIPPED = "clipped"
+    REJECTED = "rejected"
+
+
+@dataclass(frozen=True)
+class Proposal:
+    """What a loop wants for one VM and resource.
+
+    ``desired`` and ``observed`` (what is in force now) are in the resource's unit.
+    """
+
+    vm_id: str
+    resource: Resource
+    desired: float
+    observed: float
+    reason: str
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """The arbiter's answer to a proposal; ``granted`` is in the resource's unit."""
+
+    proposal: Proposal
+    ruling: Ruling
+    granted: float
+    reason: str
+
+
+@dataclass(frozen=True)
+class Action:
+    """An instruction to the hypervisor: set ``resource`` of ``vm_id`` to ``amount``; safe to repeat."""
+
+    vm_id: str
+    resource: Resource
+    amount: float
+
+
+class Result(StrEnum):
+    """How an action ended."""
+
+    DONE = "done"
+    PENDING = "pending"
+    FAILED = "failed"
+    REFUSED = "refused"
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of an action: ``read_back`` is what the hypervisor says is in force afterwards."""
+
+    action: Action
+    result: Result
+    read_back: float | None
+    reason: str = ""
+
+
+@dataclass(frozen=True)
+class Lease:
+    """A grant that expires: at ``expires_at`` (seconds) the VM falls back to ``fallback``."""
+
+    vm_id: str
+    resource: Resource
+    amount: float
+    granted_at: int
+    expires_at: int
+    fallback: float
+
+    def in_force(self, now: int) -> float:
+        """Amount that holds at instant ``now``."""
+        return self.amount if self.granted_at <= now < self.expires_at else self.fallback
+
+
+@dataclass(frozen=True)
+class Decision:
+    """One decision with everything that led to it; the unit of the journal and of ``explain``.
+
+    Attributes
+    ----------
+    decided_at
+        Start of the last interval whose samples were used, seconds.
+    in_force_at
+        Start of the interval from which the allocation holds, seconds.
+    allocated, previous, limit
+        In the resource's unit.
+    quantiles
+        Pairs (level, value) of the forecast that was used.
+    risk
+        Probability that demand exceeds ``limit`` within the horizon.
+    price
+        λ: the weighted probability of falling short that every VM between floor and ceiling shares.
+    weight, floor, ceiling, budget, policies
+        What policy said, and the names of the rules that said it.
+    experts
+        Weight of each forecaster in the combination.
+    ruling, reason
+        What the arbiter did to the proposal, and why, in words.
+    """
+
+    vm_id: str
+    resource: Resource
+    decided_at: int
+    in_force_at: int
+    allocated: float
+    previous: float
+    limit: float
+    quantiles: tuple[tuple[float, float], ...]
+    risk: float
+    price: float
+    weight: float
+    floor: float
+    ceiling: float
+    budget: float
+    ruling: Ruling
+    reason: str
+    policies: tuple[str, ...] = ()
+    experts: dict[str, float] = field(default_factory=dict)

@@ -1,0 +1,70 @@
+"""The one tree of errors that Forestall raises on purpose.
+
+::
+
+    ForestallError                 exit code 1
+      ├─ BadInput                  exit code 2: a file or value that a user gave is wrong
+      │    └─ BadPolicy            a policy file says something it cannot mean
+      ├─ WrongUse                  exit code 2: a command was called with options that do not fit together
+      ├─ StoreError                the behaviour store cannot be read or written
+      └─ HypervisorError           the hypervisor refused, or is gone
+           └─ Unsupported          this driver or domain cannot do that; never retried
+
+Errors of libraries are translated into this tree at the edge (adapters, readers, commands). Anything
+else that escapes is a defect of Forestall itself.
+"""
+
+from __future__ import annotations
+
+
+class ForestallError(Exception):
+    """Base of every error that Forestall raises on purpose; its text is one clear line."""
+
+    exit_code = 1
+
+
+class BadInput(ForestallError):
+    """A file or value that a user gave is wrong.
+
+    The text says where and why: ``FILE: row ROW, column COLUMN: what is wrong``.
+
+    Parameters
+    ----------
+    what
+        What is wrong, in one clause, with the offending value in it.
+    path, row, column
+        Where; each may be unknown. Rows count from 1, the header not counted.
+    """
+
+    exit_code = 2
+
+    def __init__(
+        self, what: str, *, path: object = None, row: int | None = None, column: str | None = None
+    ) -> None:
+        place = [f"row {row}"] if row is not None else []
+        place += [f"column {column}"] if column is not None else []
+        parts = ([str(path)] if path is not None else []) + ([", ".join(place)] if place else []) + [what]
+        super().__init__(": ".join(parts))
+        self.what, self.path, self.row, self.column = what, path, row, column
+
+
+class BadPolicy(BadInput):
+    """A policy file says something it cannot mean: unknown key, impossible value, contradiction."""
+
+
+class WrongUse(ForestallError):
+    """Options of a command that do not fit together, or that the given input cannot serve."""
+
+    exit_code = 2
+
+
+class StoreError(ForestallError):
+    """The behaviour store or the journal cannot be opened, read or written."""
+
+
+class HypervisorError(ForestallError):
+    """The hypervisor refused an action or is gone."""
+
+
+class Unsupported(HypervisorError):
+    """This driver or domain cannot do that; the reason is the text. Never worth a retry."""

@@ -1,0 +1,1 @@
+"""Replay of recorded traces in virtual time: formats, importers, peers, scores, reports."""

@@ -1,0 +1,1 @@
+"""Readers of other systems' traces; one format a file."""
