@@ -104,6 +104,10 @@ class Decision:
         Pairs (level, value) of the forecast that was used.
     risk
         Probability that demand exceeds ``limit`` within the horizon.
+    probability
+        Chance of falling short that the VM's promise allows at this moment.
+    wanted
+        What a pool without an end would give: the quantile at ``probability``, or what is held.
     price
         λ: the weighted probability of falling short that every VM between floor and ceiling shares.
     weight, floor, ceiling, budget, policies
@@ -132,3 +136,5 @@ class Decision:
     reason: str
     policies: tuple[str, ...] = ()
     experts: dict[str, float] = field(default_factory=dict)
+    probability: float = float("nan")
+    wanted: float = float("nan")

@@ -49,6 +49,10 @@ class Hypervisor(Protocol):
         """VMs that run now."""
         ...
 
+    def resources(self) -> tuple[Resource, ...]:
+        """What is observed, in the order of axis 1 of an observation's arrays."""
+        ...
+
     def capabilities(self, vm_id: str) -> Mapping[Resource, Capability]:
         """What can be moved on a VM; an unknown VM is an error."""
         ...

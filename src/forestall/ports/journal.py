@@ -25,6 +25,10 @@ class Journal(Protocol):
         """For each resource the decision in force at instant ``at`` (None: the latest)."""
         ...
 
+    def outcomes(self, vm_id: str | None = None) -> Iterable[Outcome]:
+        """Outcomes in the order in which they were recorded."""
+        ...
+
     def close(self) -> None:
         """Flush and release the journal."""
         ...

@@ -1,0 +1,78 @@
+# The front door: `make` lists what there is. Everything goes into .venv/; as root, system packages that are
+# missing are installed too.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test check fix bench docs lock clean
+
+PYTHON ?= python3
+BIN := .venv/bin
+STAMP := .venv/.complete
+PIP := $(BIN)/python -m pip --disable-pip-version-check
+
+# $(call need,TEST,PACKAGE,PURPOSE): as root install a system package that TEST does not find; else say so and go on.
+define need
+if ! { $(1); } >/dev/null 2>&1; then \
+	if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+		echo "setup: installing $(2)"; \
+		export DEBIAN_FRONTEND=noninteractive; \
+		{ apt-get update -qq && apt-get install -qq -y --no-install-recommends $(2); } </dev/null >/dev/null || \
+			echo "setup: $(2) could not be installed; it is needed for $(3)" >&2; \
+	else echo "setup: $(2) is missing; it is needed for $(3)" >&2; fi; \
+fi
+endef
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-7s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+
+setup: $(STAMP) ## install everything into .venv/; quick when nothing has changed
+
+# The versions are those of constraints.txt. Nothing is downloaded that is already there.
+$(STAMP): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { \
+		echo "setup: Python 3.11 or newer is needed, and $(PYTHON) is not; say which: make setup PYTHON=python3.12" >&2; \
+		exit 1; }
+	@$(call need,$(PYTHON) -c 'import ensurepip; import venv',python3-venv,the virtual environment)
+	@$(call need,PATH="$$PATH:/usr/sbin:/sbin" ldconfig -p | grep libgomp.so.1,libgomp1,the boosted forecaster)
+	@rm -f $@
+	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(PIP) install --quiet --constraint constraints.txt pip hatchling editables
+	$(PIP) install --quiet --constraint constraints.txt --no-build-isolation --editable '.[forecast,report]' --group dev
+	@$(BIN)/forestall --version
+	@touch $@
+
+demo: setup ## the main job on made-up virtual machines; ends with demo/report.html
+	$(BIN)/forestall demo
+
+test: check ## set up, then all checks and all tests
+	$(BIN)/pytest
+
+check: setup ## what can be checked without running the code
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+fix: setup ## repair what ruff can repair, and format
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+bench: setup ## measure; every run adds a JSON file to benchmarks/results/
+	$(BIN)/pytest benchmarks/bench_*.py --benchmark-enable --benchmark-only \
+		--benchmark-storage=file://benchmarks/results --benchmark-autosave
+
+docs: setup ## write docs/reference/ anew, from the code
+	$(BIN)/python docs/generate.py
+
+lock: ## write constraints.txt anew: the newest versions that pyproject.toml allows
+	rm -rf .venv/lock
+	$(PYTHON) -m venv .venv/lock
+	.venv/lock/bin/python -m pip install --quiet --upgrade pip
+	.venv/lock/bin/python -m pip install --quiet --upgrade 'hatchling==1.27.0' editables --editable '.[forecast,report]' --group dev
+	.venv/lock/bin/python -m pip freeze --all --exclude-editable --exclude setuptools > constraints.txt
+	rm -rf .venv/lock
+
+clean: ## remove what was made, except .venv/
+	rm -rf demo out build dist .benchmarks .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
+	find . -name __pycache__ -not -path './.venv/*' -prune -exec rm -rf {} +

@@ -1,0 +1,1 @@
+"""Clocks: the host's, and one whose time passes at once."""

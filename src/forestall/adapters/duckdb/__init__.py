@@ -1,0 +1,1 @@
+"""Behaviour store and journal embedded in one process, on DuckDB."""

@@ -1,0 +1,121 @@
+"""The only place that puts the parts together: which reader, which loop, which writers."""
+
+from __future__ import annotations
+
+import resource as process_resource
+import shlex
+import sys
+import time
+from pathlib import Path
+
+from forestall import __version__
+from forestall.model.samples import Trace
+from forestall.replay.demand_files import write_allocations, write_forecasts, write_risk
+from forestall.replay.demand_replay import ReplayOutcome, ReplaySettings, replay_demand
+from forestall.replay.demand_result import assemble, by_budget
+from forestall.replay.progress import terminal_progress
+from forestall.replay.result import Header, ReplayResult
+from forestall.replay.staging_folder import whole_folder
+from forestall.replay.trace_reader import read_trace
+
+
+def demand_replay_to_folder(path: Path, out: Path, settings: ReplaySettings, *, quiet: bool = False) -> str:
+    """Replay the demand loop on the trace at ``path`` and write everything into ``out``, whole or not at all.
+
+    Returns
+    -------
+    str
+        What happened, for a terminal.
+    """
+    notes: list[str] = []
+
+    def note(line: str) -> None:
+        notes.append(line)
+        print(line, file=sys.stderr)
+
+    trace = read_trace(path, settings.resources or None, note)
+    return replay_trace_to_folder(trace, out, settings, notes, quiet=quiet)
+
+
+def replay_trace_to_folder(
+    trace: Trace, out: Path, settings: ReplaySettings, notes: list[str], *, quiet: bool = False
+) -> str:
+    """Replay the demand loop on a trace in memory; see :func:`demand_replay_to_folder`."""
+    started = time.monotonic()
+    with whole_folder(out) as folder:
+        with terminal_progress(quiet) as progress:
+            outcome = replay_demand(trace, settings, progress)
+        wall_seconds = time.monotonic() - started
+        result = assemble(outcome, settings, _header(trace, settings, outcome, notes, wall_seconds))
+        _write(folder, result, outcome, settings)
+    from forestall.replay.report.terminal import terminal_summary
+
+    return f"{terminal_summary(result)}\n{out}/report.html"
+
+
+def _header(
+    trace: Trace, settings: ReplaySettings, outcome: ReplayOutcome, notes: list[str], wall_seconds: float
+) -> Header:
+    usage = [process_resource.getrusage(who).ru_maxrss for who in _PROCESSES]
+    return Header(
+        trace=trace.name,
+        digest=trace.digest,
+        vms=len(trace.vm_ids),
+        intervals=trace.grid.steps,
+        step_seconds=trace.grid.step_seconds,
+        start=trace.grid.start,
+        evaluate_from=trace.grid.at(outcome.evaluate_index),
+        end=trace.grid.at(trace.grid.steps),
+        calendar=trace.calendar,
+        policy=settings.policy,
+        budgets=settings.budgets,
+        lead_steps=settings.lead_steps,
+        seed=settings.seed,
+        version=__version__,
+        command=shlex.join(["forestall", *sys.argv[1:]]),
+        wall_seconds=wall_seconds,
+        peak_memory_bytes=max(usage) * 1024,
+        warnings=(*notes, *outcome.notes),
+    )
+
+
+_PROCESSES = (process_resource.RUSAGE_SELF, process_resource.RUSAGE_CHILDREN)
+
+
+def _write(folder: Path, result: ReplayResult, outcome: ReplayOutcome, settings: ReplaySettings) -> None:
+    """Write every budget's files, each into its own folder when there are several."""
+    import json
+
+    from forestall.replay.report.page import render_report
+    from forestall.replay.report.summary import summary
+
+    several = len(settings.budgets) > 1
+    for i, budget in enumerate(settings.budgets):
+        place = folder / f"budget-{budget:g}" if several else folder
+        place.mkdir(exist_ok=True)
+        own = by_budget(result, budget, settings.budgets)
+        _write_tables(place, outcome, settings, i)
+        (place / "summary.json").write_text(json.dumps(summary(own), indent=1) + "\n", "utf-8")
+        render_report(own, place / "report.html")
+    if several:
+        (folder / "summary.json").write_text(json.dumps(summary(result), indent=1) + "\n", "utf-8")
+        render_report(result, folder / "report.html")
+
+
+def _write_tables(folder: Path, outcome: ReplayOutcome, settings: ReplaySettings, budget: int) -> None:
+    if settings.with_forestall:
+        runs = outcome.runs
+        first = outcome.evaluate_index
+        parts = [(run.trace, first, run.allocated[budget]) for run in runs]
+        write_allocations(folder / "allocations.parquet", parts, runs[0].trace.vm_ids)
+        write_risk(folder / "risk.parquet", runs)
+        if settings.forecasts:
+            write_forecasts(folder / "forecasts.parquet", runs)
+        if settings.decisions:
+            from forestall.replay.decision_file import write_decisions
+
+            write_decisions(folder / "decisions.parquet", runs, budget)
+        return
+    peers = [run for by_name in outcome.peers.values() for run in by_name.values()]
+    theirs = [(run.trace, outcome.evaluate_index, run.allocated) for run in peers]
+    write_allocations(folder / "allocations.parquet", theirs, peers[0].trace.vm_ids)

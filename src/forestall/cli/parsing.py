@@ -1,0 +1,53 @@
+"""Values of options that are more than one word."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+from forestall.model.errors import WrongUse
+from forestall.model.resources import Resource
+
+
+def parse_budgets(text: str) -> tuple[float, ...]:
+    """Violation budgets from ``0.05,0.01``, each in (0, 0.5), none twice."""
+    budgets = []
+    for part in text.split(","):
+        try:
+            budget = float(part)
+        except ValueError as error:
+            raise WrongUse(f"--violation-budget {text}: {part.strip()!r} is not a number") from error
+        if not 0 < budget < 0.5:
+            raise WrongUse(f"--violation-budget {text}: {part.strip()} is not between 0 and 0.5")
+        budgets.append(budget)
+    if len(set(budgets)) < len(budgets):
+        raise WrongUse(f"--violation-budget {text}: a budget is there twice")
+    return tuple(budgets)
+
+
+def parse_resources(text: str | None) -> tuple[Resource, ...]:
+    """Resources from ``cpu,memory``; none means all that a trace has."""
+    if text is None:
+        return ()
+    names = [part.strip() for part in text.split(",")]
+    for name in names:
+        if name not in set(Resource):
+            raise WrongUse(f"--resources {text}: {name!r} is none of {', '.join(Resource)}")
+    return tuple(Resource(name) for name in dict.fromkeys(names))
+
+
+def parse_instant(text: str) -> int:
+    """Seconds since the epoch from a number of seconds or an ISO 8601 date; UTC where no zone is named."""
+    try:
+        return int(text)
+    except ValueError:
+        pass
+    try:
+        instant = datetime.fromisoformat(text)
+    except ValueError as error:
+        raise WrongUse(f"{text!r} is neither a number of seconds nor an ISO 8601 instant") from error
+    return int((instant if instant.tzinfo else instant.replace(tzinfo=UTC)).timestamp())
+
+
+def format_instant(seconds: int) -> str:
+    """An instant as seconds and as a date."""
+    return f"{seconds} ({datetime.fromtimestamp(seconds, UTC):%Y-%m-%d %H:%M:%S} UTC)"

@@ -1,0 +1,81 @@
+"""``forestall replay``: every loop replayed on a recorded trace."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from forestall.cli.parsing import parse_budgets, parse_resources
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command group ``replay``."""
+    group = typer.Typer(help="Replay a loop on a recorded trace.", no_args_is_help=True)
+    group.command("demand")(demand)
+    app.add_typer(group, name="replay")
+
+
+def demand(
+    trace: Annotated[Path, typer.Argument(help="Demand trace: a Parquet or CSV file, or a folder of them.")],
+    out: Annotated[Path, typer.Option(help="Folder to write to.")],
+    policy: Annotated[str, typer.Option(help="forestall, the name of a peer, or all: side by side.")] = "forestall",
+    violation_budget: Annotated[
+        str,
+        typer.Option(help="Share of its intervals in which each VM may fall short; several, separated by commas."),
+    ] = "0.01",
+    lead_steps: Annotated[
+        int, typer.Option(min=1, help="Intervals from the newest row to the one in which a decision is in force.")
+    ] = 1,
+    evaluate_from: Annotated[
+        int | None, typer.Option(help="First instant evaluated, seconds; rows before it are history.")
+    ] = None,
+    resources: Annotated[
+        str | None, typer.Option(help="cpu, memory, disk_read, disk_write, net_rx, net_tx; default: all there are.")
+    ] = None,
+    hosts: Annotated[Path | None, typer.Option(help="TOML file of hosts, their VMs and capacities.")] = None,
+    vms_per_host: Annotated[int, typer.Option(min=0, help="Instead: so many VMs share a host.")] = 0,
+    overcommit: Annotated[float, typer.Option(help="Sum of the limits on a host over what it has.")] = 1.0,
+    policies: Annotated[Path | None, typer.Option(help="TOML file of policies; see docs/policy.md.")] = None,
+    max_changes_per_vm_hour: Annotated[
+        float | None, typer.Option(help="Change an allocation no more often, on average; default: no limit.")
+    ] = None,
+    forecasts: Annotated[bool, typer.Option("--forecasts", help="Write forecasts.parquet too; it is large.")] = False,
+    decisions: Annotated[
+        bool, typer.Option("--decisions", help="Write decisions.parquet, for `forestall explain`; it is large.")
+    ] = False,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of everything that is random.")] = 0,
+    quiet: Annotated[bool, typer.Option("--quiet", help="No progress bar.")] = False,
+) -> None:
+    """Forecast, state risk and allocate ahead, as if the trace were happening; write what came of it.
+
+    Example: forestall replay demand trace.parquet --out out --violation-budget 0.05,0.01
+    """
+    from forestall.bootstrap import demand_replay_to_folder
+    from forestall.model.errors import WrongUse
+    from forestall.replay.demand_replay import ReplaySettings
+    from forestall.replay.hosts import Placement, load_hosts
+    from forestall.settings import load_policy
+
+    if hosts and vms_per_host:
+        raise WrongUse("--hosts and --vms-per-host exclude each other")
+    if not 0 < overcommit < 1e6:
+        raise WrongUse(f"--overcommit {overcommit:g}: must be above 0")
+    if max_changes_per_vm_hour is not None and not 0 < max_changes_per_vm_hour < 1e6:
+        raise WrongUse(f"--max-changes-per-vm-hour {max_changes_per_vm_hour:g}: must be above 0")
+    settings = ReplaySettings(
+        policy=policy,
+        budgets=parse_budgets(violation_budget),
+        lead_steps=lead_steps,
+        evaluate_from=evaluate_from,
+        resources=parse_resources(resources),
+        placement=Placement(load_hosts(hosts) if hosts else (), vms_per_host, overcommit),
+        max_changes_per_vm_hour=max_changes_per_vm_hour,
+        policies=load_policy(policies) if policies else None,
+        forecasts=forecasts,
+        decisions=decisions,
+        seed=seed,
+    )
+    summary = demand_replay_to_folder(trace, out, settings, quiet=quiet)
+    typer.echo(summary)

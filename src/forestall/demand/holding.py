@@ -1,0 +1,116 @@
+"""When to change an allocation: up at once, down when it pays, and never more often than allowed.
+
+Every change costs: an action on the hypervisor, a balloon that inflates, a cache that empties. Without a limit on
+changes a no-move band is enough: what is in force stays, as long as it is neither too little nor much too much.
+With a limit each VM earns tokens (a token bucket): it may raise with one token, but lowers only when another stays in
+reserve, and then to what suffices for the whole time until the next token, not for the next interval.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from forestall.learning.window import grown
+from forestall.model.samples import BoolArray, FloatArray
+
+SMALLEST_CHANGE = 0.01
+
+
+@dataclass(frozen=True)
+class HoldingSettings:
+    """How reluctant changes are.
+
+    Attributes
+    ----------
+    band_ratio
+        Lower only if that gives back more than this share of what is in force.
+    changes_per_vm_hour
+        Limit on changes; None: no limit.
+    burst
+        Tokens that a VM can save up: in a calm hour it earns what a busy one spends.
+    lower_ratio
+        With a limit, lower only if that gives back more than this share.
+    reserve
+        With a limit, tokens that must remain after a lowering.
+    relax
+        With a limit, how much likelier it is that one of the coming intervals exceeds than that each does.
+    span
+        With a limit, the pacer's range in z: what is held too long must be made up for at other moments.
+    """
+
+    band_ratio: float = 0.02
+    changes_per_vm_hour: float | None = None
+    burst: float = 4.0
+    lower_ratio: float = 0.1
+    reserve: float = 0.5
+    relax: float = 4.0
+    span: float = 2.0
+
+
+class Holding:
+    """What is in force for each VM and budget, and the tokens left to change it.
+
+    Parameters
+    ----------
+    budgets
+        Number of budgets side by side.
+    step_seconds
+        Length of an interval.
+    """
+
+    def __init__(self, budgets: int, step_seconds: int, settings: HoldingSettings) -> None:
+        self._settings = settings
+        limit = settings.changes_per_vm_hour
+        self._earned = np.inf if limit is None else limit * step_seconds / 3600.0
+        self._held: FloatArray = np.full((budgets, 0), np.nan)
+        self._tokens: FloatArray = np.zeros((budgets, 0))
+
+    def in_force(self, vms: int) -> FloatArray:
+        """What is in force (budget, vm); NaN for a VM that has never been given anything."""
+        self._held = grown(self._held, vms, 1, np.nan)  # type: ignore[assignment]
+        self._tokens = grown(self._tokens, vms, 1, 1.0)  # type: ignore[assignment]
+        return self._held[:, :vms]
+
+    def settle(self, needed: FloatArray, lasting: FloatArray, cap: FloatArray) -> FloatArray:
+        """Decide what is in force from now on.
+
+        Parameters
+        ----------
+        needed
+            Array (budget, vm): enough for the next interval.
+        lasting
+            Array (budget, vm): enough until the next change is likely; not used without a limit on changes.
+        cap
+            Array (vm,): more than this counts as this.
+
+        Returns
+        -------
+        FloatArray
+            Array (budget, vm); NaN where ``needed`` is NaN.
+        """
+        vms = needed.shape[1]
+        held = self.in_force(vms)
+        if self._settings.changes_per_vm_hour is None:
+            target, keep = needed, (held >= needed) & (held * (1.0 - self._settings.band_ratio) <= needed)
+            keep |= np.abs(held - needed) <= 0.0
+        else:
+            target = np.minimum(np.maximum(needed, lasting), cap)
+            keep = ~self._may_change(held, needed, target, vms)
+        fresh = np.isnan(held) | np.isnan(needed)
+        result = np.where(keep & ~fresh, np.minimum(held, cap), target)
+        self._spend(held, result, vms)
+        self._held[:, :vms] = result
+        return result
+
+    def _may_change(self, held: FloatArray, needed: FloatArray, target: FloatArray, vms: int) -> BoolArray:
+        tokens = self._tokens[:, :vms]
+        rise = (needed > held) & (tokens >= 1.0)
+        fall = (target < held * (1.0 - self._settings.lower_ratio)) & (tokens >= 1.0 + self._settings.reserve)
+        return rise | fall
+
+    def _spend(self, held: FloatArray, result: FloatArray, vms: int) -> None:
+        changed = np.abs(result - held) > SMALLEST_CHANGE * np.abs(held)
+        earned = np.minimum(self._tokens[:, :vms] + self._earned, self._settings.burst)
+        self._tokens[:, :vms] = earned - np.where(changed, 1.0, 0.0)

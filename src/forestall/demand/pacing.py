@@ -1,0 +1,124 @@
+r"""Keeping a promise exactly: how much risk each VM takes at each moment, so that its budget is spent and no more.
+
+The budget promises that a VM's demand exceeds its allocation in at most a share :math:`\varepsilon` of its intervals.
+Each VM has a **price of a violation** :math:`\mu_i`, in resource units, and takes at each step the tail coordinate
+
+.. math:: z^* = \arg\min_z \; Q_i(z) + \mu_i \, \bar F(z), \qquad
+          |z - \operatorname{logit}(1-\varepsilon)| \le \text{span}
+
+which spends the allowed violations where they save most: when demand is uncertain, not when it is nearly known.
+The price follows what happened, as in adaptive conformal inference (Gibbs & Candès, NeurIPS 2021) with the integral
+term of conformal PID control (Angelopoulos, Candès & Tibshirani, NeurIPS 2023):
+
+.. math:: \log\mu_i \leftarrow \log\mu_i + g\,(e_t - \varepsilon), \qquad
+          \text{debt}_i \leftarrow \gamma\,\text{debt}_i + (e_t - \varepsilon)
+
+so the long-run share of violations is :math:`\varepsilon` whatever the forecasts are worth.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from forestall.learning.levels import MAX_EXTRAPOLATION, logit, tail
+from forestall.learning.window import grown
+from forestall.model.samples import BoolArray, FloatArray
+
+GRID = 17
+DEBT_MEMORY = 0.9995
+DEBT_RANGE = (-3.0, 6.0)
+
+
+@dataclass(frozen=True)
+class Pace:
+    """What the pacer chose: arrays (budget, vm).
+
+    ``probability`` is the chance of falling short that is accepted now, ``amount`` the quantile that it means.
+    """
+
+    probability: FloatArray
+    amount: FloatArray
+
+
+@dataclass(frozen=True)
+class PacingSettings:
+    """Gains of the feedback: ``step`` on the price, ``debt`` on the sum of past errors; ``span`` of the choice in z."""
+
+    step: float = 0.07
+    debt: float = 0.15
+    span: float = 1.0
+
+
+class Pacer:
+    """Prices and debts of all VMs for several budgets side by side.
+
+    Parameters
+    ----------
+    budgets
+        Number of budgets.
+    levels
+        Quantile levels of the forecasts.
+    """
+
+    def __init__(self, budgets: int, levels: tuple[float, ...], settings: PacingSettings) -> None:
+        self._settings = settings
+        self._offsets: FloatArray = np.linspace(-settings.span, settings.span, GRID)
+        self._knots = logit(np.asarray(levels))
+        self._log_price: FloatArray = np.full((budgets, 0), np.nan)
+        self._debt: FloatArray = np.zeros((budgets, 0))
+
+    def choose(
+        self, quantiles: FloatArray, budget: FloatArray, scale: FloatArray, cap: FloatArray, relax: float = 1.0
+    ) -> Pace:
+        """Choose how much risk to take.
+
+        Parameters
+        ----------
+        quantiles
+            Array (vm, level) of calibrated quantiles; NaN for a VM of which nothing is known.
+        budget
+            Array (budget, vm): the share of intervals in which each VM may fall short.
+        scale
+            What is a large difference for each VM (vm,); the first guess at its price.
+        cap
+            Allocations above ``cap`` (vm,) count as ``cap``.
+        relax
+            For the peak over several intervals: how much likelier it is that one of them exceeds than that each does.
+        """
+        self._grow(quantiles.shape[0], budget, scale)
+        vms = quantiles.shape[0]
+        debt = np.clip(self._debt[:, :vms], *DEBT_RANGE)
+        price = np.exp(self._log_price[:, :vms] + self._settings.debt * debt)
+        centre = logit(1.0 - np.minimum(budget * relax, 0.5))
+        z = np.minimum(centre[..., None] + self._offsets, self._knots[-1] + MAX_EXTRAPOLATION)
+        amount = np.maximum.accumulate(np.minimum(self._read(quantiles, z), cap[None, :, None]), axis=-1)
+        short = tail(z)
+        cost = amount + price[..., None] * short / relax
+        # On a tie the safer choice: the last of equal minima.
+        best = GRID - 1 - np.argmin(np.nan_to_num(cost, nan=0.0)[..., ::-1], axis=-1)[..., None]
+        return Pace(np.take_along_axis(short, best, axis=-1)[..., 0], np.take_along_axis(amount, best, axis=-1)[..., 0])
+
+    def _read(self, quantiles: FloatArray, z: FloatArray) -> FloatArray:
+        """Quantile functions (vm, level) at coordinates (budget, vm, place), straight between and beyond levels."""
+        lower = np.clip(np.searchsorted(self._knots, z, side="right") - 1, 0, len(self._knots) - 2)
+        share = (z - self._knots[lower]) / (self._knots[lower + 1] - self._knots[lower])
+        vm = np.arange(len(quantiles))[None, :, None]
+        low = quantiles[vm, lower]
+        read: FloatArray = low + np.maximum(share, 0.0) * (quantiles[vm, lower + 1] - low)
+        return read
+
+    def _grow(self, vms: int, budget: FloatArray, scale: FloatArray) -> None:
+        self._log_price = grown(self._log_price, vms, 1, np.nan)  # type: ignore[assignment]
+        self._debt = grown(self._debt, vms, 1, 0.0)  # type: ignore[assignment]
+        first = np.log(0.3 * scale) - np.log(budget)
+        known = self._log_price[:, :vms]
+        self._log_price[:, :vms] = np.where(np.isnan(known), first, known)
+
+    def learn(self, violated: BoolArray, observed: BoolArray, budget: FloatArray) -> None:
+        """Move prices after an interval: ``violated`` and ``budget`` (budget, vm), ``observed`` (vm,)."""
+        n = violated.shape[1]
+        error = np.where(observed, violated - budget[:, :n], 0.0)
+        self._log_price[:, :n] += self._settings.step * error
+        self._debt[:, :n] = np.where(observed, DEBT_MEMORY * self._debt[:, :n] + error, self._debt[:, :n])

@@ -1,0 +1,120 @@
+"""Policies: what an operator wants for which VMs, and when.
+
+A policy is a list of rules. For each attribute (weight, floor, ceiling, violation budget, anomaly ceiling) of
+each VM and resource **separately**, of all the rules that match and set it, one wins:
+
+1. the one with the highest ``priority``;
+2. then the more specific: VM by its name > VM by a pattern > group > application or owner > every VM;
+3. then one with a calendar over one without;
+4. then the one that stands later in the file.
+
+Then the amounts are fitted: a floor above the limit is held at the limit, a ceiling above the limit too, and a
+ceiling below the floor is raised to the floor, for the floor is a promise to the VM.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+
+from forestall.demand.calendar import Calendar
+from forestall.demand.policy_matching import Matching
+from forestall.demand.policy_rule import ATTRIBUTES, BUILT_IN, Rule, Terms
+from forestall.demand.policy_table import PolicyTable, Statement, tabulate
+from forestall.model.resources import Resource
+from forestall.model.samples import FloatArray
+
+__all__ = ["ATTRIBUTES", "BUILT_IN", "PolicySet", "PolicyTable", "Rule", "Statement", "Terms"]
+
+Tags = Mapping[str, tuple[str, ...]]
+"""VM names and patterns for each tag."""
+
+
+@dataclass(frozen=True)
+class PolicySet:
+    """All the rules of an operator.
+
+    Attributes
+    ----------
+    rules
+        In the order of the file.
+    groups, applications, owners
+        The tags that rules match: names and patterns of the VMs that have each.
+    defaults
+        What holds where no rule sets something; :data:`BUILT_IN` where these say nothing either.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> policy = PolicySet((Rule("databases", Terms(weight=3.0, floor_ratio=0.5), vms=("db-*",)),))
+    >>> table = policy.resolve(("db-1", "web-1"), (Resource.CPU,), np.array([[8.0], [4.0]]), now=0)
+    >>> table.weight[:, 0].tolist(), table.floor[:, 0].tolist(), table.names
+    ([3.0, 1.0], [4.0, 0.0], (('databases',), ()))
+    """
+
+    rules: tuple[Rule, ...] = ()
+    groups: Tags = field(default_factory=dict)
+    applications: Tags = field(default_factory=dict)
+    owners: Tags = field(default_factory=dict)
+    defaults: Terms = field(default_factory=Terms)
+
+    def resolve(
+        self,
+        vm_ids: tuple[str, ...],
+        resources: tuple[Resource, ...],
+        limit: FloatArray,
+        now: int,
+        *,
+        calendar: bool = True,
+    ) -> PolicyTable:
+        """Say what holds for each VM at one instant.
+
+        Quick when ``vm_ids`` is the roster of the last call with VMs appended: only these are matched, and
+        winners are decided anew only when a calendar window opened or closed.
+
+        Parameters
+        ----------
+        vm_ids
+            The roster, axis 0.
+        resources
+            Axis 1.
+        limit
+            Array (vm, resource), >= 0; inf where there is none, NaN where it is not known yet.
+        now
+            Instant, seconds UTC.
+        calendar
+            Whether ``now`` is a real date; if not, rules with a calendar never match.
+        """
+        return self._tabulate(vm_ids, resources, limit, self._matching.active(now, calendar))
+
+    def resolve_while(
+        self, calendar: Calendar | None, vm_ids: tuple[str, ...], resources: tuple[Resource, ...], limit: FloatArray
+    ) -> PolicyTable:
+        """Say what holds while of all the calendars only this one does (None: none does)."""
+        active = tuple(entry.calendar in (None, calendar) for entry in self._matching.entries)
+        return self._tabulate(vm_ids, resources, limit, active)
+
+    def in_order(self) -> tuple[Rule, ...]:
+        """The rules in order of precedence, highest first; one that names VMs and has patterns stands at the names."""
+        entries = reversed(self._matching.entries)
+        return tuple({entry.name: entry.rule for entry in entries if entry.rule is not None}.values())
+
+    def without_calendar(self) -> str | None:
+        """Warn, in one line, that rules never match where instants are not real dates; None if there are none."""
+        names = [repr(rule.name) for rule in self.rules if rule.calendar is not None]
+        if not names:
+            return None
+        rules = f"rule{'s' * (len(names) > 1)} {', '.join(names)}"
+        return f"the calendar is hidden, so that the windows of {rules} never match"
+
+    @cached_property
+    def _matching(self) -> Matching:
+        tags = {"groups": self.groups, "applications": self.applications, "owners": self.owners}
+        return Matching(self.rules, self.defaults, tags)
+
+    def _tabulate(
+        self, vm_ids: tuple[str, ...], resources: tuple[Resource, ...], limit: FloatArray, active: tuple[bool, ...]
+    ) -> PolicyTable:
+        winners = self._matching.winners(vm_ids, resources, active)
+        return tabulate(vm_ids, resources, limit, winners, self._matching.values(resources), self._matching.entries)

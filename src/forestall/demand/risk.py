@@ -1,0 +1,105 @@
+r"""Risk: the probability that demand exceeds a limit somewhere within a horizon.
+
+The forecast of the **peak** over the horizon gives a first probability. Two more facts are known at that moment: how
+often the VM itself has exceeded the limit over such a horizon in the last week, and whether it does so now. A
+logistic regression, learned online for each horizon over the whole fleet, weighs them; its output is the
+stated risk. It is a strictly proper scoring rule (log loss) that is minimised, so the risk tends to be calibrated
+(Platt, 1999; online Newton step: Hazan, Agarwal & Kale, 2007).
+"""
+
+from __future__ import annotations
+
+from collections import deque
+
+import numpy as np
+
+from forestall.learning.levels import logit
+from forestall.learning.window import grown
+from forestall.model.samples import BoolArray, FloatArray
+
+EDGE = 1e-5
+MEMORY_DAYS = 7.0
+PRIOR_STEPS = 20.0
+FEATURES = 6
+REGULARISATION = 5.0
+FORGETTING = 0.9998
+
+
+class RiskModel:
+    """Risk for one horizon and limit.
+
+    Parameters
+    ----------
+    horizon_steps
+        Length of the horizon.
+    steps_per_day
+        Sampling steps in a day.
+    """
+
+    def __init__(self, horizon_steps: int, steps_per_day: int) -> None:
+        self.horizon_steps = horizon_steps
+        self._decay = 0.5 ** (1.0 / (MEMORY_DAYS * steps_per_day))
+        self._rate: FloatArray = np.zeros(0)
+        self._steps: FloatArray = np.zeros(0)
+        self._weight: FloatArray = np.array([0.0, 0.5, 0.5, 0.0, 0.0, 0.0])
+        self._curvature: FloatArray = np.eye(FEATURES) * REGULARISATION
+        self._issued: deque[FloatArray] = deque(maxlen=horizon_steps)
+        self._above: deque[BoolArray] = deque(maxlen=horizon_steps)
+        self._seen: deque[BoolArray] = deque(maxlen=horizon_steps)
+
+    def step(self, exceedance: FloatArray, above: BoolArray, seen: BoolArray) -> FloatArray:
+        """Learn from the newest interval and state the risk of the coming horizon.
+
+        Parameters
+        ----------
+        exceedance
+            Array (vm,): the forecast's probability that the peak of the horizon exceeds the limit; NaN unknown.
+        above
+            Array (vm,): whether demand exceeded the limit in the newest interval.
+        seen
+            Array (vm,): whether there was a sample.
+
+        Returns
+        -------
+        FloatArray
+            Array (vm,), probabilities; NaN where nothing is known.
+        """
+        vms = len(above)
+        self._above.append(above)
+        self._seen.append(seen)
+        if len(self._issued) == self.horizon_steps:
+            self._learn(self._issued[0])
+        self._rate = grown(self._rate, vms, 0, 0.0)  # type: ignore[assignment]
+        self._steps = grown(self._steps, vms, 0, 0.0)  # type: ignore[assignment]
+        features = self._features(exceedance, above, vms)
+        self._issued.append(features)
+        return 1.0 / (1.0 + np.exp(-np.clip(features @ self._weight, -12.0, 12.0)))
+
+    def _features(self, exceedance: FloatArray, above: BoolArray, vms: int) -> FloatArray:
+        rate, steps = self._rate[:vms], self._steps[:vms]
+        fleet = (rate.sum() + 1e-3) / (steps.sum() + 1.0)
+        own = (rate + PRIOR_STEPS * fleet) / (steps + PRIOR_STEPS)
+        stated = logit(np.clip(exceedance, EDGE, 1.0 - EDGE))
+        usual = logit(np.clip(own, EDGE, 1.0 - EDGE))
+        constant = np.ones(vms)
+        return np.stack([constant, stated, usual, above, above * usual, np.minimum(stated, 0.0)], axis=1)
+
+    def _learn(self, features: FloatArray) -> None:
+        n = len(features)
+        outcome = np.zeros(n, dtype=bool)
+        known = np.zeros(n, dtype=bool)
+        for above, seen in zip(self._above, self._seen, strict=True):
+            outcome |= (above & seen)[:n]
+            known |= seen[:n]
+        self._rate[:n] = np.where(known, self._decay * self._rate[:n] + outcome, self._rate[:n])
+        self._steps[:n] = np.where(known, self._decay * self._steps[:n] + 1.0, self._steps[:n])
+        rows = features[known & ~np.isnan(features).any(axis=1)]
+        if len(rows) == 0:
+            return
+        truth = outcome[known & ~np.isnan(features).any(axis=1)]
+        stated = 1.0 / (1.0 + np.exp(-np.clip(rows @ self._weight, -12.0, 12.0)))
+        spread = np.maximum(stated * (1.0 - stated), 1e-6)
+        self._curvature = FORGETTING * self._curvature + (rows * spread[:, None]).T @ rows
+        gradient = rows.T @ (stated - truth)
+        ridge = self._curvature + np.eye(FEATURES) * 1e-3
+        self._weight = self._weight - np.linalg.solve(ridge, gradient)

@@ -1,0 +1,124 @@
+r"""Sharing a pool by equal marginal risk.
+
+VM i wants the amount at which it falls short with probability :math:`p_i`, what its promise allows at this moment. With
+room to spare it gets that. When the pool is tight, minimising the weighted expected shortfall
+:math:`\sum_i w_i E[(D_i - a_i)^+]` under :math:`\sum_i a_i \le C` gives one condition,
+
+.. math:: w_i \, P(D_i > a_i) = \lambda \quad\text{for every VM between its floor and what it wants,}
+
+so that :math:`a_i(\lambda) = Q_i(1 - \max(p_i, \lambda / w_i))`, within floor and ceiling, and one price
+:math:`\lambda` for each pool is found by bisection (water-filling: Boyd & Vandenberghe, *Convex Optimization*, 5.5.3).
+Heavier VMs keep more at equal risk.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from forestall.learning.levels import logit, value_at
+from forestall.model.samples import BoolArray, FloatArray, IntArray
+
+BISECTIONS = 50
+LOWEST_PRICE = 1e-9
+
+
+@dataclass(frozen=True)
+class Claims:
+    """What VMs want from pools.
+
+    Attributes
+    ----------
+    quantiles
+        Array (vm, level): quantiles of demand, non-decreasing.
+    levels
+        Array (level,).
+    probability
+        Array (vm,): chance of falling short that the VM's promise allows now.
+    wanted
+        Array (vm,): the amount at that chance; also the most that a VM gets.
+    weight
+        Array (vm,), > 0.
+    floor
+        Array (vm,): never less than this, while floors fit into the pool.
+    """
+
+    quantiles: FloatArray
+    levels: FloatArray
+    probability: FloatArray
+    wanted: FloatArray
+    weight: FloatArray
+    floor: FloatArray
+
+    def at_price(self, price: FloatArray) -> FloatArray:
+        """Amount (vm,) that each VM gets when risk costs ``price`` (vm,)."""
+        short = price / self.weight
+        bought = quantile(self.quantiles, self.levels, short)
+        # Between what it wants and its floor a VM is squeezed; with the price at zero it has what it wants.
+        return np.maximum(np.where(short <= self.probability, self.wanted, np.minimum(bought, self.wanted)), self.floor)
+
+
+@dataclass(frozen=True)
+class Share:
+    """What came of it: ``amount`` (vm,), the ``price`` λ of each pool (host,), and whether its floors were cut."""
+
+    amount: FloatArray
+    price: FloatArray
+    floors_cut: BoolArray
+
+
+def quantile(quantiles: FloatArray, levels: FloatArray, short: FloatArray) -> FloatArray:
+    """Amount (vm,) that demand exceeds with probability ``short`` (vm,).
+
+    Below the lowest level the quantile function goes straight to zero at certainty, so that a price can always
+    be found that makes everybody small enough.
+    """
+    inside = np.clip(short, 1e-9, 1.0 - levels[0])
+    amount = value_at(quantiles, logit(levels), logit(1.0 - inside)[:, None])[:, 0]
+    return np.where(short > 1.0 - levels[0], amount * np.clip((1.0 - short) / levels[0], 0.0, 1.0), amount)
+
+
+def water_fill(claims: Claims, host_of_vm: IntArray, capacity: FloatArray) -> Share:
+    """Share the pools.
+
+    Parameters
+    ----------
+    claims
+        What the VMs want; amounts of VMs without a forecast must have been filled in.
+    host_of_vm
+        Array (vm,): index of each VM's pool.
+    capacity
+        Array (host,): inf for a pool without an end.
+
+    Returns
+    -------
+    Share
+        ``amount`` never adds up to more than the capacity of a pool. λ is 0 where there is room.
+    """
+    hosts = len(capacity)
+
+    def total(amount: FloatArray) -> FloatArray:
+        return np.bincount(host_of_vm, weights=amount, minlength=hosts).astype(np.float64)
+
+    floors = total(claims.floor)
+    cut = floors > capacity
+    ratio = np.where(cut, capacity / np.where(floors > 0, floors, 1.0), 1.0)[host_of_vm]
+    claims = Claims(
+        claims.quantiles, claims.levels, claims.probability, claims.wanted, claims.weight, claims.floor * ratio
+    )
+    wanted = np.maximum(claims.wanted, claims.floor)
+    tight = total(wanted) > capacity
+    if not tight.any():
+        return Share(wanted, np.zeros(hosts), cut)
+    low = np.full(hosts, np.log(LOWEST_PRICE))
+    high = np.full(hosts, np.log(claims.weight.max() * 1.001))
+    for _ in range(BISECTIONS):
+        middle = (low + high) / 2
+        fits = total(claims.at_price(np.exp(middle)[host_of_vm])) <= capacity
+        low, high = np.where(fits, low, middle), np.where(fits, middle, high)
+    price = np.where(tight, np.exp(high), 0.0)
+    amount = np.where(tight[host_of_vm], claims.at_price(np.exp(high)[host_of_vm]), wanted)
+    # The last rounding errors of a sum are taken from everybody alike.
+    excess = total(amount) / np.where(capacity > 0, capacity, 1.0)
+    return Share(amount / np.maximum(excess, 1.0)[host_of_vm], price, cut)

@@ -1,0 +1,110 @@
+r"""Which forecaster to trust, learned online for each VM, target and quantile level.
+
+Exponentially weighted average of experts on the pinball loss, with a share that lets weights move after a change:
+
+.. math:: v_e = w_e \exp(-\eta\, \ell_e / \bar\ell), \qquad
+          w_e \leftarrow (1-\alpha) \frac{v_e}{\sum v} + \frac{\alpha}{E}
+
+where :math:`\bar\ell` is the running mean of the combination's own loss, so that :math:`\eta` has no unit.
+The regret against the best sequence of experts is bounded (Herbster & Warmuth, "Tracking the Best Expert", 1998;
+pinball loss: Gaillard, Goude & Nedellec, IJF 2016; by level: Berrisch & Ziel, "CRPS Learning", 2023). A VM's own
+weights are mixed with the fleet's, geometrically, as long as the VM is young.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from forestall.learning.window import Float32Array, grown
+from forestall.model.samples import FloatArray
+
+RATE = 0.02
+SHARE = 1.0 / 4032
+MEAN_HALF_LIFE = 1000.0
+MAX_RELATIVE_LOSS = 40.0
+PRIOR_STEPS = 288.0
+
+
+def pinball(quantiles: FloatArray, levels: FloatArray, actual: FloatArray) -> FloatArray:
+    """Pinball loss of ``quantiles`` (..., vm, level) for ``actual`` (vm,)."""
+    error = actual[:, None] - quantiles
+    return np.maximum(levels * error, (levels - 1.0) * error)
+
+
+class Aggregation:
+    """Weights of the experts for one target.
+
+    Parameters
+    ----------
+    experts
+        Number of experts.
+    levels
+        Quantile levels.
+    """
+
+    def __init__(self, experts: int, levels: tuple[float, ...]) -> None:
+        self._levels = np.asarray(levels)
+        self._start = -np.log(experts)
+        self._experts = experts
+        self._vms = 0
+        self._log_weight: Float32Array = np.zeros((experts, 0, len(levels)), np.float32)
+        self._mean_loss: FloatArray = np.zeros((0, len(levels)))
+        self._steps: FloatArray = np.zeros(0)
+        self._pooled: FloatArray = np.full((experts, len(levels)), self._start)
+
+    def grow(self, vms: int) -> None:
+        """Make room for ``vms`` VMs."""
+        self._log_weight = grown(self._log_weight, vms, 1, self._start)  # type: ignore[assignment]
+        self._mean_loss = grown(self._mean_loss, vms, 0, 0.0)  # type: ignore[assignment]
+        self._steps = grown(self._steps, vms, 0, 0.0)  # type: ignore[assignment]
+        self._vms = vms
+
+    def weights(self) -> FloatArray:
+        """Weights (expert, vm, level), adding to one over experts."""
+        steps = self._steps[: self._vms]
+        own = (steps / (steps + PRIOR_STEPS))[None, :, None]
+        mixed = own * self._log_weight[:, : self._vms] + (1.0 - own) * self._pooled[:, None, :]
+        return _normalised(mixed)
+
+    def combine(self, quantiles: FloatArray) -> FloatArray:
+        """Combine quantiles (expert, vm, level) to (vm, level), without crossings.
+
+        An expert with nothing to say about a VM (NaN) is left out there; NaN only where all have nothing.
+        """
+        known = ~np.isnan(quantiles)
+        weight = np.where(known, self.weights(), 0.0)
+        total = weight.sum(axis=0)
+        mixed = (weight * np.where(known, quantiles, 0.0)).sum(axis=0)
+        with np.errstate(invalid="ignore", divide="ignore"):
+            return np.maximum.accumulate(mixed / total, axis=-1)
+
+    def update(self, quantiles: FloatArray, combined: FloatArray, actual: FloatArray) -> None:
+        """Move weights after ``actual`` (vm,) was seen; NaN and silent experts change nothing.
+
+        ``quantiles`` (expert, vm, level) and ``combined`` (vm, level) are what was forecast for it then.
+        """
+        n = len(combined)
+        actual = actual[:n]
+        seen = np.flatnonzero(~np.isnan(actual) & ~np.isnan(combined[:, 0]))
+        if len(seen) == 0:
+            return
+        mixed_loss = pinball(combined[seen], self._levels, actual[seen])
+        self._steps[seen] += 1.0
+        rate = np.maximum(1.0 / self._steps[seen], 1.0 - 0.5 ** (1.0 / MEAN_HALF_LIFE))[:, None]
+        mean = self._mean_loss[seen]
+        self._mean_loss[seen] = mean = mean + rate * (mixed_loss - mean)
+        loss = pinball(quantiles[:, seen], self._levels, actual[seen])
+        loss = np.where(np.isnan(loss), mixed_loss, loss)
+        relative = np.minimum(loss / np.where(mean > 0, mean, 1.0), MAX_RELATIVE_LOSS)
+        self._log_weight[:, seen] = _shared(self._log_weight[:, seen] - RATE * relative, self._experts)
+        self._pooled = _shared(self._pooled - RATE * relative.mean(axis=1), self._experts)
+
+
+def _normalised(log_weight: FloatArray) -> FloatArray:
+    weight: FloatArray = np.exp(log_weight - log_weight.max(axis=0))
+    weight /= weight.sum(axis=0)
+    return weight
+
+
+def _shared(log_weight: FloatArray, experts: int) -> FloatArray:
+    return np.log((1.0 - SHARE) * _normalised(log_weight) + SHARE / experts)

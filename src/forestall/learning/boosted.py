@@ -1,0 +1,253 @@
+"""Global gradient-boosted quantile model: one model for all VMs of a resource, trained on the past only.
+
+One lightgbm booster for each target and quantile level learns :math:`(y - y_{last}) / s` from the features of
+:mod:`forestall.learning.features`. Training rows are collected as time passes in a reservoir of bounded size, so that
+training never needs more than what has been seen. Retraining follows a schedule: whenever the past has
+doubled, then weekly.
+
+Source: Ke et al., "LightGBM", NeurIPS 2017; pinball objective: Koenker & Bassett, 1978.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass
+
+import lightgbm
+import numpy as np
+
+from forestall.learning.expert import realised
+from forestall.learning.features import WeekStatistics, feature_matrix
+from forestall.learning.levels import logit
+from forestall.learning.residuals import ResidualQuantiles
+from forestall.learning.rules import SeasonalNaive
+from forestall.learning.window import Float32Array, Window
+from forestall.model.forecast import Target
+from forestall.model.samples import FloatArray
+
+
+@dataclass(frozen=True)
+class BoostedSettings:
+    """How the boosted model is trained.
+
+    Attributes
+    ----------
+    levels
+        Quantile levels that get a booster of their own; the first is the median.
+    max_rows
+        Size of the reservoir of training rows, for each target.
+    collect_days
+        Days over which the reservoir is filled: rows are sampled so that about that many days fit.
+    first_training_seconds, retrain_seconds
+        Length of the past at the first training, and the longest time between trainings.
+    threads
+        Threads of training and prediction. One is quickest for batches of this size: lightgbm's threads wait for each
+        other in busy loops, which on a host with other work costs ten times what they gain.
+    """
+
+    levels: tuple[float, ...] = (0.5, 0.9, 0.97, 0.99, 0.998)
+    max_rows: int = 300_000
+    collect_days: float = 35.0
+    first_training_seconds: int = 6 * 3_600
+    retrain_seconds: int = 7 * 86_400
+    min_rows: int = 2_000
+    rounds: int = 100
+    leaves: int = 15
+    learning_rate: float = 0.07
+    threads: int = 1
+    seed: int = 0
+
+
+class Reservoir:
+    """Bounded sample of training rows: when it is full, new rows replace random old ones."""
+
+    def __init__(self, rows: int, generator: np.random.Generator) -> None:
+        self._rows = rows
+        self._generator = generator
+        self.filled = 0
+        self.features: Float32Array = np.zeros((0, 0), np.float32)
+        self.values: Float32Array = np.zeros((3, 0), np.float32)
+
+    def add(self, features: Float32Array, values: FloatArray) -> None:
+        """Add rows: features (row, feature) and values (3, row): target, weight, reserved."""
+        if self.features.shape[1] != features.shape[1]:
+            self.features = np.zeros((min(self._rows, 4096), features.shape[1]), np.float32)
+            self.values = np.zeros((2, len(self.features)), np.float32)
+        free = min(self._rows - self.filled, len(features))
+        self._make_room(self.filled + free)
+        place = np.concatenate(
+            [
+                np.arange(self.filled, self.filled + free),
+                self._generator.integers(0, self._rows, len(features) - free),
+            ]
+        )
+        self.features[place] = features
+        self.values[:, place] = values
+        self.filled += free
+
+    def _make_room(self, rows: int) -> None:
+        have = len(self.features)
+        if rows > have:
+            more = min(max(2 * have, rows), self._rows) - have
+            self.features = np.concatenate([self.features, np.zeros((more, self.features.shape[1]), np.float32)])
+            self.values = np.concatenate([self.values, np.zeros((2, more), np.float32)], axis=1)
+
+
+class TargetModel:
+    """Reservoir and boosters of one target."""
+
+    def __init__(self, target: Target, settings: BoostedSettings) -> None:
+        self.target = target
+        self.settings = settings
+        self._generator = np.random.default_rng([settings.seed, target.steps, len(target.statistic)])
+        self._reservoir = Reservoir(settings.max_rows, self._generator)
+        self._pending: deque[tuple[Float32Array, FloatArray, FloatArray, FloatArray]] = deque(maxlen=target.steps)
+        self._boosters: list[lightgbm.Booster] = []
+
+    @property
+    def trained(self) -> bool:
+        """Whether there are boosters to forecast with."""
+        return bool(self._boosters)
+
+    def collect(self, window: Window, features: Float32Array) -> None:
+        """Remember a sample of this step's rows until their outcome is known; store those that are due now."""
+        if len(self._pending) == self.target.steps:
+            rows, due, base, scale = self._pending[0]
+            index = due.astype(np.int64)
+            outcome = np.minimum(realised(window, self.target)[index], window.limit[index])
+            ratio = (outcome - base) / scale
+            known = np.flatnonzero(np.isfinite(ratio))
+            if len(known):
+                self._reservoir.add(rows[known], np.stack([ratio[known], np.sqrt(scale[known])]))
+        steps = self.settings.collect_days * window.day
+        share = min(1.0, self.settings.max_rows / max(window.vms * steps, 1.0))
+        chosen = np.flatnonzero(self._generator.random(window.vms) < share)
+        self._pending.append((features[chosen], chosen.astype(np.float64), window.last[chosen], window.scale()[chosen]))
+
+    def train(self) -> bool:
+        """Fit all boosters on what has been collected; False when that is too little."""
+        n = self._reservoir.filled
+        if n < self.settings.min_rows:
+            return False
+        target, weight = self._reservoir.values[:, :n]
+        data = lightgbm.Dataset(
+            self._reservoir.features[:n],
+            target,
+            weight=weight / weight.mean(),
+            params={"max_bin": 127, "verbose": -1, "num_threads": self.settings.threads},
+            free_raw_data=True,
+        )
+        self._boosters = [
+            lightgbm.train(self._parameters(level, n), data, self.settings.rounds) for level in self.settings.levels
+        ]
+        return True
+
+    def _parameters(self, level: float, rows: int) -> dict[str, object]:
+        return {
+            "objective": "quantile",
+            "alpha": level,
+            "learning_rate": self.settings.learning_rate,
+            "num_leaves": self.settings.leaves,
+            "min_data_in_leaf": int(np.clip(rows // 400, 20, 100)),
+            "bagging_fraction": 0.7,
+            "bagging_freq": 1,
+            "feature_fraction": 0.6,
+            "max_bin": 127,
+            "seed": self.settings.seed,
+            "deterministic": True,
+            "force_col_wise": True,
+            "num_threads": self.settings.threads,
+            "verbose": -1,
+        }
+
+    def predict(self, features: Float32Array) -> FloatArray:
+        """Scaled quantiles (vm, level of the settings), non-decreasing."""
+        columns = [b.predict(features, num_threads=self.settings.threads) for b in self._boosters]
+        return np.maximum.accumulate(np.stack(columns, axis=1), axis=1)
+
+
+class Boosted:
+    """The boosted model as a forecaster; NaN until its first training.
+
+    Parameters
+    ----------
+    targets
+        All targets of the learner; ``boosted_targets`` are those that this model forecasts.
+    levels
+        Quantile levels to give; those under the median come from the residuals of the median.
+    season
+        Seasonal rule whose periods are used as a feature; observed by its owner.
+    """
+
+    name = "boosted"
+
+    def __init__(
+        self,
+        targets: tuple[Target, ...],
+        boosted_targets: tuple[Target, ...],
+        levels: tuple[float, ...],
+        half_life_steps: float,
+        settings: BoostedSettings,
+        season: SeasonalNaive,
+    ) -> None:
+        self._targets = targets
+        self._levels = np.asarray(levels)
+        self._models = {targets.index(t): TargetModel(t, settings) for t in boosted_targets}
+        self._residuals = ResidualQuantiles(len(targets), half_life_steps)
+        self._medians: dict[int, deque[FloatArray]] = {i: deque(maxlen=m.target.steps) for i, m in self._models.items()}
+        self._settings = settings
+        self._season = season
+        self._week = WeekStatistics()
+        self._features: dict[int, Float32Array] = {}
+        self._trained_at_step = 0
+
+    def observe(self, window: Window, now: int) -> None:
+        """Compute features, collect training rows, count the median's residuals, retrain when due."""
+        self._week.refresh(window)
+        self._residuals.grow(window.vms)
+        scale = window.scale()
+        for i, model in self._models.items():
+            season = self._season.point(window, model.target)
+            self._features[i] = feature_matrix(window, self._week, model.target, now, season)
+            model.collect(window, self._features[i])
+            if len(self._medians[i]) == model.target.steps:
+                median = self._medians[i][0]
+                error = realised(window, model.target)[: len(median)] - median
+                self._residuals.update(i, error / scale[: len(median)])
+        self._residuals.advance()
+
+    def train_when_due(self, window: Window) -> bool:
+        """Retrain when the past has doubled since the last training, or a week has gone by."""
+        past = window.count * window.step_seconds
+        last = self._trained_at_step * window.step_seconds
+        wait = min(max(last, self._settings.first_training_seconds), self._settings.retrain_seconds)
+        if past < last + wait:
+            return False
+        trained = [model.train() for model in self._models.values()]
+        if any(trained):
+            self._trained_at_step = window.count
+        return any(trained)
+
+    def forecast(self, window: Window, now: int) -> FloatArray:
+        """Quantiles (target, vm, level); NaN for targets without a model and for VMs without a sample."""
+        result = np.full((len(self._targets), window.vms, len(self._levels)), np.nan)
+        scale, last = window.scale()[:, None], window.last[:, None]
+        residuals = self._residuals.quantiles(self._levels)
+        for i, model in self._models.items():
+            if not model.trained:
+                continue
+            own = model.predict(self._features[i])
+            self._medians[i].append(last[:, 0] + scale[:, 0] * own[:, 0])
+            below = own[:, :1] + residuals[i]
+            upper = self._interpolated(own)
+            scaled = np.where(self._levels >= 0.5, upper, np.fmin(below, own[:, :1]))
+            result[i] = np.maximum(last + scale * np.maximum.accumulate(scaled, axis=1), 0.0)
+        return result
+
+    def _interpolated(self, own: FloatArray) -> FloatArray:
+        """Quantiles at the wanted levels from those that have boosters, straight in tail coordinates."""
+        knots = logit(np.asarray(self._settings.levels))
+        wanted = logit(self._levels)
+        j = np.clip(np.searchsorted(knots, wanted, side="right") - 1, 0, len(knots) - 2)
+        share = (wanted - knots[j]) / (knots[j + 1] - knots[j])
+        return own[:, j] + np.maximum(share, 0.0) * (own[:, j + 1] - own[:, j])

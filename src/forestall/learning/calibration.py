@@ -1,0 +1,71 @@
+r"""Recalibration: what is called the 99 % quantile is exceeded in 1 % of cases, for each VM.
+
+For each VM and level the share of exceedances is counted, with a memory of about two weeks and with the fleet's own
+share as a prior. A quantile that was meant for tail probability :math:`1-p` but is exceeded with share
+:math:`\hat e` is relabelled with the tail probability :math:`\hat e`, and the wanted levels are read off the relabelled
+quantile function. This is the online form of quantile recalibration (Kuleshov, Fenner & Ermon, ICML 2018;
+adaptive conformal inference: Gibbs & Candès, NeurIPS 2021).
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from forestall.learning.levels import logit, value_at
+from forestall.learning.window import Float32Array, grown
+from forestall.model.samples import FloatArray
+
+HALF_LIFE_DAYS = 10.0
+PRIOR_STEPS = 400.0
+FLEET_PRIOR_STEPS = 20_000.0
+
+
+class Recalibration:
+    """Exceedance shares of one target's combined quantiles.
+
+    Parameters
+    ----------
+    levels
+        Quantile levels, increasing.
+    steps_per_day
+        Sampling steps in a day.
+    """
+
+    def __init__(self, levels: tuple[float, ...], steps_per_day: int) -> None:
+        self._levels = np.asarray(levels)
+        self._decay = 0.5 ** (1.0 / (HALF_LIFE_DAYS * steps_per_day))
+        self._exceeded: Float32Array = np.zeros((0, len(levels)), np.float32)
+        self._steps: Float32Array = np.zeros(0, np.float32)
+        self._vms = 0
+
+    def grow(self, vms: int) -> None:
+        """Make room for ``vms`` VMs."""
+        self._exceeded = grown(self._exceeded, vms, 0, 0.0)  # type: ignore[assignment]
+        self._steps = grown(self._steps, vms, 0, 0.0)  # type: ignore[assignment]
+        self._vms = vms
+
+    def update(self, combined: FloatArray, actual: FloatArray) -> None:
+        """Count one outcome a VM: ``combined`` (vm, level) as issued, ``actual`` (vm,) with NaN for none."""
+        n = len(combined)
+        known = ~np.isnan(actual[:n]) & ~np.isnan(combined[:, 0])
+        above = (actual[:n, None] > combined) & known[:, None]
+        keep = np.where(known, self._decay, 1.0).astype(np.float32)
+        self._exceeded[:n] = self._exceeded[:n] * keep[:, None] + above
+        self._steps[:n] = self._steps[:n] * keep + known
+
+    def coordinates(self) -> FloatArray:
+        """Tail coordinates (vm, level) that the issued quantiles really have, strictly increasing."""
+        exceeded, steps = self._exceeded[: self._vms], self._steps[: self._vms]
+        nominal = 1.0 - self._levels
+        fleet = (exceeded.sum(axis=0, dtype=np.float64) + FLEET_PRIOR_STEPS * nominal) / (
+            steps.sum(dtype=np.float64) + FLEET_PRIOR_STEPS
+        )
+        share = (exceeded + PRIOR_STEPS * fleet) / (steps[:, None] + PRIOR_STEPS)
+        z = logit(1.0 - np.clip(share, 1e-6, 1.0 - 1e-6))
+        return np.maximum.accumulate(z + np.arange(len(nominal)) * 1e-6, axis=1)
+
+    def apply(self, combined: FloatArray) -> FloatArray:
+        """Recalibrated quantiles (vm, level) at the nominal levels, non-decreasing, never below zero."""
+        knots = self.coordinates()
+        wanted = np.broadcast_to(logit(self._levels), combined.shape)
+        return np.maximum(np.maximum.accumulate(value_at(combined, knots, wanted), axis=1), 0.0)

@@ -1,0 +1,123 @@
+"""The learner of one resource: experts, their combination, and calibration, for all VMs together."""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from forestall.learning.aggregation import Aggregation
+from forestall.learning.analogue import Analogue
+from forestall.learning.boosted import Boosted, BoostedSettings
+from forestall.learning.calibration import Recalibration
+from forestall.learning.expert import Forecaster, RuleForecaster, realised
+from forestall.learning.rules import LastValue, MovingPeak, SeasonalNaive, Smoothing
+from forestall.learning.window import Window
+from forestall.model.forecast import LEVELS, Target
+from forestall.model.resources import Resource
+from forestall.model.samples import FloatArray
+
+RESIDUAL_HALF_LIFE_DAYS = 5.0
+OVER_LIMIT_RATIO = 1.5
+FLOORS = {Resource.CPU: 1e-3, Resource.MEMORY: float(1 << 20)}
+RATE_FLOOR_BYTES_PER_S = 100.0
+
+
+@dataclass(frozen=True)
+class LearnerSettings:
+    """What to forecast and with which experts.
+
+    Attributes
+    ----------
+    targets
+        What is forecast.
+    boosted_targets
+        The targets for which the boosted model is run; it costs most of the time.
+    levels
+        Quantile levels.
+    """
+
+    targets: tuple[Target, ...]
+    boosted_targets: tuple[Target, ...] = ()
+    levels: tuple[float, ...] = LEVELS
+    boosted: BoostedSettings = field(default_factory=BoostedSettings)
+
+
+class Learner:
+    """Learns from each step's samples and forecasts every target, calibrated.
+
+    Parameters
+    ----------
+    resource
+        Resource whose demand is learned.
+    step_seconds
+        Sampling step.
+    settings
+        What to forecast.
+    """
+
+    def __init__(self, resource: Resource, step_seconds: int, settings: LearnerSettings) -> None:
+        self.settings = settings
+        self.window = Window(step_seconds, FLOORS.get(resource, RATE_FLOOR_BYTES_PER_S))
+        half_life = RESIDUAL_HALF_LIFE_DAYS * self.window.day
+        targets, levels = settings.targets, settings.levels
+        self._season = SeasonalNaive()
+        self.boosted = Boosted(targets, settings.boosted_targets, levels, half_life, settings.boosted, self._season)
+        rules = (LastValue(), Smoothing(), MovingPeak(), self._season, Analogue())
+        self._rules = [RuleForecaster(rule, targets, levels, half_life) for rule in rules]
+        self.experts: tuple[Forecaster, ...] = (*self._rules, self.boosted)
+        self._aggregations = [Aggregation(len(self.experts), levels) for _ in targets]
+        self._calibrations = [Recalibration(levels, self.window.day) for _ in targets]
+        self._issued: list[deque[tuple[FloatArray, FloatArray]]] = [deque(maxlen=t.steps) for t in targets]
+
+    def absorb(self, demand: FloatArray, limit: FloatArray, now: int) -> None:
+        """Take in a step of history, without forecasting: what the past can teach at little cost.
+
+        Parameters
+        ----------
+        demand, limit
+            Arrays (vm,) in the resource's unit; NaN demand is a gap.
+        now
+            Start of the interval, seconds.
+        """
+        self._take_in(demand, limit)
+        self._season.observe(self.window)
+        self.boosted.observe(self.window, now)
+
+    def _take_in(self, demand: FloatArray, limit: FloatArray) -> None:
+        # Far above the limit there is nothing to allocate: one wild sample must not spoil a VM's scale for a week.
+        self.window.push(np.minimum(demand, np.where(np.isnan(limit), np.inf, OVER_LIMIT_RATIO * limit)), limit)
+
+    def step(self, demand: FloatArray, limit: FloatArray, now: int) -> FloatArray:
+        """Learn from a step and forecast: quantiles (target, vm, level) of demand in the resource's unit."""
+        self._take_in(demand, limit)
+        for expert in self.experts:
+            expert.observe(self.window, now)
+        self.boosted.train_when_due(self.window)
+        self._learn()
+        experts = np.stack([expert.forecast(self.window, now) for expert in self.experts], axis=1)
+        result = np.empty((len(self.settings.targets), self.window.vms, len(self.settings.levels)))
+        for i, (aggregation, calibration) in enumerate(zip(self._aggregations, self._calibrations, strict=True)):
+            combined = aggregation.combine(experts[i])
+            self._issued[i].append((experts[i].astype(np.float32), combined))
+            result[i] = calibration.apply(combined)
+        return result
+
+    def _learn(self) -> None:
+        """Score the forecasts that are due: weights and calibration move."""
+        limit = np.where(np.isnan(self.window.limit), np.inf, self.window.limit)
+        for i, target in enumerate(self.settings.targets):
+            self._aggregations[i].grow(self.window.vms)
+            self._calibrations[i].grow(self.window.vms)
+            if len(self._issued[i]) < target.steps:
+                continue
+            experts, combined = self._issued[i][0]
+            actual = realised(self.window, target)
+            cap = limit[: len(combined), None]
+            self._aggregations[i].update(np.minimum(experts, cap), np.minimum(combined, cap), np.minimum(actual, limit))
+            self._calibrations[i].update(combined, actual)
+
+    def weights(self) -> FloatArray:
+        """Trust in each expert (target, expert, vm), averaged over levels."""
+        return np.stack([a.weights().mean(axis=-1) for a in self._aggregations])

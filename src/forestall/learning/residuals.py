@@ -1,0 +1,87 @@
+r"""Quantiles of a forecaster's own errors, kept as a decaying histogram for each VM and target.
+
+A residual :math:`r = (y - \hat y) / s`, with the VM's scale :math:`s`, falls into one of 64 bins that are even in
+:math:`\operatorname{asinh}(r / \delta)`: linear near zero, a constant ratio in the tails. Counts halve every
+``half_life_steps``. A VM with few residuals borrows from the fleet: the pooled histogram counts as
+``prior_samples`` of its own (an empirical-Bayes prior).
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from forestall.learning.window import Float32Array, grown
+from forestall.model.samples import FloatArray, IntArray
+
+BINS = 64
+DELTA = 0.002
+REACH = 60.0
+_SPAN = float(np.arcsinh(REACH / DELTA))
+EDGES: FloatArray = DELTA * np.sinh(np.linspace(-_SPAN, _SPAN, BINS + 1))
+_RESCALE_AT = 1e6
+
+
+def bin_of(residual: FloatArray) -> IntArray:
+    """Bin of each scaled residual; those out of reach fall into the outermost bins."""
+    position = (np.arcsinh(residual / DELTA) + _SPAN) * (BINS / (2 * _SPAN))
+    return np.clip(np.nan_to_num(position), 0, BINS - 1).astype(np.int64)
+
+
+class ResidualQuantiles:
+    """Decaying histograms (target, vm, bin) of scaled residuals.
+
+    Parameters
+    ----------
+    targets
+        Number of targets.
+    half_life_steps
+        Steps after which a residual counts half.
+    prior_samples
+        Weight of the fleet's pooled histogram, in samples.
+    """
+
+    def __init__(self, targets: int, half_life_steps: float, prior_samples: float = 60.0) -> None:
+        self.decay = 0.5 ** (1.0 / half_life_steps)
+        self.prior_samples = prior_samples
+        self._vms = 0
+        self._increment = 1.0
+        self._counts: Float32Array = np.zeros((targets, 0, BINS), np.float32)
+
+    def grow(self, vms: int) -> None:
+        """Make room for ``vms`` VMs."""
+        self._counts = grown(self._counts, vms, 1, 0.0)  # type: ignore[assignment]
+        self._vms = vms
+
+    def update(self, target: int, residual: FloatArray) -> None:
+        """Count one residual a VM; NaN is no residual. The first VMs of the roster, in its order."""
+        known = np.flatnonzero(~np.isnan(residual))
+        self._counts[target, known, bin_of(residual[known])] += np.float32(self._increment)
+
+    def advance(self) -> None:
+        """Let one step pass: everything counted so far weighs a little less than what comes."""
+        self._increment /= self.decay
+        if self._increment > _RESCALE_AT:
+            self._counts /= np.float32(self._increment)
+            self._increment = 1.0
+
+    def quantiles(self, levels: FloatArray) -> FloatArray:
+        """Quantiles (target, vm, level) of the scaled residual; NaN while nobody has any for a target."""
+        counts = self._counts[:, : self._vms]
+        pooled = counts.sum(axis=1, dtype=np.float64)
+        total = pooled.sum(axis=1, keepdims=True)
+        prior = pooled / np.where(total > 0, total, 1.0) * (self.prior_samples * self._increment)
+        mixed = (counts + prior[:, None, :].astype(np.float32)).reshape(-1, BINS)
+        result = histogram_quantiles(mixed, levels).reshape(len(counts), self._vms, len(levels))
+        return np.where(total[:, :, None] > 0, result, np.nan)
+
+
+def histogram_quantiles(counts: Float32Array, levels: FloatArray) -> FloatArray:
+    """Quantiles (vm, level) of histograms (vm, bin) over :data:`EDGES`, linear within a bin."""
+    cumulative = np.cumsum(counts, axis=1, dtype=np.float32)
+    wanted = cumulative[:, -1:] * levels.astype(np.float32)
+    index = np.minimum((cumulative[:, :, None] < wanted[:, None, :]).sum(axis=1), BINS - 1)
+    mass = np.take_along_axis(counts, index, axis=1)
+    before = np.take_along_axis(cumulative, index, axis=1) - mass
+    share = np.clip((wanted - before) / np.where(mass > 0, mass, 1.0), 0.0, 1.0)
+    quantiles: FloatArray = EDGES[index] + share * (EDGES[index + 1] - EDGES[index])
+    return quantiles

@@ -1,0 +1,120 @@
+"""Point rules: one number a VM and target, from the window; their quantiles come from their own residuals.
+
+==================  ====================================================================================
+``last_value``      the newest sample (persistence); the peak of the horizon is at least as likely above it
+``smoothing``       exponentially weighted mean of the last three hours, half-life 30 minutes
+``moving_peak``     the highest sample of the last hour
+``seasonal_naive``  the sample one period ago, the period found from the VM's own data
+==================  ====================================================================================
+
+Source: R. J. Hyndman, G. Athanasopoulos, *Forecasting: Principles and Practice*, 3rd ed., 5.2 and 8.1.
+"""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+import numpy as np
+
+from forestall.learning.period import find_period
+from forestall.learning.window import Float32Array, Window, highest
+from forestall.model.forecast import Statistic, Target
+from forestall.model.samples import FloatArray, IntArray
+
+SMOOTHING_HALF_LIFE_SECONDS = 1_800
+
+
+class PointRule(Protocol):
+    """A forecaster of one number; :class:`~forestall.learning.expert.RuleForecaster` adds the quantiles."""
+
+    name: str
+
+    def observe(self, window: Window) -> None:
+        """Take note of the newest step."""
+        ...
+
+    def point(self, window: Window, target: Target) -> FloatArray:
+        """Forecast (vm,) of ``target`` in the resource's unit; NaN where the rule has nothing to say."""
+        ...
+
+
+class LastValue:
+    """Persistence: tomorrow is like now."""
+
+    name = "last_value"
+
+    def observe(self, window: Window) -> None:
+        """Nothing to learn."""
+
+    def point(self, window: Window, target: Target) -> FloatArray:
+        """The newest sample, for every target."""
+        return window.last
+
+
+class Smoothing:
+    r"""Simple exponential smoothing :math:`\hat y = \sum_j w_j y_{t-j} / \sum_j w_j`, :math:`w_j = 2^{-j/h}`."""
+
+    name = "smoothing"
+
+    def observe(self, window: Window) -> None:
+        """Nothing to learn."""
+
+    def point(self, window: Window, target: Target) -> FloatArray:
+        """Weighted mean of the last three hours, gaps left out."""
+        half_life = SMOOTHING_HALF_LIFE_SECONDS / window.step_seconds
+        tail = window.tail(max(2, round(6 * half_life)))
+        weights = 0.5 ** (np.arange(len(tail))[::-1, None] / half_life)
+        present = ~np.isnan(tail)
+        total = (present * weights).sum(axis=0)
+        mean = (np.where(present, tail, 0.0) * weights).sum(axis=0) / np.where(total > 0, total, 1.0)
+        return np.where(total > 0, mean, window.last)
+
+
+class MovingPeak:
+    """The highest sample of the last hour: the rule that is hardest to beat on bursty VMs."""
+
+    name = "moving_peak"
+
+    def observe(self, window: Window) -> None:
+        """Nothing to learn."""
+
+    def point(self, window: Window, target: Target) -> FloatArray:
+        """Maximum of the last hour; the last value where the hour is empty."""
+        peak = highest(window.tail(max(2, window.hour)))
+        return np.where(np.isnan(peak), window.last, peak)
+
+
+class SeasonalNaive:
+    """The sample one period ago; each VM's period is looked for once a day, a share of the fleet at every hour.
+
+    Attributes
+    ----------
+    period
+        Steps (vm,); 0 where no period is confirmed, and the day is taken if it has passed once.
+    """
+
+    name = "seasonal_naive"
+
+    def __init__(self) -> None:
+        self.period: IntArray = np.zeros(0, np.int64)
+
+    def observe(self, window: Window) -> None:
+        """Look for the period of the VMs whose turn it is."""
+        self.period = np.pad(self.period, (0, window.vms - len(self.period)))
+        hours, rest = divmod(window.count, window.hour)
+        if hours < 4 or rest:
+            return
+        turn = np.flatnonzero(np.arange(window.vms) % 24 == hours % 24)
+        if len(turn):
+            self.period[turn] = find_period(window.tail(window.capacity)[:, turn])
+
+    def point(self, window: Window, target: Target) -> FloatArray:
+        """Value (peak: highest value) of the corresponding interval(s) one period before."""
+        period = np.where(self.period > 0, self.period, window.day)
+        ahead = range(1, target.steps + 1) if target.statistic is Statistic.PEAK else (target.steps,)
+        values: list[Float32Array] = []
+        for step in ahead:
+            periods_back = -(-step // np.maximum(period, 1))
+            values.append(window.lagged(period * periods_back - step))
+        past = highest(values).astype(np.float64)
+        return np.where(np.isnan(past), window.last, past)

@@ -1,0 +1,171 @@
+"""The recent past of every VM in one resource: a ring of samples shared by all forecasters.
+
+Arrays are time-major ``(time, vm)``, so that a reduction over time runs along whole rows. Samples are kept as
+float32: a VM costs 4 bytes a sample, 8 kB for a week at 5 minutes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from forestall.model.samples import FloatArray
+
+Float32Array = NDArray[np.float32]
+
+DAY_SECONDS = 86_400
+HOUR_SECONDS = 3_600
+MAX_SAMPLES = 4_032
+
+
+def grown(array: NDArray[np.generic], size: int, axis: int, fill: float) -> NDArray[np.generic]:
+    """Return ``array`` with at least ``size`` places along ``axis``, new ones set to ``fill``.
+
+    Capacity doubles, so that a fleet that grows one VM at a time is copied a logarithmic number of times.
+    """
+    have = array.shape[axis]
+    if have >= size:
+        return array
+    shape = list(array.shape)
+    shape[axis] = max(size, 2 * have) - have
+    return np.concatenate([array, np.full(shape, fill, dtype=array.dtype)], axis=axis)
+
+
+def highest(rows: Sequence[Float32Array] | Float32Array) -> Float32Array:
+    """Highest value of each column over ``rows`` (row, vm), NaN left out; NaN where there is nothing else."""
+    result: Float32Array = np.fmax.reduce(rows, axis=0)
+    return result
+
+
+class Window:
+    """Ring of the last week of samples (less when steps are short), with statistics by the hour.
+
+    Parameters
+    ----------
+    step_seconds
+        Sampling step.
+    floor
+        Demand below which differences do not matter, in the resource's unit; keeps scales above zero.
+
+    Attributes
+    ----------
+    vms
+        Number of VMs, axis 1.
+    count
+        Steps pushed so far.
+    day, hour
+        Steps in a day and in an hour (at least 1).
+    """
+
+    def __init__(self, step_seconds: int, floor: float) -> None:
+        self.step_seconds = step_seconds
+        self.floor = floor
+        self.day = max(1, round(DAY_SECONDS / step_seconds))
+        self.hour = max(1, round(HOUR_SECONDS / step_seconds))
+        self.capacity = int(np.clip(7 * self.day, 48, MAX_SAMPLES))
+        self.blocks = -(-self.capacity // self.hour)
+        self.vms = 0
+        self.count = 0
+        self._samples: Float32Array = np.full((self.capacity, 0), np.nan, np.float32)
+        self._block_max: Float32Array = np.full((self.blocks, 0), np.nan, np.float32)
+        self._block_sums: FloatArray = np.zeros((3, self.blocks, 0))
+        self._last: FloatArray = np.zeros(0)
+        self._age = np.zeros(0, np.int64)
+        self._seen = np.zeros(0, np.int64)
+        self._limit: FloatArray = np.zeros(0)
+        self._moments: dict[int, tuple[FloatArray, FloatArray]] = {}
+
+    def push(self, demand: FloatArray, limit: FloatArray) -> None:
+        """Append one step: demand (vm,) with NaN for gaps, limit (vm,). More VMs than before are new ones."""
+        self._grow(len(demand))
+        n, slot = self.vms, self.count % self.capacity
+        block = (self.count // self.hour) % self.blocks
+        if self.count % self.hour == 0:
+            self._block_max[block, :] = np.nan
+            self._block_sums[:, block, :] = 0.0
+        present = ~np.isnan(demand)
+        filled = np.where(present, demand, 0.0)
+        self._samples[slot, :n] = demand
+        self._block_max[block, :n] = np.fmax(self._block_max[block, :n], demand)
+        self._block_sums[:, block, :n] += (present, filled, filled * filled)
+        self._last[:n] = np.where(present, demand, self._last[:n])
+        self._age[:n] = np.where(present, 0, self._age[:n] + 1)
+        self._seen[:n] += present
+        self._limit[:n] = limit
+        self.count += 1
+        self._moments.clear()
+
+    def _grow(self, vms: int) -> None:
+        self._samples = grown(self._samples, vms, 1, np.nan)  # type: ignore[assignment]
+        self._block_max = grown(self._block_max, vms, 1, np.nan)  # type: ignore[assignment]
+        self._block_sums = grown(self._block_sums, vms, 2, 0.0)  # type: ignore[assignment]
+        self._last = grown(self._last, vms, 0, np.nan)  # type: ignore[assignment]
+        self._age = grown(self._age, vms, 0, 0)  # type: ignore[assignment]
+        self._seen = grown(self._seen, vms, 0, 0)  # type: ignore[assignment]
+        self._limit = grown(self._limit, vms, 0, np.nan)  # type: ignore[assignment]
+        self.vms = vms
+
+    @property
+    def last(self) -> FloatArray:
+        """Last sample (vm,), however old; NaN for a VM without any."""
+        return self._last[: self.vms]
+
+    @property
+    def age(self) -> NDArray[np.int64]:
+        """Steps (vm,) since the last sample; 0 when the newest step has one."""
+        return self._age[: self.vms]
+
+    @property
+    def seen(self) -> NDArray[np.int64]:
+        """Samples (vm,) pushed so far."""
+        return self._seen[: self.vms]
+
+    @property
+    def limit(self) -> FloatArray:
+        """Limit (vm,) as last known; inf without one, NaN when never known."""
+        return self._limit[: self.vms]
+
+    def at_lag(self, lag: int) -> Float32Array:
+        """Samples (vm,) of ``lag`` steps ago (0: the newest); NaN beyond the ring or in a gap."""
+        if not 0 <= lag < min(self.count, self.capacity):
+            return np.full(self.vms, np.nan, np.float32)
+        return self._samples[(self.count - 1 - lag) % self.capacity, : self.vms]
+
+    def lagged(self, lags: NDArray[np.int64]) -> Float32Array:
+        """Samples (..., vm) of lags (..., vm) that differ between VMs; NaN beyond the ring or in a gap."""
+        slots = (self.count - 1 - lags) % self.capacity
+        values = self._samples[slots, np.arange(self.vms)]
+        return np.where((lags >= 0) & (lags < min(self.count, self.capacity)), values, np.float32(np.nan))
+
+    def tail(self, steps: int) -> Float32Array:
+        """The last ``steps`` samples (time, vm), oldest first; fewer when there are fewer."""
+        steps = min(steps, self.count, self.capacity)
+        end = (self.count - 1) % self.capacity + 1
+        if steps <= end:
+            return self._samples[end - steps : end, : self.vms]
+        return np.concatenate([self._samples[end - steps :, : self.vms], self._samples[:end, : self.vms]], axis=0)
+
+    def _recent_blocks(self, hours: int) -> NDArray[np.int64]:
+        newest = (self.count - 1) // self.hour
+        return np.arange(max(newest - hours + 1, 0), newest + 1) % self.blocks
+
+    def moments(self, hours: int) -> tuple[FloatArray, FloatArray]:
+        """Mean and standard deviation (vm,) over about the last ``hours`` whole hours; NaN without samples."""
+        if hours not in self._moments:
+            chosen = self._recent_blocks(min(hours, self.blocks))
+            count, total, squares = self._block_sums[:, chosen, : self.vms].sum(axis=1)
+            weight = np.where(count > 0, count, np.nan)
+            mean = total / weight
+            self._moments[hours] = mean, np.sqrt(np.maximum(squares / weight - mean * mean, 0.0))
+        return self._moments[hours]
+
+    def peak(self, hours: int) -> Float32Array:
+        """Highest sample (vm,) over about the last ``hours`` whole hours; NaN without samples."""
+        return highest(self._block_max[self._recent_blocks(min(hours, self.blocks)), : self.vms])
+
+    def scale(self) -> FloatArray:
+        """What is a large difference for each VM (vm,): mean plus standard deviation over the week."""
+        mean, deviation = self.moments(self.blocks)
+        return np.fmax(mean + deviation, self.floor)

@@ -1,0 +1,236 @@
+"""The whole demand replay: every resource and every peer, side by side on all cores."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import queue
+from collections.abc import Callable
+from concurrent.futures import Future, ProcessPoolExecutor
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+
+from forestall.demand.holding import HoldingSettings
+from forestall.demand.policy import PolicySet
+from forestall.demand.settings import DemandSettings
+from forestall.learning.boosted import BoostedSettings
+from forestall.model.errors import Unsupported, WrongUse
+from forestall.model.resources import Resource
+from forestall.model.samples import Trace
+from forestall.replay.demand_run import ResourceRun, ResourceTrace, RunSettings, run_resource
+from forestall.replay.hosts import Placement
+from forestall.replay.peer_run import PeerRun, run_peer
+from forestall.replay.peers.registry import for_resource, peer
+
+FORESTALL = "forestall"
+ALL = "all"
+Progress = Callable[[str, int, int], None]
+"""Called with the name of a task, the steps done since the last call and the steps in all."""
+
+
+@dataclass(frozen=True)
+class ReplaySettings:
+    """What was asked of a demand replay; see ``forestall replay demand --help``."""
+
+    policy: str = FORESTALL
+    budgets: tuple[float, ...] = (0.01,)
+    lead_steps: int = 1
+    evaluate_from: int | None = None
+    resources: tuple[Resource, ...] = ()
+    placement: Placement = field(default_factory=Placement)
+    max_changes_per_vm_hour: float | None = None
+    policies: PolicySet | None = None
+    forecasts: bool = False
+    decisions: bool = False
+    seed: int = 0
+    processes: int = 0
+
+    @property
+    def with_forestall(self) -> bool:
+        """Whether Forestall itself is run."""
+        return self.policy in (FORESTALL, ALL)
+
+
+@dataclass(frozen=True)
+class ReplayOutcome:
+    """What came of it: Forestall's runs and the peers' by resource, and notes for the report."""
+
+    evaluate_index: int
+    runs: tuple[ResourceRun, ...]
+    peers: dict[Resource, dict[str, PeerRun]]
+    notes: tuple[str, ...]
+
+
+def replay_demand(trace: Trace, settings: ReplaySettings, progress: Progress) -> ReplayOutcome:
+    """Replay a trace.
+
+    Raises
+    ------
+    WrongUse
+        The trace has no such resource, nothing is left to evaluate, or the policy does not know the resource.
+    """
+    resources = _resources(trace, settings)
+    evaluate_index = _evaluate_index(trace, settings)
+    first_seen = trace.first_seen()
+    parts = {
+        r: ResourceTrace(r, trace.grid, trace.vm_ids, first_seen, trace.demand[r], trace.known_limit(r))
+        for r in resources
+    }
+    run_settings = RunSettings(
+        demand=_demand_settings(trace, settings),
+        evaluate_index=evaluate_index,
+        placement=settings.placement,
+        policies=_with_budgets(settings.policies),
+        calendar=trace.calendar,
+        keep_decisions=settings.decisions,
+    )
+    notes = (
+        [note] if settings.policies and not trace.calendar and (note := settings.policies.without_calendar()) else []
+    )
+    with _Workers(settings.processes, progress) as workers:
+        mine = [
+            workers.submit(f"forestall {r.value}", trace.grid.steps, run_resource, part, run_settings)
+            for r, part in parts.items()
+            if settings.with_forestall
+        ]
+        theirs = {r: _submit_peers(workers, r, part, settings, evaluate_index) for r, part in parts.items()}
+        runs = tuple(workers.result(f) for f in mine)
+        peers = {r: _collect(workers, futures, notes) for r, futures in theirs.items()}
+    return ReplayOutcome(evaluate_index, runs, peers, tuple(dict.fromkeys(notes)))
+
+
+def _resources(trace: Trace, settings: ReplaySettings) -> tuple[Resource, ...]:
+    missing = [r.value for r in settings.resources if r not in trace.demand]
+    if missing:
+        there = ", ".join(r.value for r in trace.resources)
+        raise WrongUse(f"the trace {trace.name} has no {', '.join(missing)}; it has {there}")
+    chosen = settings.resources or trace.resources
+    if settings.policy not in (FORESTALL, ALL):
+        peer(settings.policy)
+        chosen = tuple(r for r in chosen if settings.policy in for_resource(r))
+        if not chosen:
+            raise WrongUse(f"the policy {settings.policy} knows memory only")
+    return chosen
+
+
+def _evaluate_index(trace: Trace, settings: ReplaySettings) -> int:
+    if settings.evaluate_from is None:
+        return 0
+    index = trace.grid.index(settings.evaluate_from)
+    if index >= trace.grid.steps:
+        last = trace.grid.at(trace.grid.steps - 1)
+        raise WrongUse(f"--evaluate-from {settings.evaluate_from} is after the trace's last interval, {last}")
+    return index
+
+
+def _demand_settings(trace: Trace, settings: ReplaySettings) -> DemandSettings:
+    return DemandSettings(
+        step_seconds=trace.grid.step_seconds,
+        lead_steps=settings.lead_steps,
+        budgets=settings.budgets,
+        forecast_steps=(1, 3, 12) if settings.forecasts else (),
+        holding=HoldingSettings(changes_per_vm_hour=settings.max_changes_per_vm_hour),
+        boosted=BoostedSettings(seed=settings.seed),
+    )
+
+
+def _with_budgets(policies: PolicySet | None) -> PolicySet | None:
+    """Where no rule sets a violation budget, the budget of the command line holds: NaN says so."""
+    if policies is None or policies.defaults.violation_budget is not None:
+        return policies
+    return replace(policies, defaults=replace(policies.defaults, violation_budget=float("nan")))
+
+
+def _submit_peers(
+    workers: _Workers, resource: Resource, part: ResourceTrace, settings: ReplaySettings, evaluate_index: int
+) -> dict[str, Future[Any]]:
+    if settings.policy == FORESTALL:
+        return {}
+    names = for_resource(resource) if settings.policy == ALL else (settings.policy,)
+    budget, lead = settings.budgets[0], settings.lead_steps
+    sweep = settings.policy == ALL
+    return {
+        n: workers.submit(f"{n} {resource.value}", 1, _peer_task, n, part, evaluate_index, lead, budget, sweep)
+        for n in names
+    }
+
+
+def _peer_task(
+    name: str,
+    part: ResourceTrace,
+    evaluate_index: int,
+    lead: int,
+    budget: float,
+    sweep: bool,
+    tick: Callable[[int], None],
+) -> PeerRun:
+    run = run_peer(name, part, evaluate_index, lead, budget, sweep=sweep)
+    tick(1)
+    # Side by side only the scores are wanted; the allocations of dozens of peers would fill the memory.
+    return replace(run, allocated=np.empty((0, 0))) if sweep else run
+
+
+def _collect(workers: _Workers, futures: dict[str, Future[Any]], notes: list[str]) -> dict[str, PeerRun]:
+    done = {}
+    for name, future in futures.items():
+        try:
+            done[name] = workers.result(future)
+        except Unsupported as missing:
+            if len(futures) == 1:
+                raise
+            notes.append(f"{name} was left out: {missing}")
+    return done
+
+
+class _Workers:
+    """Runs tasks in processes of their own, and passes their progress on.
+
+    Each resource is learned by one thread: lightgbm's own threads wait for each other in busy loops.
+    """
+
+    def __init__(self, processes: int, progress: Progress) -> None:
+        context = multiprocessing.get_context("spawn")
+        self._ticks = context.Queue()
+        self._progress = progress
+        self._pool = ProcessPoolExecutor(
+            processes or os.cpu_count() or 1, mp_context=context, initializer=_start, initargs=(self._ticks,)
+        )
+
+    def __enter__(self) -> _Workers:
+        return self
+
+    def __exit__(self, kind: object, *rest: object) -> None:
+        self._pool.shutdown(wait=True, cancel_futures=kind is not None)
+
+    def submit(self, name: str, steps: int, task: Callable[..., Any], *arguments: Any) -> Future[Any]:
+        """Start ``task(*arguments, tick)``."""
+        self._progress(name, 0, steps)
+        return self._pool.submit(_run, name, steps, task, arguments)
+
+    def result(self, future: Future[Any]) -> Any:
+        """Wait for a task, passing on the progress of all."""
+        while not future.done():
+            self._drain(wait_seconds=0.2)
+        self._drain(wait_seconds=0.0)
+        return future.result()
+
+    def _drain(self, wait_seconds: float) -> None:
+        try:
+            while True:
+                self._progress(*self._ticks.get(block=wait_seconds > 0, timeout=wait_seconds or None))
+        except queue.Empty:
+            return
+
+
+_ticks: Any = None
+
+
+def _start(ticks: Any) -> None:
+    global _ticks
+    _ticks = ticks
+
+
+def _run(name: str, steps: int, task: Callable[..., Any], arguments: tuple[Any, ...]) -> Any:
+    return task(*arguments, lambda done: _ticks.put((name, done, steps)))

@@ -1,0 +1,195 @@
+"""One resource of a trace through the demand loop, in virtual time.
+
+Rows are counted by the decision: row j was decided after interval ``first + j`` and is in force in interval
+``first + j + lead_steps``. Only what was known after an interval goes into its decision.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from forestall.demand.core import Conditions, Cycle, DemandLoop
+from forestall.demand.policy import PolicySet
+from forestall.demand.settings import DemandSettings
+from forestall.model.forecast import Target
+from forestall.model.resources import Resource
+from forestall.model.samples import FloatArray, Grid, IntArray
+from forestall.replay.hosts import Placement
+
+WARM_UP_DAYS = 10.0
+Tick = Callable[[int], None]
+
+
+@dataclass(frozen=True)
+class ResourceTrace:
+    """One resource of a trace: demand, and the limit as last known, arrays (time, vm)."""
+
+    resource: Resource
+    grid: Grid
+    vm_ids: tuple[str, ...]
+    first_seen: IntArray
+    demand: FloatArray
+    limit: FloatArray
+
+
+@dataclass(frozen=True)
+class RunSettings:
+    """What a replay of one resource needs to know beyond the trace.
+
+    Attributes
+    ----------
+    evaluate_index
+        First interval evaluated; what lies before is history.
+    calendar
+        Whether instants are real dates, so that windows of policies can match.
+    keep_decisions
+        Keep what is needed to explain each decision.
+    """
+
+    demand: DemandSettings
+    evaluate_index: int
+    placement: Placement = field(default_factory=Placement)
+    policies: PolicySet | None = None
+    calendar: bool = True
+    keep_decisions: bool = False
+
+
+@dataclass
+class ResourceRun:
+    """What was decided: arrays with one row for each decision, NaN where nothing is known of a VM.
+
+    Attributes
+    ----------
+    first
+        Interval after which row 0 was decided; -1 and less: rows in which nothing could be decided yet.
+    allocated
+        Array (budget, row, vm).
+    quantiles
+        Array (row, vm, level), float32: forecast of the mean of the interval in force.
+    forecasts
+        The same for other targets.
+    risk
+        Array (row, horizon, ratio, vm), float32.
+    price, capacity, overload
+        Arrays (budget, row, host), (row, host), (row, host).
+    kept
+        The whole cycles and the trust in experts (expert, vm), by row, if asked for.
+    """
+
+    trace: ResourceTrace
+    settings: RunSettings
+    first: int
+    allocated: FloatArray
+    quantiles: NDArray[np.float32]
+    forecasts: dict[Target, NDArray[np.float32]]
+    risk: NDArray[np.float32]
+    price: FloatArray
+    capacity: FloatArray
+    overload: FloatArray
+    experts: tuple[str, ...] = ()
+    kept: list[tuple[Cycle, FloatArray, tuple[tuple[str, ...], ...]]] = field(default_factory=list)
+
+    @property
+    def rows(self) -> int:
+        """Number of decisions."""
+        return int(self.allocated.shape[1])
+
+    def in_force(self, budget: int) -> FloatArray:
+        """Allocations (time, vm) of the evaluated intervals that the trace holds."""
+        return self.allocated[budget, : self.trace.grid.steps - self.settings.evaluate_index]
+
+
+def run_resource(trace: ResourceTrace, settings: RunSettings, tick: Tick = lambda steps: None) -> ResourceRun:
+    """Replay one resource.
+
+    Parameters
+    ----------
+    trace
+        The resource's part of the trace.
+    settings
+        How, and from where on.
+    tick
+        Called now and then with the number of steps done since the last call.
+    """
+    demand = settings.demand
+    loop = DemandLoop(trace.resource, demand)
+    run = _empty(trace, settings, tuple(e.name for e in loop.learner.experts))
+    warm = max(run.first, 0) - round(WARM_UP_DAYS * loop.learner.window.day)
+    known = np.searchsorted(trace.first_seen, np.arange(trace.grid.steps), side="right")
+    for i in range(trace.grid.steps):
+        n = int(known[i])
+        seen, limit, now = trace.demand[i, :n], trace.limit[i, :n], trace.grid.at(i)
+        if i < warm:
+            loop.absorb(seen, limit, now)
+        else:
+            conditions, names = _conditions(trace, settings, limit, now, n)
+            cycle = loop.step(seen, limit, now, conditions)
+            if i >= run.first:
+                _record(run, i - run.first, cycle, loop, names)
+        if (i + 1) % 32 == 0 or i + 1 == trace.grid.steps:
+            tick((i % 32) + 1)
+    return run
+
+
+def _empty(trace: ResourceTrace, settings: RunSettings, experts: tuple[str, ...]) -> ResourceRun:
+    demand = settings.demand
+    first = settings.evaluate_index - demand.lead_steps
+    rows, vms = trace.grid.steps - first, len(trace.vm_ids)
+    hosts, budgets = len(settings.placement.names(vms)), len(demand.budgets)
+    shape = (rows, len(demand.horizon_steps), len(demand.limit_ratios), vms)
+    others = [t for t in demand.boosted_targets if t not in (demand.decided_target, demand.lasting_target)]
+    return ResourceRun(
+        trace=trace,
+        settings=settings,
+        first=first,
+        allocated=np.full((budgets, rows, vms), np.nan),
+        quantiles=np.full((rows, vms, len(demand.levels)), np.nan, np.float32),
+        forecasts={t: np.full((rows, vms, len(demand.levels)), np.nan, np.float32) for t in others},
+        risk=np.full(shape, np.nan, np.float32),
+        price=np.zeros((budgets, rows, hosts)),
+        capacity=np.full((rows, hosts), np.nan),
+        overload=np.full((rows, hosts), np.nan),
+        experts=experts,
+    )
+
+
+def _conditions(
+    trace: ResourceTrace, settings: RunSettings, limit: FloatArray, now: int, vms: int
+) -> tuple[Conditions, tuple[tuple[str, ...], ...]]:
+    """What policy and pools say at this step, and the names of the rules behind it for each VM."""
+    budgets = settings.demand.budgets
+    conditions = Conditions.default(limit, budgets)
+    vm_ids = trace.vm_ids[:vms]
+    host_of_vm = settings.placement.host_of_vm(vm_ids)
+    capacity = settings.placement.capacity(trace.resource, limit, host_of_vm)
+    names: tuple[tuple[str, ...], ...] = ()
+    weight, floor, ceiling, budget = conditions.weight, conditions.floor, conditions.ceiling, conditions.budget
+    if settings.policies is not None:
+        table = settings.policies.resolve(
+            vm_ids, (trace.resource,), conditions.ceiling[:, None], now, calendar=settings.calendar
+        )
+        weight, floor, names = table.weight[:, 0], table.floor[:, 0], table.names
+        ceiling = np.minimum(ceiling, table.ceiling[:, 0])
+        budget = np.where(np.isnan(table.budget[:, 0]), budget, table.budget[:, 0])
+    return Conditions(weight, floor, ceiling, budget, host_of_vm, capacity), names
+
+
+def _record(run: ResourceRun, row: int, cycle: Cycle, loop: DemandLoop, names: tuple[tuple[str, ...], ...]) -> None:
+    vms = cycle.allocated.shape[1]
+    hosts = cycle.price.shape[1]
+    targets = loop.settings.targets
+    run.allocated[:, row, :vms] = cycle.allocated
+    run.quantiles[row, :vms] = cycle.quantiles[targets.index(loop.settings.decided_target)]
+    for target, kept in run.forecasts.items():
+        kept[row, :vms] = cycle.quantiles[targets.index(target)]
+    run.risk[row, :, :, :vms] = cycle.risk
+    run.price[:, row, :hosts] = cycle.price
+    run.capacity[row, :hosts] = cycle.conditions.capacity
+    run.overload[row, :hosts] = cycle.overload
+    if run.settings.keep_decisions:
+        trust = loop.learner.weights()[targets.index(loop.settings.decided_target)]
+        run.kept.append((cycle, trust, names))

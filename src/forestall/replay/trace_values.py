@@ -1,0 +1,115 @@
+"""The values of a trace's columns as arrays. What cannot be understood is refused, nothing repaired."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from forestall.model.errors import BadInput
+from forestall.model.samples import FloatArray, IntArray
+
+_NULL_TEXTS = frozenset(("", "nan", "-nan", "null", "na", "n/a", "#n/a", "none"))
+
+
+def vm_codes(path: Path, column: pa.ChunkedArray, codes: dict[str, int]) -> IntArray:
+    """Encode VM names; ``codes`` grows with the names that are new."""
+    try:
+        if not pa.types.is_dictionary(column.type):
+            column = column.cast(pa.string()).dictionary_encode()
+        column = column.unify_dictionaries().combine_chunks()
+        column = column.chunk(0) if isinstance(column, pa.ChunkedArray) else column
+        names = [str(n) if n is not None else "" for n in column.dictionary.to_pylist()]
+        local = column.indices.fill_null(-1).to_numpy(zero_copy_only=False).astype(np.int64)
+    except (pa.ArrowException, UnicodeDecodeError) as error:
+        raise BadInput(f"holds {column.type}, expected text", path=path, column="vm_id") from error
+    known = np.array([codes.setdefault(n, len(codes)) if n else -1 for n in names] + [-1], dtype=np.int64)
+    vm: IntArray = known[local]
+    if (vm < 0).any():
+        raise BadInput("is empty", path=path, row=int(np.argmax(vm < 0)) + 1, column="vm_id")
+    return vm
+
+
+def numbers(path: Path, name: str, column: pa.ChunkedArray) -> FloatArray:
+    """Convert a column to doubles, NaN where it is empty."""
+    kind = column.type
+    if pa.types.is_floating(kind) or pa.types.is_integer(kind) or pa.types.is_decimal(kind):
+        values = column.cast(pa.float64()).to_numpy()
+    elif pa.types.is_null(kind):
+        values = np.full(len(column), np.nan)
+    elif _is_text(kind):
+        values = _parsed_numbers(path, name, _texts(column))
+    else:
+        raise BadInput(f"holds {kind}, expected numbers", path=path, column=name)
+    return np.asarray(values, dtype=np.float64)
+
+
+def _parsed_numbers(path: Path, name: str, texts: pd.Series[Any]) -> NDArray[Any]:
+    values = pd.to_numeric(texts, errors="coerce").to_numpy(dtype=np.float64, na_value=np.nan)
+    suspect = np.isnan(values)
+    suspect[suspect] = ~texts[suspect].str.lower().isin(_NULL_TEXTS).to_numpy()
+    if suspect.any():
+        row = int(np.argmax(suspect))
+        raise BadInput(f"{texts.iloc[row][:40]!r} is not a number", path=path, row=row + 1, column=name)
+    return values
+
+
+def timestamps(path: Path, column: pa.ChunkedArray) -> IntArray:
+    """Convert timestamps to whole numbers, in the unit that they have; dates and times become seconds."""
+    kind = column.type
+    if column.null_count:
+        row = int(np.argmax(column.is_null().to_numpy(zero_copy_only=False))) + 1
+        raise BadInput("is empty", path=path, row=row, column="timestamp")
+    if _is_text(kind):
+        return _parsed_timestamps(path, _texts(column))
+    if pa.types.is_timestamp(kind) or pa.types.is_date(kind):
+        seconds = column.cast(pa.timestamp("s", getattr(kind, "tz", None)), safe=False)
+        return np.asarray(seconds.cast(pa.int64()).to_numpy(), dtype=np.int64)
+    if pa.types.is_decimal(kind):
+        return _whole(path, column.cast(pa.float64()).to_numpy())
+    if pa.types.is_integer(kind) or pa.types.is_floating(kind):
+        return _whole(path, column.to_numpy())
+    if pa.types.is_null(kind):
+        return np.zeros(0, dtype=np.int64)
+    raise BadInput(f"holds {kind}, expected seconds", path=path, column="timestamp")
+
+
+def _whole(path: Path, values: NDArray[Any]) -> IntArray:
+    values = np.asarray(values)
+    with np.errstate(invalid="ignore"):
+        whole = values.astype(np.int64)
+        bad = (whole != values) | (np.abs(values.astype(np.float64)) >= 2.0**63)
+    if bad.any():
+        row = int(np.argmax(bad))
+        what = f"{values[row]} is not a whole number of seconds"
+        raise BadInput(what, path=path, row=row + 1, column="timestamp")
+    return whole
+
+
+def _parsed_timestamps(path: Path, texts: pd.Series[Any]) -> IntArray:
+    numbers = pd.to_numeric(texts, errors="coerce")
+    dates = pd.to_datetime(texts.where(numbers.isna()), utc=True, format="ISO8601", errors="coerce")
+    bad = (numbers.isna() & dates.isna()).to_numpy()
+    if bad.any():
+        row = int(np.argmax(bad))
+        text = texts.iloc[row].strip()[:40]
+        what = f"{text!r} is neither seconds nor an ISO 8601 date" if text else "is empty"
+        raise BadInput(what, path=path, row=row + 1, column="timestamp")
+    if numbers.notna().all():
+        return _whole(path, numbers.to_numpy())
+    seconds = dates.dt.tz_localize(None).to_numpy(dtype="datetime64[s]").astype(np.int64)
+    return np.where(numbers.notna(), _whole(path, numbers.fillna(0).to_numpy()), seconds)
+
+
+def _is_text(kind: pa.DataType) -> bool:
+    if pa.types.is_dictionary(kind):
+        kind = kind.value_type
+    return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind))
+
+
+def _texts(column: pa.ChunkedArray) -> pd.Series[Any]:
+    return pd.Series(column.cast(pa.string()).fill_null("").to_numpy(zero_copy_only=False), dtype=object).str.strip()
