@@ -116,6 +116,6 @@ def _write_tables(folder: Path, outcome: ReplayOutcome, settings: ReplaySettings
 
             write_decisions(folder / "decisions.parquet", runs, budget)
         return
-    peers = [run for by_name in outcome.peers.values() for run in by_name.values()]
+    peers = [run for by_name in outcome.peers.values() for run in list(by_name.values())[:1]]
     theirs = [(run.trace, outcome.evaluate_index, run.allocated) for run in peers]
     write_allocations(folder / "allocations.parquet", theirs, peers[0].trace.vm_ids)

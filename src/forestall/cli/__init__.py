@@ -7,6 +7,7 @@ commands, so that ``forestall --help`` answers at once.
 from __future__ import annotations
 
 import os
+import signal
 import sys
 from collections.abc import Sequence
 from typing import Annotated
@@ -14,10 +15,10 @@ from typing import Annotated
 import typer
 
 from forestall import __version__
-from forestall.cli import explain, policy, replay, trace
+from forestall.cli import demo, explain, policy, replay, trace
 from forestall.model.errors import ForestallError
 
-SUB_COMMANDS = (replay, explain, policy, trace)
+SUB_COMMANDS = (replay, demo, explain, policy, trace)
 """Modules of the sub-commands, in the order of ``--help``. A new one is added here."""
 
 INTERRUPTED, BROKEN_PIPE = 130, 141
@@ -66,6 +67,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     int
         0 done, 1 failed, 2 wrong use or bad input, 130 interrupted.
     """
+    signal.signal(signal.SIGTERM, _terminated)
     try:
         code = make_app()(args=None if arguments is None else list(arguments), standalone_mode=False)
         sys.stdout.flush()
@@ -79,6 +81,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return BROKEN_PIPE
     return code if isinstance(code, int) else 0
+
+
+def _terminated(number: int, frame: object) -> None:
+    """Leave as on Ctrl-C, so that nothing half-written stays behind."""
+    raise KeyboardInterrupt
 
 
 def _fail(text: str, exit_code: int) -> int:

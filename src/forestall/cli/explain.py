@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -39,10 +40,19 @@ def explain(
 
     decisions = read_decisions(source, vm, None if at is None else parse_instant(at))
     if as_json:
-        typer.echo(json.dumps([asdict(d) | {"reproduced": reproduce(d)} for d in decisions], indent=1))
+        typer.echo(json.dumps([_finite(asdict(d) | {"reproduced": reproduce(d)}) for d in decisions], indent=1))
         return
     for decision in decisions:
         _print(decision)
+
+
+def _finite(value: object) -> object:
+    """The same value as JSON knows it: what is not a finite number is null."""
+    if isinstance(value, dict):
+        return {key: _finite(part) for key, part in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(part) for part in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def _print(decision: Decision) -> None:

@@ -20,7 +20,9 @@ def register(app: typer.Typer) -> None:
 def demand(
     trace: Annotated[Path, typer.Argument(help="Demand trace: a Parquet or CSV file, or a folder of them.")],
     out: Annotated[Path, typer.Option(help="Folder to write to.")],
-    policy: Annotated[str, typer.Option(help="forestall, the name of a peer, or all: side by side.")] = "forestall",
+    policy: Annotated[
+        str, typer.Option(help="forestall, a peer, several separated by commas, or all: side by side.")
+    ] = "forestall",
     violation_budget: Annotated[
         str,
         typer.Option(help="Share of its intervals in which each VM may fall short; several, separated by commas."),

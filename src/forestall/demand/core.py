@@ -7,7 +7,7 @@ decided. Replay and live run this same code.
 from __future__ import annotations
 
 from collections import deque
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -23,7 +23,7 @@ from forestall.model.resources import Resource
 from forestall.model.samples import BoolArray, FloatArray, IntArray
 
 VIOLATION_TOLERANCE = 1e-9
-ROUNDING = 1.0 + 1e-6
+ROUNDING = 1.0 + 1e-4
 """Samples are kept as float32; an allocation is rounded up by more than they were rounded down."""
 
 
@@ -84,6 +84,12 @@ class Cycle:
         Array (budget, host): λ of each pool; 0 where there is room.
     quantiles
         Array (target, vm, level): the calibrated forecast.
+    decided
+        Array (vm, level): what was decided on: the forecast of the interval in force, filled in for cold VMs.
+    floor
+        Array (budget, vm): the least that each VM gets: its floor, cut where the floors of a pool do not fit.
+    limit
+        Array (vm,): what each VM is provisioned with.
     risk
         Array (horizon, ratio, vm): probability that demand exceeds ``ratio`` times the limit within the horizon.
     overload
@@ -102,6 +108,9 @@ class Cycle:
     probability: FloatArray
     price: FloatArray
     quantiles: FloatArray
+    decided: FloatArray
+    floor: FloatArray
+    limit: FloatArray
     risk: FloatArray
     overload: FloatArray
     cold: BoolArray
@@ -129,9 +138,7 @@ class DemandLoop:
         )
         budgets = len(settings.budgets)
         self._levels = np.asarray(settings.levels)
-        limited = settings.holding.changes_per_vm_hour is not None
-        pacing = replace(settings.pacing, span=settings.holding.span) if limited else settings.pacing
-        self._pacer = Pacer(budgets, settings.levels, pacing)
+        self._pacer = Pacer(budgets, settings.levels, settings.pacing)
         self._holding = Holding(budgets, settings.step_seconds, settings.holding)
         self._joint = JointRisk()
         self._risks = {
@@ -141,6 +148,7 @@ class DemandLoop:
         }
         self._in_force: deque[tuple[FloatArray, FloatArray]] = deque(maxlen=settings.lead_steps)
         self._forecast: deque[tuple[FloatArray, FloatArray]] = deque(maxlen=settings.lead_steps)
+        self._allocated: FloatArray = np.full((budgets, 0), np.nan)
 
     def absorb(self, demand: FloatArray, limit: FloatArray, now: int) -> None:
         """Take in a step of history without deciding anything; arrays (vm,) as in :meth:`step`."""
@@ -164,9 +172,11 @@ class DemandLoop:
         decided = quantiles[self.settings.targets.index(self.settings.decided_target)]
         cold = self._cold(decided, limit)
         decided = self._filled(decided, conditions.ceiling, cold)
-        previous = self._holding.in_force(len(demand)).copy()
+        new = len(demand) - self._allocated.shape[1]
+        previous = np.pad(self._allocated, ((0, 0), (0, new)), constant_values=np.nan)
         needed, wanted, probability = self._wanted(decided, quantiles, conditions, cold)
-        allocated, price = self._share(decided, wanted, probability, conditions)
+        allocated, price, floor = self._share(decided, wanted, probability, conditions)
+        self._allocated = allocated
         median, spread = self._centre(decided)
         self._forecast.append((median, spread))
         return Cycle(
@@ -178,6 +188,9 @@ class DemandLoop:
             probability=probability,
             price=price,
             quantiles=quantiles,
+            decided=decided,
+            floor=floor,
+            limit=limit,
             risk=self._risk(quantiles, demand, limit),
             overload=self._joint.overload(
                 median, spread, conditions.ceiling, conditions.host_of_vm, conditions.capacity
@@ -215,7 +228,8 @@ class DemandLoop:
         pace = self._pacer.choose(decided, budget, scale, conditions.ceiling)
         lasting = self._lasting(quantiles, budget, scale, conditions, cold) or pace
         needed = np.maximum(np.minimum(pace.amount * ROUNDING, conditions.ceiling), conditions.floor)
-        held = self._holding.settle(needed, np.maximum(lasting.amount * ROUNDING, conditions.floor), conditions.ceiling)
+        enough = np.maximum(lasting.amount * ROUNDING, conditions.floor)
+        held = self._holding.settle(needed, enough, conditions.ceiling, conditions.floor)
         self._in_force.append((held, budget))
         return needed, held, pace.probability
 
@@ -230,17 +244,21 @@ class DemandLoop:
 
     def _share(
         self, decided: FloatArray, wanted: FloatArray, probability: FloatArray, conditions: Conditions
-    ) -> tuple[FloatArray, FloatArray]:
-        """Share the pools (budget, vm), and their prices (budget, host)."""
+    ) -> tuple[FloatArray, FloatArray, FloatArray]:
+        """Share the pools (budget, vm), their prices (budget, host), and the floors that were kept (budget, vm)."""
+        unknown = np.isnan(wanted)
+        claimed = np.where(unknown, 0.0, wanted)
+        known = np.where(np.isnan(decided), 0.0, decided)
         shares = [
             water_fill(
-                Claims(decided, self._levels, p, w, conditions.weight, np.minimum(conditions.floor, w)),
+                Claims(known, self._levels, p, w, conditions.weight, np.minimum(conditions.floor, w)),
                 conditions.host_of_vm,
                 conditions.capacity,
             )
-            for w, p in zip(wanted, probability, strict=True)
+            for w, p in zip(claimed, probability, strict=True)
         ]
-        return np.stack([s.amount for s in shares]), np.stack([s.price for s in shares])
+        amount = np.where(unknown, np.nan, np.stack([s.amount for s in shares]))
+        return amount, np.stack([s.price for s in shares]), np.stack([s.floor for s in shares])
 
     def _centre(self, decided: FloatArray) -> tuple[FloatArray, FloatArray]:
         """Median and spread (vm,) of the forecast, the units of joint errors."""

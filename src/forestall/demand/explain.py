@@ -16,34 +16,24 @@ from forestall.model.samples import FloatArray
 _SAME = 1e-9
 
 
-def ruling_of(cycle: Cycle, budget: int) -> tuple[list[Ruling], list[str]]:
-    """What the arbiter did to each VM's claim at one step, and why; lists (vm,)."""
-    needed, wanted, allocated = cycle.needed[budget], cycle.wanted[budget], cycle.allocated[budget]
+def ruling_of(cycle: Cycle, vm: int, budget: int) -> tuple[Ruling, str]:
+    """What the arbiter did to a VM's claim at one step, and why."""
+    needed, wanted, allocated = (float(a[budget, vm]) for a in (cycle.needed, cycle.wanted, cycle.allocated))
     conditions = cycle.conditions
-    price = cycle.price[budget][conditions.host_of_vm]
-    rulings, reasons = [], []
-    for i in range(len(needed)):
-        if allocated[i] < wanted[i] * (1 - _SAME):
-            rulings.append(Ruling.CLIPPED)
-            reasons.append(f"the pool is tight: risk costs {price[i]:.4g} there")
-        elif cycle.cold[i]:
-            rulings.append(Ruling.ACCEPTED)
-            reasons.append("seen too short a time: counts at its limit")
-        elif wanted[i] != needed[i]:
-            rulings.append(Ruling.REJECTED)
-            reasons.append(
-                f"a move to {needed[i]:.6g} is not worth a change, or not allowed yet; kept what is in force"
-            )
-        elif needed[i] <= conditions.floor[i] * (1 + _SAME) and conditions.floor[i] > 0:
-            rulings.append(Ruling.CLIPPED)
-            reasons.append("the policy's floor")
-        elif needed[i] >= conditions.ceiling[i]:
-            rulings.append(Ruling.CLIPPED)
-            reasons.append("the limit or the policy's ceiling")
-        else:
-            rulings.append(Ruling.ACCEPTED)
-            reasons.append("what its promise asks for now")
-    return rulings, reasons
+    floor = conditions.floor[vm]
+    if allocated < wanted * (1 - _SAME):
+        price = cycle.price[budget, conditions.host_of_vm[vm]]
+        return Ruling.CLIPPED, f"the pool is tight: risk costs {price:.4g} there"
+    if cycle.cold[vm]:
+        return Ruling.ACCEPTED, "seen too short a time: counts at its limit"
+    if wanted != needed:
+        kept = f"a move to {needed:.6g} is not worth a change, or not allowed yet; kept what is in force"
+        return Ruling.REJECTED, kept
+    if needed <= floor * (1 + _SAME) and floor > 0:
+        return Ruling.CLIPPED, "the policy's floor"
+    if needed >= conditions.ceiling[vm]:
+        return Ruling.CLIPPED, "the limit or the policy's ceiling"
+    return Ruling.ACCEPTED, "what its promise asks for now"
 
 
 def decision_of(
@@ -58,9 +48,8 @@ def decision_of(
     policies: Sequence[str] = (),
 ) -> Decision:
     """The decision of one cycle about one VM, as the journal and ``explain`` want it."""
-    rulings, reasons = ruling_of(cycle, budget)
+    ruling, reason = ruling_of(cycle, vm, budget)
     conditions = cycle.conditions
-    quantiles = cycle.quantiles[settings.targets.index(settings.decided_target), vm]
     return Decision(
         vm_id=vm_id,
         resource=resource,
@@ -68,18 +57,18 @@ def decision_of(
         in_force_at=cycle.at + settings.lead_steps * settings.step_seconds,
         allocated=float(cycle.allocated[budget, vm]),
         previous=float(cycle.previous[budget, vm]),
-        limit=float(conditions.ceiling[vm]),
-        quantiles=tuple(zip(settings.levels, (float(q) for q in quantiles), strict=True)),
+        limit=float(cycle.limit[vm]),
+        quantiles=tuple(zip(settings.levels, (float(q) for q in cycle.decided[vm]), strict=True)),
         risk=float(cycle.risk[-1, 0, vm]),
         price=float(cycle.price[budget, conditions.host_of_vm[vm]]),
         weight=float(conditions.weight[vm]),
-        floor=float(conditions.floor[vm]),
+        floor=float(cycle.floor[budget, vm]),
         ceiling=float(conditions.ceiling[vm]),
         budget=float(conditions.budget[budget, vm]),
         probability=float(cycle.probability[budget, vm]),
         wanted=float(cycle.wanted[budget, vm]),
-        ruling=rulings[vm],
-        reason=reasons[vm],
+        ruling=ruling,
+        reason=reason,
         policies=tuple(policies),
         experts=dict(trust or {}),
     )

@@ -36,17 +36,14 @@ class HoldingSettings:
         With a limit, tokens that must remain after a lowering.
     relax
         With a limit, how much likelier it is that one of the coming intervals exceeds than that each does.
-    span
-        With a limit, the pacer's range in z: what is held too long must be made up for at other moments.
     """
 
     band_ratio: float = 0.02
     changes_per_vm_hour: float | None = None
-    burst: float = 4.0
-    lower_ratio: float = 0.1
+    burst: float = 8.0
+    lower_ratio: float = 0.3
     reserve: float = 0.5
-    relax: float = 4.0
-    span: float = 2.0
+    relax: float = 3.0
 
 
 class Holding:
@@ -73,7 +70,7 @@ class Holding:
         self._tokens = grown(self._tokens, vms, 1, 1.0)  # type: ignore[assignment]
         return self._held[:, :vms]
 
-    def settle(self, needed: FloatArray, lasting: FloatArray, cap: FloatArray) -> FloatArray:
+    def settle(self, needed: FloatArray, lasting: FloatArray, cap: FloatArray, floor: FloatArray) -> FloatArray:
         """Decide what is in force from now on.
 
         Parameters
@@ -84,6 +81,8 @@ class Holding:
             Array (budget, vm): enough until the next change is likely; not used without a limit on changes.
         cap
             Array (vm,): more than this counts as this.
+        floor
+            Array (vm,): less than this is never in force, whatever changes are allowed; at most ``cap``.
 
         Returns
         -------
@@ -99,7 +98,7 @@ class Holding:
             target = np.minimum(np.maximum(needed, lasting), cap)
             keep = ~self._may_change(held, needed, target, vms)
         fresh = np.isnan(held) | np.isnan(needed)
-        result = np.where(keep & ~fresh, np.minimum(held, cap), target)
+        result = np.where(keep & ~fresh, np.minimum(np.maximum(held, floor), cap), target)
         self._spend(held, result, vms)
         self._held[:, :vms] = result
         return result

@@ -4,7 +4,7 @@ The budget promises that a VM's demand exceeds its allocation in at most a share
 Each VM has a **price of a violation** :math:`\mu_i`, in resource units, and takes at each step the tail coordinate
 
 .. math:: z^* = \arg\min_z \; Q_i(z) + \mu_i \, \bar F(z), \qquad
-          |z - \operatorname{logit}(1-\varepsilon)| \le \text{span}
+          \operatorname{logit}(1-\varepsilon) - b \le z \le \operatorname{logit}(1-\varepsilon) + a
 
 which spends the allowed violations where they save most: when demand is uncertain, not when it is nearly known.
 The price follows what happened, as in adaptive conformal inference (Gibbs & Candès, NeurIPS 2021) with the integral
@@ -28,7 +28,9 @@ from forestall.model.samples import BoolArray, FloatArray
 
 GRID = 17
 DEBT_MEMORY = 0.9995
-DEBT_RANGE = (-3.0, 6.0)
+DEBT_RANGE = (-3.0, 12.0)
+SLOPE_MEMORY = 2016.0
+SMALLEST_SLOPE = 1e-4
 
 
 @dataclass(frozen=True)
@@ -44,11 +46,22 @@ class Pace:
 
 @dataclass(frozen=True)
 class PacingSettings:
-    """Gains of the feedback: ``step`` on the price, ``debt`` on the sum of past errors; ``span`` of the choice in z."""
+    """Gains of the feedback.
+
+    Attributes
+    ----------
+    step
+        What one violation adds to the logarithm of the price.
+    debt
+        What one violation too many adds to it as long as it is remembered.
+    span_below, span_above
+        How far a choice may lie from the budget in z: on the side of more risk, and on the safe side.
+    """
 
     step: float = 0.07
     debt: float = 0.15
-    span: float = 1.0
+    span_below: float = 2.5
+    span_above: float = 1.0
 
 
 class Pacer:
@@ -64,9 +77,11 @@ class Pacer:
 
     def __init__(self, budgets: int, levels: tuple[float, ...], settings: PacingSettings) -> None:
         self._settings = settings
-        self._offsets: FloatArray = np.linspace(-settings.span, settings.span, GRID)
+        self._offsets: FloatArray = np.linspace(-settings.span_below, settings.span_above, GRID)
         self._knots = logit(np.asarray(levels))
-        self._log_price: FloatArray = np.full((budgets, 0), np.nan)
+        self._log_price: FloatArray = np.zeros((budgets, 0))
+        self._slope: FloatArray = np.zeros((budgets, 0))
+        self._steps: FloatArray = np.zeros(0)
         self._debt: FloatArray = np.zeros((budgets, 0))
 
     def choose(
@@ -87,14 +102,16 @@ class Pacer:
         relax
             For the peak over several intervals: how much likelier it is that one of them exceeds than that each does.
         """
-        self._grow(quantiles.shape[0], budget, scale)
+        self._grow(quantiles.shape[0])
         vms = quantiles.shape[0]
         debt = np.clip(self._debt[:, :vms], *DEBT_RANGE)
-        price = np.exp(self._log_price[:, :vms] + self._settings.debt * debt)
         centre = logit(1.0 - np.minimum(budget * relax, 0.5))
         z = np.minimum(centre[..., None] + self._offsets, self._knots[-1] + MAX_EXTRAPOLATION)
         amount = np.maximum.accumulate(np.minimum(self._read(quantiles, z), cap[None, :, None]), axis=-1)
         short = tail(z)
+        if relax == 1.0:
+            self._anchor(amount, budget, scale)
+        price = self._slope[:, :vms] / budget * np.exp(self._log_price[:, :vms] + self._settings.debt * debt)
         cost = amount + price[..., None] * short / relax
         # On a tie the safer choice: the last of equal minima.
         best = GRID - 1 - np.argmin(np.nan_to_num(cost, nan=0.0)[..., ::-1], axis=-1)[..., None]
@@ -109,12 +126,20 @@ class Pacer:
         read: FloatArray = low + np.maximum(share, 0.0) * (quantiles[vm, lower + 1] - low)
         return read
 
-    def _grow(self, vms: int, budget: FloatArray, scale: FloatArray) -> None:
-        self._log_price = grown(self._log_price, vms, 1, np.nan)  # type: ignore[assignment]
+    def _grow(self, vms: int) -> None:
+        self._log_price = grown(self._log_price, vms, 1, 0.0)  # type: ignore[assignment]
         self._debt = grown(self._debt, vms, 1, 0.0)  # type: ignore[assignment]
-        first = np.log(0.3 * scale) - np.log(budget)
-        known = self._log_price[:, :vms]
-        self._log_price[:, :vms] = np.where(np.isnan(known), first, known)
+        self._slope = grown(self._slope, vms, 1, 0.0)  # type: ignore[assignment]
+        self._steps = grown(self._steps, vms, 0, 0.0)  # type: ignore[assignment]
+
+    def _anchor(self, amount: FloatArray, budget: FloatArray, scale: FloatArray) -> None:
+        """Follow what one unit of z usually costs: the price at which the budget itself would be chosen."""
+        vms = len(scale)
+        span = self._settings.span_below + self._settings.span_above
+        rise = np.fmax((amount[..., -1] - amount[..., 0]) / span, SMALLEST_SLOPE * scale)
+        self._steps[:vms] += 1.0
+        rate = np.maximum(1.0 / self._steps[:vms], 1.0 / SLOPE_MEMORY)
+        self._slope[:, :vms] += rate * (rise - self._slope[:, :vms])
 
     def learn(self, violated: BoolArray, observed: BoolArray, budget: FloatArray) -> None:
         """Move prices after an interval: ``violated`` and ``budget`` (budget, vm), ``observed`` (vm,)."""

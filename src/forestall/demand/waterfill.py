@@ -61,11 +61,24 @@ class Claims:
 
 @dataclass(frozen=True)
 class Share:
-    """What came of it: ``amount`` (vm,), the ``price`` λ of each pool (host,), and whether its floors were cut."""
+    """What came of it.
+
+    Attributes
+    ----------
+    amount
+        Array (vm,).
+    price
+        Array (host,): λ of each pool.
+    floors_cut
+        Array (host,): whether the floors did not fit.
+    floor
+        Array (vm,): the floors that were kept.
+    """
 
     amount: FloatArray
     price: FloatArray
     floors_cut: BoolArray
+    floor: FloatArray
 
 
 def quantile(quantiles: FloatArray, levels: FloatArray, short: FloatArray) -> FloatArray:
@@ -110,7 +123,7 @@ def water_fill(claims: Claims, host_of_vm: IntArray, capacity: FloatArray) -> Sh
     wanted = np.maximum(claims.wanted, claims.floor)
     tight = total(wanted) > capacity
     if not tight.any():
-        return Share(wanted, np.zeros(hosts), cut)
+        return Share(wanted, np.zeros(hosts), cut, claims.floor)
     low = np.full(hosts, np.log(LOWEST_PRICE))
     high = np.full(hosts, np.log(claims.weight.max() * 1.001))
     for _ in range(BISECTIONS):
@@ -121,4 +134,4 @@ def water_fill(claims: Claims, host_of_vm: IntArray, capacity: FloatArray) -> Sh
     amount = np.where(tight[host_of_vm], claims.at_price(np.exp(high)[host_of_vm]), wanted)
     # The last rounding errors of a sum are taken from everybody alike.
     excess = total(amount) / np.where(capacity > 0, capacity, 1.0)
-    return Share(amount / np.maximum(excess, 1.0)[host_of_vm], price, cut)
+    return Share(amount / np.maximum(excess, 1.0)[host_of_vm], price, cut, claims.floor)

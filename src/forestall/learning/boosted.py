@@ -3,7 +3,7 @@
 One lightgbm booster for each target and quantile level learns :math:`(y - y_{last}) / s` from the features of
 :mod:`forestall.learning.features`. Training rows are collected as time passes in a reservoir of bounded size, so that
 training never needs more than what has been seen. Retraining follows a schedule: whenever the past has
-doubled, then weekly.
+doubled, then every ten days.
 
 Source: Ke et al., "LightGBM", NeurIPS 2017; pinball objective: Koenker & Bassett, 1978.
 """
@@ -46,14 +46,14 @@ class BoostedSettings:
     """
 
     levels: tuple[float, ...] = (0.5, 0.9, 0.97, 0.99, 0.998)
-    max_rows: int = 300_000
+    max_rows: int = 200_000
     collect_days: float = 35.0
     first_training_seconds: int = 6 * 3_600
-    retrain_seconds: int = 7 * 86_400
+    retrain_seconds: int = 10 * 86_400
     min_rows: int = 2_000
-    rounds: int = 100
+    rounds: int = 80
     leaves: int = 15
-    learning_rate: float = 0.07
+    learning_rate: float = 0.085
     threads: int = 1
     seed: int = 0
 
@@ -66,10 +66,10 @@ class Reservoir:
         self._generator = generator
         self.filled = 0
         self.features: Float32Array = np.zeros((0, 0), np.float32)
-        self.values: Float32Array = np.zeros((3, 0), np.float32)
+        self.values: Float32Array = np.zeros((2, 0), np.float32)
 
     def add(self, features: Float32Array, values: FloatArray) -> None:
-        """Add rows: features (row, feature) and values (3, row): target, weight, reserved."""
+        """Add rows: features (row, feature) and values (2, row): target, weight."""
         if self.features.shape[1] != features.shape[1]:
             self.features = np.zeros((min(self._rows, 4096), features.shape[1]), np.float32)
             self.values = np.zeros((2, len(self.features)), np.float32)
@@ -114,7 +114,8 @@ class TargetModel:
         if len(self._pending) == self.target.steps:
             rows, due, base, scale = self._pending[0]
             index = due.astype(np.int64)
-            outcome = np.minimum(realised(window, self.target)[index], window.limit[index])
+            outcome = realised(window, self.target)[index]
+            outcome = np.where(outcome > window.limit[index], window.limit[index], outcome)
             ratio = (outcome - base) / scale
             known = np.flatnonzero(np.isfinite(ratio))
             if len(known):
@@ -193,7 +194,7 @@ class Boosted:
         self._targets = targets
         self._levels = np.asarray(levels)
         self._models = {targets.index(t): TargetModel(t, settings) for t in boosted_targets}
-        self._residuals = ResidualQuantiles(len(targets), half_life_steps)
+        self._residuals = ResidualQuantiles(len(boosted_targets), half_life_steps)
         self._medians: dict[int, deque[FloatArray]] = {i: deque(maxlen=m.target.steps) for i, m in self._models.items()}
         self._settings = settings
         self._season = season
@@ -206,18 +207,18 @@ class Boosted:
         self._week.refresh(window)
         self._residuals.grow(window.vms)
         scale = window.scale()
-        for i, model in self._models.items():
+        for place, (i, model) in enumerate(self._models.items()):
             season = self._season.point(window, model.target)
             self._features[i] = feature_matrix(window, self._week, model.target, now, season)
             model.collect(window, self._features[i])
             if len(self._medians[i]) == model.target.steps:
                 median = self._medians[i][0]
                 error = realised(window, model.target)[: len(median)] - median
-                self._residuals.update(i, error / scale[: len(median)])
+                self._residuals.update(place, error / scale[: len(median)])
         self._residuals.advance()
 
     def train_when_due(self, window: Window) -> bool:
-        """Retrain when the past has doubled since the last training, or a week has gone by."""
+        """Retrain when the past has doubled since the last training, or ten days have gone by."""
         past = window.count * window.step_seconds
         last = self._trained_at_step * window.step_seconds
         wait = min(max(last, self._settings.first_training_seconds), self._settings.retrain_seconds)
@@ -233,12 +234,12 @@ class Boosted:
         result = np.full((len(self._targets), window.vms, len(self._levels)), np.nan)
         scale, last = window.scale()[:, None], window.last[:, None]
         residuals = self._residuals.quantiles(self._levels)
-        for i, model in self._models.items():
+        for place, (i, model) in enumerate(self._models.items()):
             if not model.trained:
                 continue
             own = model.predict(self._features[i])
             self._medians[i].append(last[:, 0] + scale[:, 0] * own[:, 0])
-            below = own[:, :1] + residuals[i]
+            below = own[:, :1] + residuals[place]
             upper = self._interpolated(own)
             scaled = np.where(self._levels >= 0.5, upper, np.fmin(below, own[:, :1]))
             result[i] = np.maximum(last + scale * np.maximum.accumulate(scaled, axis=1), 0.0)

@@ -26,13 +26,15 @@ def autocorrelation(samples: Float32Array) -> tuple[FloatArray, FloatArray]:
     steps = len(samples)
     present = ~np.isnan(samples)
     count = np.maximum(present.sum(axis=0), 1)
-    mean = np.where(present, samples, 0.0).sum(axis=0) / count
+    mean = np.where(present, samples, 0.0).sum(axis=0, dtype=np.float64) / count
     centred = np.where(present, samples - mean, 0.0)
-    spectrum = np.abs(fft.rfft(centred, n=fft.next_fast_len(2 * steps), axis=0)) ** 2
+    spectrum = np.abs(fft.rfft(centred, n=2 * fft.next_fast_len(steps), axis=0)) ** 2
     raw = fft.irfft(spectrum, axis=0)[:steps]
     overlap = np.arange(steps, 0, -1)[:, None] / steps
-    power = np.where(raw[0] > 0, raw[0], 1.0)
-    return spectrum, np.where(raw[0] > 0, raw / power / overlap, 0.0)
+    # What varies by less than float32 can hold is constant.
+    varies = raw[0] > count * (mean * np.finfo(np.float32).eps) ** 2
+    power = np.where(varies, raw[0], 1.0)
+    return spectrum, np.where(varies, raw / power / overlap, 0.0)
 
 
 def find_period(samples: Float32Array, shortest: int = 3) -> IntArray:

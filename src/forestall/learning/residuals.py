@@ -19,6 +19,7 @@ REACH = 60.0
 _SPAN = float(np.arcsinh(REACH / DELTA))
 EDGES: FloatArray = DELTA * np.sinh(np.linspace(-_SPAN, _SPAN, BINS + 1))
 _RESCALE_AT = 1e6
+_ROWS_AT_ONCE = 8192
 
 
 def bin_of(residual: FloatArray) -> IntArray:
@@ -76,10 +77,20 @@ class ResidualQuantiles:
 
 
 def histogram_quantiles(counts: Float32Array, levels: FloatArray) -> FloatArray:
-    """Quantiles (vm, level) of histograms (vm, bin) over :data:`EDGES`, linear within a bin."""
-    cumulative = np.cumsum(counts, axis=1, dtype=np.float32)
-    wanted = cumulative[:, -1:] * levels.astype(np.float32)
-    index = np.minimum((cumulative[:, :, None] < wanted[:, None, :]).sum(axis=1), BINS - 1)
+    """Quantiles (row, level) of histograms (row, bin) over :data:`EDGES`, linear within a bin."""
+    parts = [_quantiles_of(counts[i : i + _ROWS_AT_ONCE], levels) for i in range(0, len(counts), _ROWS_AT_ONCE)]
+    return np.concatenate(parts) if parts else np.empty((0, len(levels)))
+
+
+def _quantiles_of(counts: Float32Array, levels: FloatArray) -> FloatArray:
+    cumulative = np.cumsum(counts, axis=1, dtype=np.float64)
+    total = cumulative[:, -1:]
+    wanted = total * levels
+    # One sorted array for all rows: each row's shares, from 0 to 1, stand behind those of the row before.
+    rows = np.arange(len(counts))[:, None]
+    shares = cumulative / np.where(total > 0, total, 1.0) + rows
+    index = np.searchsorted(shares.ravel(), (rows + levels).ravel()).reshape(wanted.shape) - rows * BINS
+    index = np.clip(index, 0, BINS - 1)
     mass = np.take_along_axis(counts, index, axis=1)
     before = np.take_along_axis(cumulative, index, axis=1) - mass
     share = np.clip((wanted - before) / np.where(mass > 0, mass, 1.0), 0.0, 1.0)

@@ -90,10 +90,11 @@ class Window:
         self._samples[slot, :n] = demand
         self._block_max[block, :n] = np.fmax(self._block_max[block, :n], demand)
         self._block_sums[:, block, :n] += (present, filled, filled * filled)
-        self._last[:n] = np.where(present, demand, self._last[:n])
-        self._age[:n] = np.where(present, 0, self._age[:n] + 1)
-        self._seen[:n] += present
-        self._limit[:n] = limit
+        # New arrays, not changed in place: what was given out at an earlier step stays as it was.
+        self._last = np.where(present, demand, self._last)
+        self._age = np.where(present, 0, self._age + 1)
+        self._seen = self._seen + present
+        self._limit = np.array(limit, dtype=np.float64)
         self.count += 1
         self._moments.clear()
 
@@ -101,31 +102,31 @@ class Window:
         self._samples = grown(self._samples, vms, 1, np.nan)  # type: ignore[assignment]
         self._block_max = grown(self._block_max, vms, 1, np.nan)  # type: ignore[assignment]
         self._block_sums = grown(self._block_sums, vms, 2, 0.0)  # type: ignore[assignment]
-        self._last = grown(self._last, vms, 0, np.nan)  # type: ignore[assignment]
-        self._age = grown(self._age, vms, 0, 0)  # type: ignore[assignment]
-        self._seen = grown(self._seen, vms, 0, 0)  # type: ignore[assignment]
-        self._limit = grown(self._limit, vms, 0, np.nan)  # type: ignore[assignment]
+        new = vms - self.vms
+        self._last = np.pad(self._last, (0, new), constant_values=np.nan)
+        self._age = np.pad(self._age, (0, new))
+        self._seen = np.pad(self._seen, (0, new))
         self.vms = vms
 
     @property
     def last(self) -> FloatArray:
         """Last sample (vm,), however old; NaN for a VM without any."""
-        return self._last[: self.vms]
+        return self._last
 
     @property
     def age(self) -> NDArray[np.int64]:
         """Steps (vm,) since the last sample; 0 when the newest step has one."""
-        return self._age[: self.vms]
+        return self._age
 
     @property
     def seen(self) -> NDArray[np.int64]:
         """Samples (vm,) pushed so far."""
-        return self._seen[: self.vms]
+        return self._seen
 
     @property
     def limit(self) -> FloatArray:
         """Limit (vm,) as last known; inf without one, NaN when never known."""
-        return self._limit[: self.vms]
+        return self._limit
 
     def at_lag(self, lag: int) -> Float32Array:
         """Samples (vm,) of ``lag`` steps ago (0: the newest); NaN beyond the ring or in a gap."""

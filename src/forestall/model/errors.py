@@ -38,9 +38,7 @@ class BadInput(ForestallError):
 
     exit_code = 2
 
-    def __init__(
-        self, what: str, *, path: object = None, row: int | None = None, column: str | None = None
-    ) -> None:
+    def __init__(self, what: str, *, path: object = None, row: int | None = None, column: str | None = None) -> None:
         place = [f"row {row}"] if row is not None else []
         place += [f"column {column}"] if column is not None else []
         parts = ([str(path)] if path is not None else []) + ([", ".join(place)] if place else []) + [what]

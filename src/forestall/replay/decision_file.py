@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -95,7 +96,7 @@ def read_decisions(folder: Path, vm_id: str, at: int | None) -> list[Decision]:
         table = pq.read_table(path, filters=[("vm_id", "=", vm_id)])
     except (pa.ArrowException, OSError) as error:
         raise BadInput(f"cannot be read as decisions: {error}", path=path) from error
-    found: dict[str, dict[str, object]] = {}
+    found: dict[str, dict[str, Any]] = {}
     for row in table.to_pylist():
         if at is None or row["in_force_at"] <= at:
             found[row["resource"]] = row
@@ -105,16 +106,16 @@ def read_decisions(folder: Path, vm_id: str, at: int | None) -> list[Decision]:
     return [_decision(row) for row in found.values()]
 
 
-def _decision(row: dict[str, object]) -> Decision:
+def _decision(row: dict[str, Any]) -> Decision:
     values = dict(row)
     levels, quantiles = values.pop("levels"), values.pop("quantiles")
     return Decision(
-        **{  # type: ignore[arg-type]
+        **{
             **values,
-            "resource": Resource(str(values["resource"])),
-            "ruling": Ruling(str(values["ruling"])),
-            "quantiles": tuple(zip(levels, quantiles, strict=True)),  # type: ignore[arg-type]
-            "experts": dict(values["experts"]),  # type: ignore[call-overload]
-            "policies": tuple(values["policies"]),  # type: ignore[arg-type]
+            "resource": Resource(values["resource"]),
+            "ruling": Ruling(values["ruling"]),
+            "quantiles": tuple(zip(levels, quantiles, strict=True)),
+            "experts": dict(values["experts"]),
+            "policies": tuple(values["policies"]),
         }
     )

@@ -48,9 +48,24 @@ class ReplaySettings:
     processes: int = 0
 
     @property
+    def names(self) -> tuple[str, ...]:
+        """Policies asked for, each once; ``all`` stands for every peer and Forestall."""
+        return tuple(dict.fromkeys(name.strip() for name in self.policy.split(",")))
+
+    @property
     def with_forestall(self) -> bool:
         """Whether Forestall itself is run."""
-        return self.policy in (FORESTALL, ALL)
+        return FORESTALL in self.names or ALL in self.names
+
+    @property
+    def side_by_side(self) -> bool:
+        """Whether several policies are compared: then peers are swept over their knobs."""
+        return len(self.names) > 1 or ALL in self.names
+
+    def peers_for(self, resource: Resource) -> tuple[str, ...]:
+        """The peers asked for that know a resource."""
+        known = for_resource(resource)
+        return known if ALL in self.names else tuple(n for n in self.names if n in known)
 
 
 @dataclass(frozen=True)
@@ -107,9 +122,11 @@ def _resources(trace: Trace, settings: ReplaySettings) -> tuple[Resource, ...]:
         there = ", ".join(r.value for r in trace.resources)
         raise WrongUse(f"the trace {trace.name} has no {', '.join(missing)}; it has {there}")
     chosen = settings.resources or trace.resources
-    if settings.policy not in (FORESTALL, ALL):
-        peer(settings.policy)
-        chosen = tuple(r for r in chosen if settings.policy in for_resource(r))
+    for name in settings.names:
+        if name not in (FORESTALL, ALL):
+            peer(name)
+    if not settings.with_forestall:
+        chosen = tuple(r for r in chosen if settings.peers_for(r))
         if not chosen:
             raise WrongUse(f"the policy {settings.policy} knows memory only")
     return chosen
@@ -146,13 +163,15 @@ def _with_budgets(policies: PolicySet | None) -> PolicySet | None:
 def _submit_peers(
     workers: _Workers, resource: Resource, part: ResourceTrace, settings: ReplaySettings, evaluate_index: int
 ) -> dict[str, Future[Any]]:
-    if settings.policy == FORESTALL:
-        return {}
-    names = for_resource(resource) if settings.policy == ALL else (settings.policy,)
+    names = settings.peers_for(resource)
     budget, lead = settings.budgets[0], settings.lead_steps
-    sweep = settings.policy == ALL
+    sweep = settings.side_by_side
+    # Beside Forestall only the scores are wanted; the allocations of dozens of peers would fill the memory.
+    keep = names[:1] if not settings.with_forestall else ()
     return {
-        n: workers.submit(f"{n} {resource.value}", 1, _peer_task, n, part, evaluate_index, lead, budget, sweep)
+        n: workers.submit(
+            f"{n} {resource.value}", 1, _peer_task, n, part, evaluate_index, lead, budget, sweep, n in keep
+        )
         for n in names
     }
 
@@ -164,12 +183,12 @@ def _peer_task(
     lead: int,
     budget: float,
     sweep: bool,
+    keep: bool,
     tick: Callable[[int], None],
 ) -> PeerRun:
     run = run_peer(name, part, evaluate_index, lead, budget, sweep=sweep)
     tick(1)
-    # Side by side only the scores are wanted; the allocations of dozens of peers would fill the memory.
-    return replace(run, allocated=np.empty((0, 0))) if sweep else run
+    return run if keep else replace(run, allocated=np.empty((0, 0)))
 
 
 def _collect(workers: _Workers, futures: dict[str, Future[Any]], notes: list[str]) -> dict[str, PeerRun]:

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from forestall.model.forecast import Statistic, Target
 from forestall.model.resources import Resource
-from forestall.model.samples import BoolArray, FloatArray
+from forestall.model.samples import BoolArray, FloatArray, IntArray
 from forestall.replay.demand_replay import FORESTALL, ReplayOutcome, ReplaySettings
 from forestall.replay.demand_run import ResourceRun
 from forestall.replay.peer_run import PeerRun
@@ -30,7 +30,7 @@ from forestall.replay.scores.allocation import score_allocation
 from forestall.replay.scores.curve import compare
 from forestall.replay.scores.forecast import score_groups
 from forestall.replay.scores.groups import Group, classify
-from forestall.replay.scores.host import host_sums, score_hosts
+from forestall.replay.scores.host import HostScores, host_sums, score_hosts
 from forestall.replay.scores.risk import RiskCounts
 from forestall.replay.scores.warning import score_warnings
 
@@ -161,6 +161,8 @@ def _forecasts(run: ResourceRun) -> Iterator[ForecastResult]:
         if target.statistic is not Statistic.MEAN:
             continue
         actual, made, naive = _aligned(actual_all, quantiles, run.first, target, trace.grid.step_seconds)
+        if len(actual) == 0:
+            continue  # a trace of less than a day has nothing to compare with
         scores = score_groups(actual, made.astype(np.float64), demand_settings.levels, naive, groups)
         for group, score in scores.items():
             yield ForecastResult(trace.resource, target.statistic, target.steps, group, score)
@@ -171,9 +173,9 @@ def _aligned(
 ) -> tuple[FloatArray, np.ndarray, FloatArray]:
     """Actuals, forecasts and seasonal naive (time, vm) for the intervals that both forecasts cover."""
     day = max(round(86_400 / step_seconds), target.steps)
-    begin = max(first + target.steps, day, 0)
+    begin = min(max(first + target.steps, day, 0), len(actual))
     made = quantiles[begin - target.steps - first : len(actual) - target.steps - first]
-    return actual[begin:], made, actual[begin - day : len(actual) - day]
+    return actual[begin:], made, actual[max(begin - day, 0) : max(len(actual) - day, 0)]
 
 
 def _exemplars(run: ResourceRun) -> Iterator[Exemplar]:
@@ -230,29 +232,56 @@ def _pools(run: ResourceRun) -> Iterator[PoolUse]:
     demand, limit = _evaluated(run)
     demand = np.minimum(demand, np.where(np.isnan(limit), np.inf, limit))
     capacity = run.capacity[: len(demand)]
-    bounded = np.isfinite(capacity).any(axis=0)
+    bounded: BoolArray = np.asarray(np.isfinite(capacity).any(axis=0))
     if not bounded.any():
         return
     allocated = run.in_force(0)
     times = trace.grid.start + (run.settings.evaluate_index + np.arange(len(demand))) * trace.grid.step_seconds
     inside = bounded[host_of_vm]
     sums = [host_sums(v[:, inside], host_of_vm[inside], len(names)).sum(axis=1) for v in (limit, allocated, demand)]
-    total = np.where(np.isfinite(capacity[:, bounded]), capacity[:, bounded], 0.0)
-    usual = np.nanmedian(np.where(np.isfinite(capacity), capacity, np.nan)[:, bounded], axis=0)
-    every = np.full(len(names), np.inf)
-    every[bounded] = usual
+    room = np.where(np.isnan(capacity), np.inf, capacity)
     weights = _weights(run)
+
+    def score(shares: FloatArray) -> HostScores:
+        return score_hosts(demand[:, inside], shares[:, inside], room, host_of_vm[inside], weights[inside])
+
+    others = {n: score(a) for n, a in _simple_shares(run, room, host_of_vm, weights).items()}
     yield PoolUse(
         host="all hosts" if bounded.sum() > 1 else names[int(np.argmax(bounded))],
         resource=trace.resource,
-        capacity=float(np.median(total.sum(axis=1))),
+        capacity=float(np.median(room[:, bounded].sum(axis=1))),
         times=times.astype(np.int64),
         limit_sum=sums[0],
         allocated=sums[1],
         demand=sums[2],
         price=run.price[0, : len(demand)][:, bounded].max(axis=1),
-        scores=score_hosts(demand, allocated, every, host_of_vm, weights),
+        scores=score(allocated),
+        others=tuple(others.items()),
     )
+
+
+def _simple_shares(
+    run: ResourceRun, room: FloatArray, host_of_vm: IntArray, weights: FloatArray
+) -> dict[str, FloatArray]:
+    """What simpler ways to share the pools would give (time, vm), none more than its limit: in proportion to limits, to
+    limits times weights, and to what each VM used when the decision was made.
+    """
+    demand, limit = _evaluated(run)
+    first = run.settings.evaluate_index - run.settings.demand.lead_steps
+    used = np.full(demand.shape, np.nan)
+    used[max(-first, 0) :] = run.trace.demand[max(first, 0) : first + len(demand)]
+    bases = {
+        "in proportion to limits": limit,
+        "to limits times weights": limit * weights,
+        "to the last use": np.where(np.isnan(used), 0.1 * limit, np.maximum(used, 0.01 * limit)),
+    }
+    shares = {}
+    for name, base in bases.items():
+        filled = np.nan_to_num(base, nan=0.0, posinf=0.0)
+        totals = host_sums(filled, host_of_vm, room.shape[1])
+        ratio = room / np.where(totals > 0, totals, 1.0)
+        shares[name] = np.minimum(filled * ratio[:, host_of_vm], limit)
+    return shares
 
 
 def _weights(run: ResourceRun) -> FloatArray:

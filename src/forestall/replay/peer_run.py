@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -16,7 +16,11 @@ from forestall.replay.scores.allocation import score_allocation
 
 @dataclass(frozen=True)
 class PeerRun:
-    """Scores of a peer at each knob, the first as shipped; ``allocated`` (time, vm) as shipped."""
+    """Scores of a peer at each knob, the first as shipped.
+
+    ``allocated`` (time, vm) is as shipped, from the first interval evaluated to the last one decided about, which lies
+    behind the end of the trace by the lead.
+    """
 
     trace: ResourceTrace
     points: tuple[CurvePoint, ...]
@@ -41,8 +45,8 @@ def run_peer(
     """
     chosen = peer(name)
     demand = np.minimum(trace.demand, np.where(np.isnan(trace.limit), np.inf, trace.limit))
-    allocate = chosen.prepare(SeriesBlock(trace.resource, trace.grid, demand, trace.limit, lead_steps))
-    rows = slice(evaluate_index, None)
+    allocate = chosen.prepare(_with_future(trace, demand, lead_steps))
+    rows = slice(evaluate_index, trace.grid.steps)
 
     def point(variant: Variant, knob: float, allocated: FloatArray) -> CurvePoint:
         scores = score_allocation(
@@ -50,9 +54,21 @@ def run_peer(
         )
         return CurvePoint(name, variant, trace.resource, knob, scores)
 
-    shipped = allocate(chosen.shipped)[rows]
+    shipped = allocate(chosen.shipped)[evaluate_index:]
     first = Variant.ORACLE if name == "oracle" else Variant.SHIPPED
-    points = [point(first, chosen.shipped, shipped)]
+    points = [point(first, chosen.shipped, shipped[: trace.grid.steps - evaluate_index])]
     if sweep and first is Variant.SHIPPED:
         points += [point(Variant.TUNED, knob, allocate(knob)[rows]) for knob in chosen.knobs]
     return PeerRun(trace, tuple(points), shipped)
+
+
+def _with_future(trace: ResourceTrace, demand: FloatArray, lead_steps: int) -> SeriesBlock:
+    """The trace and the intervals after its end that are decided about: nothing is known of them."""
+    after = ((0, lead_steps), (0, 0))
+    return SeriesBlock(
+        trace.resource,
+        replace(trace.grid, steps=trace.grid.steps + lead_steps),
+        np.pad(demand, after, constant_values=np.nan),
+        np.pad(trace.limit, after, mode="edge"),
+        lead_steps,
+    )

@@ -175,6 +175,8 @@ class PoolUse:
         Array (time,): λ, the weighted probability of falling short that every VM shares; NaN if unknown.
     scores
         Scores of the whole pool; None where they were not computed.
+    others
+        Scores of simpler ways to share the same pool, by name.
     """
 
     host: str
@@ -186,6 +188,7 @@ class PoolUse:
     demand: FloatArray
     price: FloatArray
     scores: HostScores | None = None
+    others: tuple[tuple[str, HostScores], ...] = ()
 
 
 @dataclass(frozen=True, eq=False)

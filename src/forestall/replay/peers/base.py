@@ -11,6 +11,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
+import numpy as np
+
 from forestall.model.resources import Resource
 from forestall.model.samples import FloatArray, Grid
 
@@ -40,9 +42,8 @@ class SeriesBlock:
 
     def delayed(self, decided: FloatArray) -> FloatArray:
         """Move decisions (row i: decided after interval i) to the interval in which they are in force."""
-        moved = decided.copy()
-        moved[self.lead_steps :] = decided[: len(decided) - self.lead_steps]
-        moved[: self.lead_steps] = float("nan")
+        moved = np.full(decided.shape, np.nan)
+        moved[self.lead_steps :] = decided[: max(len(decided) - self.lead_steps, 0)]
         return moved
 
 

@@ -55,6 +55,7 @@ PEERS: dict[str, Callable[[], Peer]] = {
     "autoarima_gaussian": _lazy("autoarima", "AutoArima", True),
     "mstl": _lazy("mstl", "Mstl"),
     "mstl_gaussian": _lazy("mstl", "Mstl", True),
+    "gbm": _lazy("gbm", "Gbm"),
     "oracle": _lazy("oracle", "Oracle"),
 }
 """How to make each peer, by name, in the order of reports."""

@@ -25,7 +25,13 @@ def summary(result: ReplayResult) -> dict[str, Json]:
         "risk": [plain(r) for r in result.risk],
         "reliability": [plain(r) for r in result.reliability],
         "pools": [
-            {"host": p.host, "resource": p.resource.value, "capacity": p.capacity, "scores": plain(p.scores)}
+            {
+                "host": p.host,
+                "resource": p.resource.value,
+                "capacity": p.capacity,
+                "scores": plain(p.scores),
+                "others": {name: plain(scores) for name, scores in p.others},
+            }
             for p in result.pools
         ],
     }

@@ -51,7 +51,7 @@ def score_hosts(
     allocated
         Array (time, vm); what is in force, NaN: nothing held.
     capacity
-        Array (host,), > 0, in the unit of the resource.
+        Array (host,) or (time, host), > 0, in the unit of the resource.
     host_of_vm
         Array (vm,): index of each VM's host.
     weight
@@ -62,11 +62,11 @@ def score_hosts(
     unmet = weight * np.maximum(wanted - held, 0.0).sum(axis=0)
     asked = weight * wanted.sum(axis=0)
     overload, highest, shortfall = [], [], []
-    for host, room in enumerate(capacity):
-        mine = host_of_vm == host
+    for host in range(capacity.shape[-1]):
+        mine, room = host_of_vm == host, capacity[..., host]
         used = wanted[:, mine].sum(axis=1)
         overload.append(float((used > room + TOLERANCE).mean()) if mine.any() else np.nan)
-        highest.append(float(held[:, mine].sum(axis=1).max() / room) if mine.any() else np.nan)
+        highest.append(float((held[:, mine].sum(axis=1) / room).max()) if mine.any() else np.nan)
         shortfall.append(_share(float(unmet[mine].sum()), float(asked[mine].sum())))
     busy, full = _known(overload), _known(highest)
     return HostScores(
