@@ -47,6 +47,10 @@ def demand(
     decisions: Annotated[
         bool, typer.Option("--decisions", help="Write decisions.parquet, for `forestall explain`; it is large.")
     ] = False,
+    statistical: Annotated[str, typer.Option(help="Kind of the hourly model: ets or arima.")] = "ets",
+    statistical_series: Annotated[
+        int, typer.Option(min=0, help="Model the hourly means of so many VMs, the busiest, as one more expert.")
+    ] = 0,
     seed: Annotated[int, typer.Option(min=0, help="Seed of everything that is random.")] = 0,
     quiet: Annotated[bool, typer.Option("--quiet", help="No progress bar.")] = False,
 ) -> None:
@@ -66,6 +70,8 @@ def demand(
         raise WrongUse(f"--overcommit {overcommit:g}: must be above 0")
     if max_changes_per_vm_hour is not None and not 0 < max_changes_per_vm_hour < 1e6:
         raise WrongUse(f"--max-changes-per-vm-hour {max_changes_per_vm_hour:g}: must be above 0")
+    if statistical not in ("ets", "arima"):
+        raise WrongUse(f"--statistical {statistical!r} is neither ets nor arima")
     settings = ReplaySettings(
         policy=policy,
         budgets=parse_budgets(violation_budget),
@@ -77,6 +83,8 @@ def demand(
         policies=load_policy(policies) if policies else None,
         forecasts=forecasts,
         decisions=decisions,
+        statistical=statistical,
+        statistical_series=statistical_series,
         seed=seed,
     )
     summary = demand_replay_to_folder(trace, out, settings, quiet=quiet)

@@ -134,7 +134,14 @@ class DemandLoop:
         self.learner = Learner(
             resource,
             settings.step_seconds,
-            LearnerSettings(settings.targets, settings.boosted_targets, settings.levels, settings.boosted),
+            LearnerSettings(
+                settings.targets,
+                settings.boosted_targets,
+                settings.levels,
+                settings.boosted,
+                settings.statistical,
+                settings.statistical_series,
+            ),
         )
         budgets = len(settings.budgets)
         self._levels = np.asarray(settings.levels)

@@ -33,6 +33,8 @@ class DemandSettings:
         Leads at which forecasts of the mean are wanted beyond ``lead_steps``; costly.
     cold_seconds
         A VM counts at its limit until it has been seen for so long.
+    statistical, statistical_series
+        ``ets`` or ``arima`` on the hourly means of so many VMs as one more expert; 0: not at all.
     """
 
     step_seconds: int
@@ -43,6 +45,8 @@ class DemandSettings:
     forecast_steps: tuple[int, ...] = ()
     cold_seconds: int = 1_800
     levels: tuple[float, ...] = LEVELS
+    statistical: str = "ets"
+    statistical_series: int = 0
     holding: HoldingSettings = field(default_factory=HoldingSettings)
     pacing: PacingSettings = field(default_factory=PacingSettings)
     boosted: BoostedSettings = field(default_factory=BoostedSettings)

@@ -12,7 +12,8 @@ from forestall.learning.analogue import Analogue
 from forestall.learning.boosted import Boosted, BoostedSettings
 from forestall.learning.calibration import Recalibration
 from forestall.learning.expert import Forecaster, RuleForecaster, realised
-from forestall.learning.rules import LastValue, MovingPeak, SeasonalNaive, Smoothing
+from forestall.learning.rules import LastValue, MovingPeak, PointRule, SeasonalNaive, Smoothing
+from forestall.learning.statistical import HourlyModel
 from forestall.learning.window import Window
 from forestall.model.forecast import LEVELS, Target
 from forestall.model.resources import Resource
@@ -36,12 +37,16 @@ class LearnerSettings:
         The targets for which the boosted model is run; it costs most of the time.
     levels
         Quantile levels.
+    statistical, statistical_series
+        ``ets`` or ``arima`` on the hourly means of so many VMs, the busiest; 0: not at all.
     """
 
     targets: tuple[Target, ...]
     boosted_targets: tuple[Target, ...] = ()
     levels: tuple[float, ...] = LEVELS
     boosted: BoostedSettings = field(default_factory=BoostedSettings)
+    statistical: str = "ets"
+    statistical_series: int = 0
 
 
 class Learner:
@@ -64,7 +69,9 @@ class Learner:
         targets, levels = settings.targets, settings.levels
         self._season = SeasonalNaive()
         self.boosted = Boosted(targets, settings.boosted_targets, levels, half_life, settings.boosted, self._season)
-        rules = (LastValue(), Smoothing(), MovingPeak(), self._season, Analogue())
+        rules: list[PointRule] = [LastValue(), Smoothing(), MovingPeak(), self._season, Analogue()]
+        if settings.statistical_series:
+            rules.append(HourlyModel(settings.statistical, settings.statistical_series))
         self._rules = [RuleForecaster(rule, targets, levels, half_life) for rule in rules]
         self.experts: tuple[Forecaster, ...] = (*self._rules, self.boosted)
         self._aggregations = [Aggregation(len(self.experts), levels) for _ in targets]

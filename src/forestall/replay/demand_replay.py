@@ -44,6 +44,8 @@ class ReplaySettings:
     policies: PolicySet | None = None
     forecasts: bool = False
     decisions: bool = False
+    statistical: str = "ets"
+    statistical_series: int = 0
     seed: int = 0
     processes: int = 0
 
@@ -150,6 +152,8 @@ def _demand_settings(trace: Trace, settings: ReplaySettings) -> DemandSettings:
         forecast_steps=(1, 3, 12) if settings.forecasts else (),
         holding=HoldingSettings(changes_per_vm_hour=settings.max_changes_per_vm_hour),
         boosted=BoostedSettings(seed=settings.seed),
+        statistical=settings.statistical,
+        statistical_series=settings.statistical_series,
     )
 
 
