@@ -30,7 +30,11 @@ def _demand(steps: int) -> FloatArray:
 
 
 def _cycles(
-    settings: DemandSettings, capacity: FloatArray, floor: FloatArray, steps: int = 100, resource: Resource = Resource.CPU
+    settings: DemandSettings,
+    capacity: FloatArray,
+    floor: FloatArray,
+    steps: int = 100,
+    resource: Resource = Resource.CPU,
 ) -> Iterator[Cycle]:
     loop = DemandLoop(resource, settings)
     weight = np.array([4.0, 1.0, 2.0, 1.0, 0.5, 1.0])
@@ -39,9 +43,7 @@ def _cycles(
         limit = np.where(i % 50 == 49, 0.5, 1.0) * LIMIT[:n] if resource is Resource.CPU else np.full(n, np.inf)
         usual = Conditions.default(limit, settings.budgets)
         host = np.arange(n, dtype=np.int64) % len(capacity)
-        conditions = Conditions(
-            weight[:n], np.minimum(floor[:n], limit), usual.ceiling, usual.budget, host, capacity
-        )
+        conditions = Conditions(weight[:n], np.minimum(floor[:n], limit), usual.ceiling, usual.budget, host, capacity)
         yield loop.step(row[:n], limit, i * 300, conditions)
 
 

@@ -69,7 +69,9 @@ def test_violations_are_spent_where_they_save_most() -> None:
     assert paced < fixed
 
 
-def _pacer(quantiles: FloatArray, budget: float, cap: float = np.inf, learned: int = 0) -> tuple[FloatArray, FloatArray]:
+def _pacer(
+    quantiles: FloatArray, budget: float, cap: float = np.inf, learned: int = 0
+) -> tuple[FloatArray, FloatArray]:
     pacer = Pacer(1, LEVELS, PacingSettings())
     vms = len(quantiles)
     budgets = np.full((1, vms), budget)
@@ -82,7 +84,9 @@ def _pacer(quantiles: FloatArray, budget: float, cap: float = np.inf, learned: i
 
 def test_the_amount_is_the_quantile_at_the_probability() -> None:
     amount, probability = _pacer(TRUE[None], 0.01)
-    exact = np.interp(np.log(probability / (1 - probability)), np.log((1 - np.array(LEVELS)) / LEVELS)[::-1], TRUE[::-1])
+    exact = np.interp(
+        np.log(probability / (1 - probability)), np.log((1 - np.array(LEVELS)) / LEVELS)[::-1], TRUE[::-1]
+    )
     np.testing.assert_allclose(amount, exact, rtol=1e-9)
 
 

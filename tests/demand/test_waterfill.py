@@ -89,9 +89,7 @@ def test_more_capacity_takes_from_nobody(pool: tuple[Claims, IntArray, FloatArra
 
 @given(pools(), st.floats(1.0, 50.0))
 @settings(max_examples=100, deadline=None)
-def test_the_heavier_of_two_equals_never_gets_less(
-    pool: tuple[Claims, IntArray, FloatArray], heavier: float
-) -> None:
+def test_the_heavier_of_two_equals_never_gets_less(pool: tuple[Claims, IntArray, FloatArray], heavier: float) -> None:
     claims, host, capacity = pool
     twice = Claims(
         *(np.concatenate([v, v[:1]]) if len(v) == len(host) and v is not LEVEL else v for v in _parts(claims))
@@ -144,9 +142,7 @@ def test_in_a_tight_pool_the_weighted_shortfall_is_less_than_by_rules_of_thumb()
     capacity = 0.6 * LIMIT.sum()
     loop = DemandLoop(Resource.CPU, DemandSettings(300, horizons_seconds=()))
     usual = Conditions.default(LIMIT, (0.01,))
-    conditions = Conditions(
-        WEIGHTS, usual.floor, usual.ceiling, usual.budget, usual.host_of_vm, np.array([capacity])
-    )
+    conditions = Conditions(WEIGHTS, usual.floor, usual.ceiling, usual.budget, usual.host_of_vm, np.array([capacity]))
     cycles = [loop.step(row, LIMIT, i * 300, conditions) for i, row in enumerate(demand)]
     rows = slice(150, -1)
     actual = demand[151:]
@@ -161,7 +157,7 @@ def test_in_a_tight_pool_the_weighted_shortfall_is_less_than_by_rules_of_thumb()
     ratio = np.minimum(capacity / wanted.sum(axis=1, keepdims=True), 1.0)
     assert shortfall(allocated) < 0.5 * shortfall(np.broadcast_to(0.6 * LIMIT, actual.shape))
     assert shortfall(allocated) < shortfall(wanted * ratio)
-    met = [1 - np.maximum(actual - allocated, 0)[:, WEIGHTS == w].sum() / actual[:, WEIGHTS == w].sum() for w in (4, 1)]
+    met = [1 - np.maximum(actual - allocated, 0)[:, w == WEIGHTS].sum() / actual[:, w == WEIGHTS].sum() for w in (4, 1)]
     assert met[0] > met[1]
 
 

@@ -28,4 +28,3 @@ def fleet(steps: int, seed: int = 0, gap_ratio: float = 0.02) -> FloatArray:
     demand = np.where(np.arange(6) == 3, 0.0, shape + noise)
     demand[generator.random(demand.shape) < gap_ratio] = np.nan
     return np.minimum(demand, 8.0)
-

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from pathlib import Path
@@ -32,7 +33,9 @@ CUTS = (60, 150, 166)
 class InlineExecutor:
     """Runs tasks at once in this process: starting others would take longer than the tasks."""
 
-    def __init__(self, *_: object, initializer: Callable[..., None], initargs: tuple[object, ...], **__: object) -> None:
+    def __init__(
+        self, *_: object, initializer: Callable[..., None], initargs: tuple[object, ...], **__: object
+    ) -> None:
         initializer(*initargs)
 
     def submit(self, task: Callable[..., object], *arguments: object) -> Future[Any]:
@@ -192,7 +195,7 @@ def test_forecasts_risk_and_summary(full: Path) -> None:
     assert [p["setting"] for p in summary["resources"]["cpu"]] == [0.01]
     for key in ("violation_share", "severity", "slack", "reclaimed_share", "changes_per_vm_hour"):
         assert key in summary["resources"]["cpu"][0]
-    assert "http" not in (full / "report.html").read_text().replace("http://www.w3.org", "")
+    assert not re.search(r"(src|href)=.?http", (full / "report.html").read_text()), "needs no network"
 
 
 def test_every_decision_written_can_be_reproduced(full: Path) -> None:
@@ -226,9 +229,7 @@ def test_explain_prints_one_decision(full: Path, capsys: pytest.CaptureFixture[s
 
 
 @pytest.mark.parametrize("after", CUTS)
-def test_cutting_the_trace_changes_no_decision_before(
-    full: Path, rows: pd.DataFrame, folder: Path, after: int
-) -> None:
+def test_cutting_the_trace_changes_no_decision_before(full: Path, rows: pd.DataFrame, folder: Path, after: int) -> None:
     out = _replay(_cut(rows, folder, after), folder / f"cut-{after}", "--resources", "cpu", *POOLED)
     until = START + (after + 1) * STEP
     for budget in ("budget-0.01", "budget-0.05"):

@@ -25,6 +25,9 @@ WinnerArray = NDArray[np.int16]
 LAYERS = ("weight", "floor", "floor_ratio", "ceiling", "ceiling_ratio", "violation_budget", "anomaly_ceiling_ratio")
 """What is decided for each VM and resource; a bound as an amount and as a ratio apart, for not every VM has a limit."""
 
+BUILT_IN_ENTRY = 0
+"""Position of the built-in terms among the entries."""
+
 _BY_NAME, _BY_PATTERN, _BY_GROUP, _BY_TAG, _EVERY = 4, 3, 2, 1, 0
 
 

@@ -99,7 +99,7 @@ def replay_demand(trace: Trace, settings: ReplaySettings, progress: Progress) ->
         demand=_demand_settings(trace, settings),
         evaluate_index=evaluate_index,
         placement=settings.placement,
-        policies=_with_budgets(settings.policies),
+        policies=settings.policies,
         calendar=trace.calendar,
         keep_decisions=settings.decisions,
     )
@@ -155,13 +155,6 @@ def _demand_settings(trace: Trace, settings: ReplaySettings) -> DemandSettings:
         statistical=settings.statistical,
         statistical_series=settings.statistical_series,
     )
-
-
-def _with_budgets(policies: PolicySet | None) -> PolicySet | None:
-    """Where no rule sets a violation budget, the budget of the command line holds: NaN says so."""
-    if policies is None or policies.defaults.violation_budget is not None:
-        return policies
-    return replace(policies, defaults=replace(policies.defaults, violation_budget=float("nan")))
 
 
 def _submit_peers(

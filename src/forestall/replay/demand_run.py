@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from forestall.demand.core import Conditions, Cycle, DemandLoop
 from forestall.demand.policy import PolicySet
+from forestall.demand.policy_matching import BUILT_IN_ENTRY
 from forestall.demand.settings import DemandSettings
 from forestall.model.forecast import Target
 from forestall.model.resources import Resource
@@ -174,7 +175,9 @@ def _conditions(
         )
         weight, floor, names = table.weight[:, 0], table.floor[:, 0], table.names
         ceiling = np.minimum(ceiling, table.ceiling[:, 0])
-        budget = np.where(np.isnan(table.budget[:, 0]), budget, table.budget[:, 0])
+        # Where no rule and no default of the file sets a budget, the budgets of the replay hold.
+        stated = table.source["violation_budget"][:, 0] > BUILT_IN_ENTRY
+        budget = np.where(stated, table.budget[:, 0], budget)
     return Conditions(weight, floor, ceiling, budget, host_of_vm, capacity), names
 
 

@@ -67,9 +67,10 @@ def _read(share: FloatArray, envelope: FloatArray, target: float) -> FloatArray:
     low, high = (np.take_along_axis(envelope, i, axis=-1)[..., 0] for i in (last, following))
     exact = np.isclose(left, target, rtol=1e-12, atol=0.0)
     inside = (below > 0) & (below < settings) & np.isfinite(right) & ~exact
-    span = np.where(inside, np.log(np.where(inside, right / left, np.e)), 1.0)
-    along = np.where(inside, np.log(target / np.where(inside, left, target)) / span, 0.0)
-    between = low + along * (np.where(inside, high, low) - low)
+    with np.errstate(divide="ignore", invalid="ignore"):  # a share of zero has no logarithm: the answer is NaN
+        span = np.where(inside, np.log(np.where(inside, right / left, np.e)), 1.0)
+        along = np.where(inside, np.log(target / np.where(inside, left, target)) / span, 0.0)
+        between = low + along * (np.where(inside, high, low) - low)
     return np.where(inside, between, np.where(exact & (below > 0), low, np.nan))
 
 
