@@ -13,7 +13,8 @@ term of conformal PID control (Angelopoulos, Candès & Tibshirani, NeurIPS 2023)
 .. math:: \log\mu_i \leftarrow \log\mu_i + g\,(e_t - \varepsilon), \qquad
           \text{debt}_i \leftarrow \gamma\,\text{debt}_i + (e_t - \varepsilon)
 
-so the long-run share of violations is :math:`\varepsilon` whatever the forecasts are worth.
+so the long-run share of violations is :math:`\varepsilon` as long as the forecasts are not wrong by more than the range
+allows. Each violation too many moves the safe end of the range outwards.
 """
 
 from __future__ import annotations
@@ -29,6 +30,8 @@ from forestall.model.samples import BoolArray, FloatArray
 GRID = 17
 DEBT_MEMORY = 0.9995
 DEBT_RANGE = (-3.0, 12.0)
+RISE = 0.15
+LOG_PRICE_RANGE = (-6.0, 12.0)
 SLOPE_MEMORY = 2016.0
 SMALLEST_SLOPE = 1e-4
 
@@ -78,6 +81,7 @@ class Pacer:
     def __init__(self, budgets: int, levels: tuple[float, ...], settings: PacingSettings) -> None:
         self._settings = settings
         self._offsets: FloatArray = np.linspace(-settings.span_below, settings.span_above, GRID)
+        self._outwards: FloatArray = np.linspace(0.0, 1.0, GRID)
         self._knots = logit(np.asarray(levels))
         self._log_price: FloatArray = np.zeros((budgets, 0))
         self._slope: FloatArray = np.zeros((budgets, 0))
@@ -106,7 +110,8 @@ class Pacer:
         vms = quantiles.shape[0]
         debt = np.clip(self._debt[:, :vms], *DEBT_RANGE)
         centre = logit(1.0 - np.minimum(budget * relax, 0.5))
-        z = np.minimum(centre[..., None] + self._offsets, self._knots[-1] + MAX_EXTRAPOLATION)
+        outwards = RISE * np.maximum(debt, 0.0)[..., None] * self._outwards
+        z = np.minimum(centre[..., None] + self._offsets + outwards, self._knots[-1] + MAX_EXTRAPOLATION)
         amount = np.maximum.accumulate(np.minimum(self._read(quantiles, z), cap[None, :, None]), axis=-1)
         short = tail(z)
         if relax == 1.0:
@@ -145,5 +150,6 @@ class Pacer:
         """Move prices after an interval: ``violated`` and ``budget`` (budget, vm), ``observed`` (vm,)."""
         n = violated.shape[1]
         error = np.where(observed, violated - budget[:, :n], 0.0)
-        self._log_price[:, :n] += self._settings.step * error
+        moved = self._log_price[:, :n] + self._settings.step * error
+        self._log_price[:, :n] = np.clip(moved, *LOG_PRICE_RANGE)
         self._debt[:, :n] = np.where(observed, DEBT_MEMORY * self._debt[:, :n] + error, self._debt[:, :n])

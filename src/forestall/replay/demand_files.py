@@ -13,7 +13,7 @@ from forestall.model.resources import Resource
 from forestall.model.samples import FloatArray
 from forestall.replay.demand_run import ResourceRun, ResourceTrace
 
-_TEXT = pa.dictionary(pa.int32(), pa.string())
+_TEXT = pa.string()
 _VMS_AT_ONCE = 64
 
 ALLOCATIONS = pa.schema([("vm_id", _TEXT), ("timestamp", pa.int64()), ("resource", _TEXT), ("allocated", pa.float64())])
@@ -39,8 +39,8 @@ RISK = pa.schema(
 )
 
 
-def _dictionary(indices: np.ndarray, values: Sequence[str]) -> pa.DictionaryArray:
-    return pa.DictionaryArray.from_arrays(pa.array(indices.astype(np.int32)), pa.array(list(values), pa.string()))
+def _strings(indices: np.ndarray, values: Sequence[str]) -> pa.Array:
+    return pa.array(list(values), pa.string()).take(pa.array(indices.astype(np.int32)))
 
 
 class _Writer:
@@ -52,8 +52,8 @@ class _Writer:
         self._vm_ids = vm_ids
 
     def write(self, resource: Resource, vm: np.ndarray, columns: dict[str, np.ndarray]) -> None:
-        names = {"vm_id": _dictionary(vm, self._vm_ids)}
-        names["resource"] = _dictionary(np.zeros(len(vm), np.int32), [resource.value])
+        names = {"vm_id": _strings(vm, self._vm_ids)}
+        names["resource"] = _strings(np.zeros(len(vm), np.int32), [resource.value])
         arrays = [names.get(f.name) for f in self._schema]
         filled = [
             a if a is not None else pa.array(columns[f.name], f.type) for a, f in zip(arrays, self._schema, strict=True)

@@ -279,7 +279,7 @@ def _simple_shares(
     for name, base in bases.items():
         filled = np.nan_to_num(base, nan=0.0, posinf=0.0)
         totals = host_sums(filled, host_of_vm, room.shape[1])
-        ratio = room / np.where(totals > 0, totals, 1.0)
+        ratio = np.where(np.isfinite(room), room, 0.0) / np.where(totals > 0, totals, 1.0)
         shares[name] = np.minimum(filled * ratio[:, host_of_vm], limit)
     return shares
 

@@ -120,6 +120,8 @@ def run_resource(trace: ResourceTrace, settings: RunSettings, tick: Tick = lambd
     loop = DemandLoop(trace.resource, demand)
     run = _empty(trace, settings, tuple(e.name for e in loop.learner.experts))
     warm = max(run.first, 0) - round(WARM_UP_DAYS * loop.learner.window.day)
+    # A VM that is switched off has no limit for a while; its host is no smaller for that.
+    provisioned = np.fmax.accumulate(trace.limit, axis=0)
     known = np.searchsorted(trace.first_seen, np.arange(trace.grid.steps), side="right")
     for i in range(trace.grid.steps):
         n = int(known[i])
@@ -127,7 +129,7 @@ def run_resource(trace: ResourceTrace, settings: RunSettings, tick: Tick = lambd
         if i < warm:
             loop.absorb(seen, limit, now)
         else:
-            conditions, names = _conditions(trace, settings, limit, now, n)
+            conditions, names = _conditions(trace, settings, limit, provisioned[i, :n], now)
             cycle = loop.step(seen, limit, now, conditions)
             if i >= run.first:
                 _record(run, i - run.first, cycle, loop, names)
@@ -159,14 +161,14 @@ def _empty(trace: ResourceTrace, settings: RunSettings, experts: tuple[str, ...]
 
 
 def _conditions(
-    trace: ResourceTrace, settings: RunSettings, limit: FloatArray, now: int, vms: int
+    trace: ResourceTrace, settings: RunSettings, limit: FloatArray, provisioned: FloatArray, now: int
 ) -> tuple[Conditions, tuple[tuple[str, ...], ...]]:
     """What policy and pools say at this step, and the names of the rules behind it for each VM."""
     budgets = settings.demand.budgets
     conditions = Conditions.default(limit, budgets)
-    vm_ids = trace.vm_ids[:vms]
+    vm_ids = trace.vm_ids[: len(limit)]
     host_of_vm = settings.placement.host_of_vm(vm_ids)
-    capacity = settings.placement.capacity(trace.resource, limit, host_of_vm)
+    capacity = settings.placement.capacity(trace.resource, provisioned, host_of_vm)
     names: tuple[tuple[str, ...], ...] = ()
     weight, floor, ceiling, budget = conditions.weight, conditions.floor, conditions.ceiling, conditions.budget
     if settings.policies is not None:

@@ -11,13 +11,23 @@ from pathlib import Path
 
 from forestall.model.errors import WrongUse
 
+OUTPUTS = (
+    "allocations.parquet",
+    "forecasts.parquet",
+    "risk.parquet",
+    "decisions.parquet",
+    "summary.json",
+    "report.html",
+)
+"""Files that a replay writes; folders named ``budget-*`` are its own too."""
+
 
 @contextmanager
 def whole_folder(path: Path) -> Iterator[Path]:
     """Give a temporary folder beside ``path``; its content moves into ``path`` when the block ends well.
 
-    If the block fails, ``path`` is as it was before. Files of an earlier run with the same names are replaced, other
-    files in ``path`` are left alone.
+    If the block fails, ``path`` is as it was before. What an earlier run wrote (:data:`OUTPUTS`) is removed, so that no
+    old file stands beside new ones; other files in ``path`` are left alone.
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -38,6 +48,10 @@ def _move(source: Path, target: Path) -> None:
     if not target.exists():
         os.replace(source, target)
         return
+    for name in OUTPUTS:
+        (target / name).unlink(missing_ok=True)
+    for old in target.glob("budget-*"):
+        shutil.rmtree(old)
     for item in sorted(source.iterdir()):
         place = target / item.name
         if item.is_dir():
