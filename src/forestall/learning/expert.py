@@ -13,6 +13,8 @@ from forestall.learning.window import Window, highest
 from forestall.model.forecast import Statistic, Target
 from forestall.model.samples import FloatArray
 
+SMALLEST_SHARE = 0.02
+
 
 def realised(window: Window, target: Target) -> FloatArray:
     """What ``target``, forecast ``target.steps`` ago, turned out to be (vm,); NaN where nothing was seen."""
@@ -50,6 +52,9 @@ class RuleForecaster:
         What to forecast, and the quantile levels.
     half_life_steps
         Memory of the residuals.
+    relative
+        Measure residuals in units of the forecast itself, not of the VM's scale: a VM whose errors grow with its level,
+        or one of which little is known yet, is better served by a share than by an amount.
     """
 
     def __init__(
@@ -58,31 +63,38 @@ class RuleForecaster:
         targets: tuple[Target, ...],
         levels: tuple[float, ...],
         half_life_steps: float,
+        *,
+        relative: bool = False,
     ) -> None:
-        self.name = rule.name
+        self.name = f"{rule.name}_share" if relative else rule.name
         self.rule = rule
+        self._relative = relative
         self._targets = targets
         self._levels = np.asarray(levels)
         self._residuals = ResidualQuantiles(len(targets), half_life_steps)
-        self._issued: list[deque[FloatArray]] = [deque(maxlen=t.steps) for t in targets]
+        self._issued: list[deque[tuple[FloatArray, FloatArray]]] = [deque(maxlen=t.steps) for t in targets]
 
     def observe(self, window: Window, now: int) -> None:
         """Count the residuals of the forecasts that are due now."""
         self.rule.observe(window)
         self._residuals.grow(window.vms)
-        scale = window.scale()
         for i, target in enumerate(self._targets):
             if len(self._issued[i]) == target.steps:
-                point = self._issued[i][0]
-                error = realised(window, target)[: len(point)] - point
-                self._residuals.update(i, error / scale[: len(point)])
+                point, unit = self._issued[i][0]
+                self._residuals.update(i, (realised(window, target)[: len(point)] - point) / unit)
         self._residuals.advance()
 
     def forecast(self, window: Window, now: int) -> FloatArray:
-        """Point plus scaled residual quantiles, never below zero."""
-        result = window.scale()[:, None] * self._residuals.quantiles(self._levels)
+        """Point plus residual quantiles, never below zero."""
+        result = self._residuals.quantiles(self._levels)
         for i, target in enumerate(self._targets):
             point = self.rule.point(window, target)
-            self._issued[i].append(point)
-            result[i] += point[:, None]
+            unit = self._unit(window, point)
+            self._issued[i].append((point, unit))
+            result[i] = point[:, None] + unit[:, None] * result[i]
         return np.maximum(result, 0.0)
+
+    def _unit(self, window: Window, point: FloatArray) -> FloatArray:
+        if not self._relative:
+            return window.scale()
+        return np.fmax(np.fmax(point, SMALLEST_SHARE * window.scale()), window.floor)

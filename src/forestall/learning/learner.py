@@ -73,6 +73,9 @@ class Learner:
         if settings.statistical_series:
             rules.append(HourlyModel(settings.statistical, settings.statistical_series))
         self._rules = [RuleForecaster(rule, targets, levels, half_life) for rule in rules]
+        self._rules += [
+            RuleForecaster(rule, targets, levels, half_life, relative=True) for rule in (LastValue(), MovingPeak())
+        ]
         self.experts: tuple[Forecaster, ...] = (*self._rules, self.boosted)
         self._aggregations = [Aggregation(len(self.experts), levels) for _ in targets]
         self._calibrations = [Recalibration(levels, self.window.day) for _ in targets]
