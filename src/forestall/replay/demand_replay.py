@@ -7,6 +7,7 @@ import os
 import queue
 from collections.abc import Callable
 from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -16,7 +17,7 @@ from forestall.demand.holding import HoldingSettings
 from forestall.demand.policy import PolicySet
 from forestall.demand.settings import DemandSettings
 from forestall.learning.boosted import BoostedSettings
-from forestall.model.errors import Unsupported, WrongUse
+from forestall.model.errors import ForestallError, Unsupported, WrongUse
 from forestall.model.resources import Resource
 from forestall.model.samples import Trace
 from forestall.replay.demand_run import ResourceRun, ResourceTrace, RunSettings, run_resource
@@ -218,6 +219,9 @@ class _Workers:
         return self
 
     def __exit__(self, kind: object, *rest: object) -> None:
+        if kind is not None:
+            for child in multiprocessing.active_children():
+                child.terminate()
         self._pool.shutdown(wait=True, cancel_futures=kind is not None)
 
     def submit(self, name: str, steps: int, task: Callable[..., Any], *arguments: Any) -> Future[Any]:
@@ -230,7 +234,10 @@ class _Workers:
         while not future.done():
             self._drain(wait_seconds=0.2)
         self._drain(wait_seconds=0.0)
-        return future.result()
+        try:
+            return future.result()
+        except BrokenProcessPool as error:
+            raise ForestallError("a worker process died before it was done; was there too little memory?") from error
 
     def _drain(self, wait_seconds: float) -> None:
         try:
