@@ -34,11 +34,11 @@ def explain(
     import json
     from dataclasses import asdict
 
-    from forestall.cli.parsing import parse_instant
     from forestall.demand.explain import reproduce
+    from forestall.model.instants import parse_instant
     from forestall.replay.decision_file import read_decisions
 
-    decisions = read_decisions(source, vm, None if at is None else parse_instant(at))
+    decisions = read_decisions(source, vm, None if at is None else parse_instant(at, what="--at"))
     if as_json:
         typer.echo(json.dumps([_finite(asdict(d) | {"reproduced": reproduce(d)}) for d in decisions], indent=1))
         return
@@ -60,8 +60,8 @@ def _print(decision: Decision) -> None:
     from rich.markup import escape
     from rich.table import Table
 
-    from forestall.cli.parsing import format_instant
     from forestall.demand.explain import reproduce
+    from forestall.model.instants import format_instant
 
     table = Table(
         title=escape(f"{decision.vm_id}: {decision.resource.value}, {decision.resource.unit}"), show_header=False

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
-
 from forestall.model.errors import WrongUse
 from forestall.model.resources import Resource
 
@@ -33,21 +31,3 @@ def parse_resources(text: str | None) -> tuple[Resource, ...]:
         if name not in set(Resource):
             raise WrongUse(f"--resources {text}: {name!r} is none of {', '.join(Resource)}")
     return tuple(Resource(name) for name in dict.fromkeys(names))
-
-
-def parse_instant(text: str) -> int:
-    """Seconds since the epoch from a number of seconds or an ISO 8601 date; UTC where no zone is named."""
-    try:
-        return int(text)
-    except ValueError:
-        pass
-    try:
-        instant = datetime.fromisoformat(text)
-    except ValueError as error:
-        raise WrongUse(f"{text!r} is neither a number of seconds nor an ISO 8601 instant") from error
-    return int((instant if instant.tzinfo else instant.replace(tzinfo=UTC)).timestamp())
-
-
-def format_instant(seconds: int) -> str:
-    """An instant as seconds and as a date."""
-    return f"{seconds} ({datetime.fromtimestamp(seconds, UTC):%Y-%m-%d %H:%M:%S} UTC)"

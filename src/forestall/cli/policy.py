@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from forestall.model.errors import WrongUse
+from forestall.model.instants import parse_instant
 
 if TYPE_CHECKING:
     from forestall.demand.policy import PolicyTable, Rule
@@ -131,17 +132,10 @@ def _instant(text: str | None) -> int:
         from forestall.adapters.clock.system import SystemClock
 
         return int(SystemClock().now())
-    try:
-        instant = int(text) if text.lstrip("-").isdecimal() else _seconds(datetime.fromisoformat(text))
-    except ValueError as error:
-        raise WrongUse(f"--at {text!r} is neither seconds UTC nor a time in ISO 8601") from error
+    instant = parse_instant(text, what="--at")
     if not 0 <= instant < _LATEST:
         raise WrongUse(f"--at {text!r} does not lie between the years 1970 and 9998")
     return instant
-
-
-def _seconds(moment: datetime) -> int:
-    return int((moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp())
 
 
 def _print_json(value: object) -> None:

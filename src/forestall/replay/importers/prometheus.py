@@ -12,7 +12,6 @@ import urllib.error
 import urllib.parse
 import urllib.request
 from collections.abc import Iterator, Mapping
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +19,7 @@ import pandas as pd
 import pyarrow as pa
 
 from forestall.model.errors import BadInput, ForestallError, WrongUse
+from forestall.model.instants import parse_instant
 from forestall.model.samples import Trace
 from forestall.replay.trace_files import Piece
 from forestall.replay.trace_reader import Warn, assemble, log_warning
@@ -102,15 +102,7 @@ def read(
 def _instant(option: str, text: str | None) -> int:
     if text is None:
         raise WrongUse(f"format prometheus needs {option}")
-    try:
-        return int(text)
-    except ValueError:
-        pass
-    try:
-        instant = datetime.fromisoformat(text)
-    except ValueError as error:
-        raise WrongUse(f"{option} {text}: neither seconds nor an ISO 8601 date") from error
-    return int((instant if instant.tzinfo else instant.replace(tzinfo=UTC)).timestamp())
+    return parse_instant(text, what=option)
 
 
 def _table(columns: dict[str, pd.Series[float]]) -> pa.Table:

@@ -1,0 +1,31 @@
+"""Instants as people write them."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+from forestall.model.errors import WrongUse
+
+
+def parse_instant(text: str, *, what: str = "instant") -> int:
+    """Seconds since the epoch from a number of seconds or an ISO 8601 date; UTC where no zone is named.
+
+    Raises
+    ------
+    WrongUse
+        It is neither; ``what`` names the option or value in the message.
+    """
+    try:
+        return int(text)
+    except ValueError:
+        pass
+    try:
+        instant = datetime.fromisoformat(text)
+    except ValueError as error:
+        raise WrongUse(f"{what} {text}: neither seconds nor an ISO 8601 date") from error
+    return int((instant if instant.tzinfo else instant.replace(tzinfo=UTC)).timestamp())
+
+
+def format_instant(seconds: int) -> str:
+    """An instant as seconds and as a date."""
+    return f"{seconds} ({datetime.fromtimestamp(seconds, UTC):%Y-%m-%d %H:%M:%S} UTC)"
