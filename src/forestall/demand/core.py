@@ -15,10 +15,10 @@ from forestall.demand.holding import Holding
 from forestall.demand.joint import JointRisk
 from forestall.demand.pacing import Pace, Pacer
 from forestall.demand.risk import RiskModel
-from forestall.demand.settings import DemandSettings
+from forestall.demand.settings import DemandSettings, peak_within
 from forestall.demand.waterfill import Claims, water_fill
 from forestall.learning.learner import Learner, LearnerSettings
-from forestall.model.forecast import Statistic, Target, exceedance
+from forestall.model.forecast import exceedance
 from forestall.model.resources import Resource
 from forestall.model.samples import BoolArray, FloatArray, IntArray
 
@@ -174,7 +174,7 @@ class DemandLoop:
             What policy and pools say; None: equal weights, no pool.
         """
         conditions = conditions or Conditions.default(limit, self.settings.budgets)
-        self._learn(np.minimum(demand, conditions.ceiling))
+        self._learn(np.minimum(demand, conditions.ceiling), conditions.capacity)
         quantiles = self.learner.step(demand, limit, now)
         decided = quantiles[self.settings.targets.index(self.settings.decided_target)]
         cold = self._cold(decided, limit)
@@ -206,15 +206,16 @@ class DemandLoop:
             conditions=conditions,
         )
 
-    def _learn(self, demand: FloatArray) -> None:
-        """Feed what happened back to prices and to the joint errors."""
+    def _learn(self, demand: FloatArray, capacity: FloatArray) -> None:
+        """Feed what happened back to prices and, where pools have an end, to the joint errors."""
         if len(self._in_force) < self.settings.lead_steps:
             return
         held, budget = self._in_force[0]
         n = held.shape[1]
         observed = ~np.isnan(demand[:n])
         self._pacer.learn(demand[:n] > held + VIOLATION_TOLERANCE, observed, budget)
-        self._joint.learn(demand[: len(self._forecast[0][0])], *self._forecast[0])
+        if np.isfinite(capacity).any():
+            self._joint.learn(demand[: len(self._forecast[0][0])], *self._forecast[0])
 
     def _cold(self, decided: FloatArray, limit: FloatArray) -> BoolArray:
         young = (self.learner.window.seen < self.settings.cold_steps) & np.isfinite(limit)
@@ -280,7 +281,7 @@ class DemandLoop:
             return result
         seen = ~np.isnan(demand)
         for i, horizon in enumerate(self.settings.horizon_steps):
-            peak = quantiles[self.settings.targets.index(Target(Statistic.PEAK, horizon))]
+            peak = quantiles[self.settings.targets.index(peak_within(horizon))]
             for j, ratio in enumerate(self.settings.limit_ratios):
                 first = exceedance(peak, self._levels, ratio * limit)
                 above = demand > ratio * limit + VIOLATION_TOLERANCE

@@ -23,7 +23,7 @@ class JointRisk:
         Past intervals that are kept and replayed.
     """
 
-    def __init__(self, memory_steps: int = 576) -> None:
+    def __init__(self, memory_steps: int = 288) -> None:
         self._errors: Float32Array = np.zeros((memory_steps, 0), np.float32)
         self._count = 0
 

@@ -14,7 +14,7 @@ from collections import deque
 import numpy as np
 
 from forestall.learning.levels import logit
-from forestall.learning.window import grown
+from forestall.learning.window import Float32Array, grown
 from forestall.model.samples import BoolArray, FloatArray
 
 EDGE = 1e-5
@@ -43,7 +43,7 @@ class RiskModel:
         self._steps: FloatArray = np.zeros(0)
         self._weight: FloatArray = np.array([0.0, 0.5, 0.5, 0.0, 0.0, 0.0])
         self._curvature: FloatArray = np.eye(FEATURES) * REGULARISATION
-        self._issued: deque[FloatArray] = deque(maxlen=horizon_steps)
+        self._issued: deque[Float32Array] = deque(maxlen=horizon_steps)
         self._above: deque[BoolArray] = deque(maxlen=horizon_steps)
         self._seen: deque[BoolArray] = deque(maxlen=horizon_steps)
 
@@ -68,11 +68,11 @@ class RiskModel:
         self._above.append(above)
         self._seen.append(seen)
         if len(self._issued) == self.horizon_steps:
-            self._learn(self._issued[0])
+            self._learn(self._issued[0].astype(np.float64))
         self._rate = grown(self._rate, vms, 0, 0.0)  # type: ignore[assignment]
         self._steps = grown(self._steps, vms, 0, 0.0)  # type: ignore[assignment]
         features = self._features(exceedance, above, vms)
-        self._issued.append(features)
+        self._issued.append(features.astype(np.float32))
         return 1.0 / (1.0 + np.exp(-np.clip(features @ self._weight, -12.0, 12.0)))
 
     def _features(self, exceedance: FloatArray, above: BoolArray, vms: int) -> FloatArray:

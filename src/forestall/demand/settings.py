@@ -13,6 +13,11 @@ HORIZONS_SECONDS = (300, 600, 900, 3_600)
 LIMIT_RATIOS = (1.0, 0.8)
 
 
+def peak_within(steps: int) -> Target:
+    """The peak over a horizon; over a single interval it is the mean of that interval."""
+    return Target(Statistic.PEAK if steps > 1 else Statistic.MEAN, steps)
+
+
 @dataclass(frozen=True)
 class DemandSettings:
     """Settings of the demand loop for one resource.
@@ -84,4 +89,4 @@ class DemandSettings:
     @property
     def targets(self) -> tuple[Target, ...]:
         """Everything that is forecast."""
-        return tuple(sorted({*self.boosted_targets, *(Target(Statistic.PEAK, s) for s in self.horizon_steps)}))
+        return tuple(sorted({*self.boosted_targets, *(peak_within(s) for s in self.horizon_steps)}))

@@ -9,7 +9,7 @@ import numpy as np
 
 from forestall.learning.residuals import ResidualQuantiles
 from forestall.learning.rules import PointRule
-from forestall.learning.window import Window, highest
+from forestall.learning.window import Float32Array, Window, highest
 from forestall.model.forecast import Statistic, Target
 from forestall.model.samples import FloatArray
 
@@ -72,7 +72,7 @@ class RuleForecaster:
         self._targets = targets
         self._levels = np.asarray(levels)
         self._residuals = ResidualQuantiles(len(targets), half_life_steps)
-        self._issued: list[deque[tuple[FloatArray, FloatArray]]] = [deque(maxlen=t.steps) for t in targets]
+        self._issued: list[deque[tuple[Float32Array, Float32Array]]] = [deque(maxlen=t.steps) for t in targets]
 
     def observe(self, window: Window, now: int) -> None:
         """Count the residuals of the forecasts that are due now."""
@@ -90,7 +90,7 @@ class RuleForecaster:
         for i, target in enumerate(self._targets):
             point = self.rule.point(window, target)
             unit = self._unit(window, point)
-            self._issued[i].append((point, unit))
+            self._issued[i].append((point.astype(np.float32), unit.astype(np.float32)))
             result[i] = point[:, None] + unit[:, None] * result[i]
         return np.maximum(result, 0.0)
 

@@ -14,7 +14,7 @@ from forestall.learning.calibration import Recalibration
 from forestall.learning.expert import Forecaster, RuleForecaster, realised
 from forestall.learning.rules import LastValue, MovingPeak, PointRule, SeasonalNaive, Smoothing
 from forestall.learning.statistical import HourlyModel
-from forestall.learning.window import Window
+from forestall.learning.window import Float32Array, Window
 from forestall.model.forecast import LEVELS, Target
 from forestall.model.resources import Resource
 from forestall.model.samples import FloatArray
@@ -79,7 +79,7 @@ class Learner:
         self.experts: tuple[Forecaster, ...] = (*self._rules, self.boosted)
         self._aggregations = [Aggregation(len(self.experts), levels) for _ in targets]
         self._calibrations = [Recalibration(levels, self.window.day) for _ in targets]
-        self._issued: list[deque[tuple[FloatArray, FloatArray]]] = [deque(maxlen=t.steps) for t in targets]
+        self._issued: list[deque[tuple[Float32Array, Float32Array]]] = [deque(maxlen=t.steps) for t in targets]
 
     def absorb(self, demand: FloatArray, limit: FloatArray, now: int) -> None:
         """Take in a step of history, without forecasting: what the past can teach at little cost.
@@ -110,7 +110,9 @@ class Learner:
         result = np.empty((len(self.settings.targets), self.window.vms, len(self.settings.levels)))
         for i, (aggregation, calibration) in enumerate(zip(self._aggregations, self._calibrations, strict=True)):
             combined = aggregation.combine(experts[i])
-            self._issued[i].append((experts[i].astype(np.float32), combined))
+            # Rounded up, so that a constant demand does not count as above its own forecast.
+            rounded = np.nextafter(combined.astype(np.float32), np.float32(np.inf))
+            self._issued[i].append((experts[i].astype(np.float32), rounded))
             result[i] = calibration.apply(combined)
         return result
 
@@ -122,7 +124,7 @@ class Learner:
             self._calibrations[i].grow(self.window.vms)
             if len(self._issued[i]) < target.steps:
                 continue
-            experts, combined = self._issued[i][0]
+            experts, combined = (issued.astype(np.float64) for issued in self._issued[i][0])
             actual = realised(self.window, target)
             cap = limit[: len(combined), None]
             self._aggregations[i].update(np.minimum(experts, cap), np.minimum(combined, cap), np.minimum(actual, limit))
