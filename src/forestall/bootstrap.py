@@ -11,7 +11,7 @@ from pathlib import Path
 from forestall import __version__
 from forestall.model.samples import Trace
 from forestall.replay.demand_files import write_allocations, write_forecasts, write_risk
-from forestall.replay.demand_replay import ReplayOutcome, ReplaySettings, replay_demand
+from forestall.replay.demand_replay import FORESTALL, ReplayOutcome, ReplaySettings, replay_demand
 from forestall.replay.demand_result import assemble, by_budget
 from forestall.replay.progress import terminal_progress
 from forestall.replay.result import Header, ReplayResult
@@ -67,7 +67,7 @@ def _header(
         evaluate_from=trace.grid.at(outcome.evaluate_index),
         end=trace.grid.at(trace.grid.steps),
         calendar=trace.calendar,
-        policy=settings.policy,
+        policy=FORESTALL if settings.with_forestall else settings.names[0],
         budgets=settings.budgets,
         lead_steps=settings.lead_steps,
         seed=settings.seed,
