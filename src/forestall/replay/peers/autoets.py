@@ -23,24 +23,13 @@ from forestall.model.samples import FloatArray
 from forestall.replay.peers.arma import Recursion, run_recursions
 from forestall.replay.peers.base import Allocate, SeriesBlock
 from forestall.replay.peers.rolling import DAY_SECONDS, last_known
-from forestall.replay.peers.statistical import fit_weekly, knobs, models, with_quantile
+from forestall.replay.peers.statistical import StatisticalPeer, fit_weekly, models, with_quantile
 
 
-class AutoEts:
-    """Smoothing of each busy series.
+class AutoEts(StatisticalPeer):
+    """Smoothing of each busy series."""
 
-    Parameters
-    ----------
-    gaussian
-        Whether errors are taken for normal, instead of as they were.
-    """
-
-    shipped = 0.95
-
-    def __init__(self, gaussian: bool = False) -> None:
-        self.name = "autoets_gaussian" if gaussian else "autoets"
-        self.gaussian = gaussian
-        self.knobs = knobs(gaussian)
+    kind = "autoets"
 
     def prepare(self, block: SeriesBlock) -> Allocate:
         """Fit, and run."""

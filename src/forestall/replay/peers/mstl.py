@@ -20,26 +20,15 @@ import numpy as np
 from forestall.model.samples import FloatArray
 from forestall.replay.peers.base import Allocate, SeriesBlock
 from forestall.replay.peers.rolling import HOUR_SECONDS, WEEK_SECONDS, last_known, steps_in
-from forestall.replay.peers.statistical import fit_weekly, knobs, models, with_quantile
+from forestall.replay.peers.statistical import StatisticalPeer, fit_weekly, models, with_quantile
 
 DAY_HOURS, WEEK_HOURS = 24, 7 * 24
 
 
-class Mstl:
-    """Decomposition of each busy series.
+class Mstl(StatisticalPeer):
+    """Decomposition of each busy series."""
 
-    Parameters
-    ----------
-    gaussian
-        Whether errors are taken for normal, instead of as they were.
-    """
-
-    shipped = 0.95
-
-    def __init__(self, gaussian: bool = False) -> None:
-        self.name = "mstl_gaussian" if gaussian else "mstl"
-        self.gaussian = gaussian
-        self.knobs = knobs(gaussian)
+    kind = "mstl"
 
     def prepare(self, block: SeriesBlock) -> Allocate:
         """Decompose, and move the last value along the seasons."""

@@ -43,9 +43,22 @@ def models() -> Any:
         ) from error
 
 
-def knobs(gaussian: bool) -> tuple[float, ...]:
-    """Levels to sweep."""
-    return GAUSSIAN_LEVELS if gaussian else LEVELS
+class StatisticalPeer:
+    """What the statistical peers share: their names and knobs.
+
+    Parameters
+    ----------
+    gaussian
+        Whether errors are taken for normal, instead of as they were.
+    """
+
+    kind: str
+    shipped = 0.95
+
+    def __init__(self, gaussian: bool = False) -> None:
+        self.name = f"{self.kind}_gaussian" if gaussian else self.kind
+        self.gaussian = gaussian
+        self.knobs = GAUSSIAN_LEVELS if gaussian else LEVELS
 
 
 def with_quantile(block: SeriesBlock, forecast: FloatArray, gaussian: bool) -> Allocate:
