@@ -6,8 +6,10 @@ frozen values; an action says "set to X", so that repeating it is harmless.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
 from enum import StrEnum
+from typing import Any
 
 from forestall.model.resources import Resource
 
@@ -127,6 +129,8 @@ class Decision:
     limit: float
     quantiles: tuple[tuple[float, float], ...]
     risk: float
+    probability: float
+    wanted: float
     price: float
     weight: float
     floor: float
@@ -136,5 +140,30 @@ class Decision:
     reason: str
     policies: tuple[str, ...] = ()
     experts: dict[str, float] = field(default_factory=dict)
-    probability: float = float("nan")
-    wanted: float = float("nan")
+
+    def as_record(self) -> dict[str, Any]:
+        """The decision as plain values, for a table: the quantiles in two lists, ``levels`` and ``quantiles``."""
+        record = {field.name: getattr(self, field.name) for field in fields(self)}
+        return record | {
+            "resource": self.resource.value,
+            "levels": [level for level, _ in self.quantiles],
+            "quantiles": [value for _, value in self.quantiles],
+            "experts": list(self.experts.items()),
+            "ruling": self.ruling.value,
+            "policies": list(self.policies),
+        }
+
+    @classmethod
+    def from_record(cls, record: Mapping[str, Any]) -> Decision:
+        """The inverse of :meth:`as_record`; what else the record holds is left out."""
+        values = {field.name: record[field.name] for field in fields(cls)}
+        return cls(
+            **values
+            | {
+                "resource": Resource(record["resource"]),
+                "quantiles": tuple(zip(record["levels"], record["quantiles"], strict=True)),
+                "experts": dict(record["experts"]),
+                "ruling": Ruling(record["ruling"]),
+                "policies": tuple(record["policies"]),
+            }
+        )

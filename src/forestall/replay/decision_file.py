@@ -10,13 +10,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from forestall.demand.explain import decision_of
-from forestall.model.decision import Decision, Ruling
+from forestall.model.decision import Decision
 from forestall.model.errors import BadInput, WrongUse
-from forestall.model.resources import Resource
 from forestall.replay.demand_run import ResourceRun
 
-_NUMBERS = ("allocated", "previous", "limit", "risk", "price", "weight", "floor", "ceiling", "budget")
-_MORE_NUMBERS = ("probability", "wanted")
+_AMOUNTS = ("allocated", "previous", "wanted", "limit", "floor", "ceiling")
+_NUMBERS = (*_AMOUNTS, "risk", "probability", "price", "weight", "budget")
 _ROWS_AT_ONCE = 50_000
 
 SCHEMA = pa.schema(
@@ -25,7 +24,7 @@ SCHEMA = pa.schema(
         ("resource", pa.string()),
         ("decided_at", pa.int64()),
         ("in_force_at", pa.int64()),
-        *((name, pa.float64()) for name in (*_NUMBERS, *_MORE_NUMBERS)),
+        *((name, pa.float64()) for name in _NUMBERS),
         ("levels", pa.list_(pa.float64())),
         ("quantiles", pa.list_(pa.float64())),
         ("experts", pa.map_(pa.string(), pa.float64())),
@@ -42,7 +41,7 @@ def write_decisions(path: Path, runs: Sequence[ResourceRun], budget: int) -> Non
         rows: list[dict[str, object]] = []
         for run in runs:
             for decision in _decisions(run, budget):
-                rows.append(_row(decision))
+                rows.append(decision.as_record())
                 if len(rows) >= _ROWS_AT_ONCE:
                     writer.write_table(pa.Table.from_pylist(rows, SCHEMA))
                     rows.clear()
@@ -63,22 +62,6 @@ def _decisions(run: ResourceRun, budget: int) -> Iterator[Decision]:
                 trust={e: float(w) for e, w in zip(run.experts, trust[:, vm], strict=True)},
                 policies=names[vm] if names else (),
             )
-
-
-def _row(decision: Decision) -> dict[str, object]:
-    return {
-        "vm_id": decision.vm_id,
-        "resource": decision.resource.value,
-        "decided_at": decision.decided_at,
-        "in_force_at": decision.in_force_at,
-        **{name: getattr(decision, name) for name in (*_NUMBERS, *_MORE_NUMBERS)},
-        "levels": [level for level, _ in decision.quantiles],
-        "quantiles": [value for _, value in decision.quantiles],
-        "experts": list(decision.experts.items()),
-        "ruling": decision.ruling.value,
-        "reason": decision.reason,
-        "policies": list(decision.policies),
-    }
 
 
 def read_decisions(folder: Path, vm_id: str, at: int | None) -> list[Decision]:
@@ -103,19 +86,4 @@ def read_decisions(folder: Path, vm_id: str, at: int | None) -> list[Decision]:
     if not found:
         when = "" if at is None else f" at {at} or before"
         raise WrongUse(f"{path}: no decision about VM {vm_id!r}{when}")
-    return [_decision(row) for row in found.values()]
-
-
-def _decision(row: dict[str, Any]) -> Decision:
-    values = dict(row)
-    levels, quantiles = values.pop("levels"), values.pop("quantiles")
-    return Decision(
-        **{
-            **values,
-            "resource": Resource(values["resource"]),
-            "ruling": Ruling(values["ruling"]),
-            "quantiles": tuple(zip(levels, quantiles, strict=True)),
-            "experts": dict(values["experts"]),
-            "policies": tuple(values["policies"]),
-        }
-    )
+    return [Decision.from_record(row) for row in found.values()]

@@ -12,7 +12,7 @@ import pyarrow as pa
 from forestall.adapters.duckdb import schema
 from forestall.adapters.duckdb.database import Database
 from forestall.adapters.duckdb.writing import insert_table
-from forestall.model.decision import Action, Decision, Outcome, Result, Ruling
+from forestall.model.decision import Action, Decision, Outcome, Result
 from forestall.model.resources import Resource
 
 _PAGE_ROWS = 5000
@@ -26,7 +26,10 @@ _DECISION = pa.schema(
         *((name, pa.float64()) for name in ("allocated", "previous", "limit")),
         ("levels", pa.list_(pa.float64())),
         ("quantiles", pa.list_(pa.float64())),
-        *((name, pa.float64()) for name in ("risk", "price", "weight", "floor", "ceiling", "budget")),
+        *(
+            (name, pa.float64())
+            for name in ("risk", "probability", "wanted", "price", "weight", "floor", "ceiling", "budget")
+        ),
         ("ruling", pa.string()),
         ("reason", pa.string()),
         ("policies", pa.list_(pa.string())),
@@ -44,9 +47,6 @@ _OUTCOME = pa.schema(
         ("reason", pa.string()),
     ]
 )
-_WRAPPED = ("cycle", "vm_id", "resource", "levels", "quantiles", "ruling", "policies", "experts")
-_PLAIN = tuple(name for name in _DECISION.names if name not in _WRAPPED)
-"""Columns that hold an attribute of a decision as it is."""
 
 
 class DuckdbJournal:
@@ -75,7 +75,7 @@ class DuckdbJournal:
         with self._database.transaction() as cursor:
             cycle = _next_cycle(cursor)
             if decisions:
-                rows = [_decision_row(cycle, d) for d in decisions]
+                rows = [d.as_record() | {"cycle": cycle} for d in decisions]
                 insert_table(cursor, "decision", pa.Table.from_pylist(rows, _DECISION))
             if outcomes:
                 rows = [_outcome_row(cycle, o) for o in outcomes]
@@ -87,7 +87,7 @@ class DuckdbJournal:
         """Decisions in the order in which they were recorded, read page by page."""
         bounds = {"vm_id = ?": vm_id, "in_force_at >= ?": since, "in_force_at < ?": until}
         for row in self._pages("decision", _DECISION, bounds):
-            yield _decision(row)
+            yield Decision.from_record(row)
 
     def outcomes(self, vm_id: str | None = None) -> Iterator[Outcome]:
         """Outcomes in the order in which they were recorded, read page by page."""
@@ -105,7 +105,7 @@ class DuckdbJournal:
                 [vm_id],
             )
         order = list(Resource)
-        return sorted((_decision(row) for row in rows), key=lambda d: order.index(d.resource))
+        return sorted((Decision.from_record(row) for row in rows), key=lambda d: order.index(d.resource))
 
     def close(self) -> None:
         """Write everything into the one file and release it; harmless when repeated."""
@@ -138,32 +138,6 @@ def _columns(columns: pa.Schema) -> str:
 def _fetch(cursor: duckdb.DuckDBPyConnection, query: str, values: list[Any]) -> list[dict[str, Any]]:
     rows: list[dict[str, Any]] = cursor.sql(query, params=values).to_arrow_table().to_pylist()
     return rows
-
-
-def _decision_row(cycle: int, decision: Decision) -> dict[str, Any]:
-    row: dict[str, Any] = {name: getattr(decision, name) for name in _PLAIN}
-    return row | {
-        "cycle": cycle,
-        "vm_id": decision.vm_id,
-        "resource": decision.resource.value,
-        "levels": [level for level, _ in decision.quantiles],
-        "quantiles": [value for _, value in decision.quantiles],
-        "ruling": decision.ruling.value,
-        "policies": list(decision.policies),
-        "experts": list(decision.experts.items()),
-    }
-
-
-def _decision(row: dict[str, Any]) -> Decision:
-    return Decision(
-        vm_id=row["vm_id"],
-        resource=Resource(row["resource"]),
-        quantiles=tuple(zip(row["levels"], row["quantiles"], strict=True)),
-        ruling=Ruling(row["ruling"]),
-        policies=tuple(row["policies"]),
-        experts=dict(row["experts"]),
-        **{name: row[name] for name in _PLAIN},
-    )
 
 
 def _outcome_row(cycle: int, outcome: Outcome) -> dict[str, Any]:
