@@ -48,16 +48,15 @@ def test_a_floor_is_never_crossed_even_without_a_token() -> None:
 
 
 def test_with_a_limit_it_lowers_to_what_lasts_and_keeps_a_reserve() -> None:
-    holding = Holding(1, 300, HoldingSettings(changes_per_vm_hour=1.0))
+    holding = Holding(1, 300, HoldingSettings(changes_per_vm_hour=1.0, first_tokens=2.0))
     first = np.array([[4.0]])
     holding.settle(first, first, FREE, NONE)
     needed, lasting = np.array([[1.0]]), np.array([[2.0]])
-    held = [float(holding.settle(needed, lasting, FREE, NONE)[0, 0]) for _ in range(12)]
-    assert held[0] == 4.0, "one token is not enough to lower"
+    held = [float(holding.settle(needed, lasting, FREE, NONE)[0, 0]) for _ in range(48)]
+    assert held[0] == 4.0, "to give back half, two tokens are too few"
     assert held[-1] == 2.0, "lowered to what lasts, not to what is needed now"
+    assert held.index(2.0) >= 23, "not before the tokens are there"
     raised = np.array([[3.0]])
-    for _ in range(12):
-        holding.settle(needed, lasting, FREE, NONE)
     assert holding.settle(raised, raised, FREE, NONE)[0, 0] == 3.0
 
 
@@ -107,5 +106,5 @@ def test_budgets_stand_side_by_side() -> None:
 
 @pytest.mark.parametrize("rate", [0.5, 2.0])
 def test_a_rise_waits_for_its_token(rate: float) -> None:
-    held = _held([1.0, 2.0, 3.0, 3.0, 3.0], changes_per_vm_hour=rate)
+    held = _held([1.0, 2.0, 3.0, 3.0, 3.0], changes_per_vm_hour=rate, first_tokens=1.0)
     assert held[:3] == [1.0, 2.0, 2.0]

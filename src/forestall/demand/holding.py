@@ -2,8 +2,9 @@
 
 Every change costs: an action on the hypervisor, a balloon that inflates, a cache that empties. Without a limit on
 changes a no-move band is enough: what is in force stays, as long as it is neither too little nor much too much.
-With a limit each VM earns tokens (a token bucket): it may raise with one token, but lowers only when another stays in
-reserve, and then to what suffices for the whole time until the next token, not for the next interval.
+With a limit each VM earns tokens (a token bucket): it may raise with one token, but lowers only when that gives back
+more than a share :math:`c / n^2` of what is in force, :math:`n` the tokens it has: what is plentiful is cheap, and the
+last ones are kept for raising. It then lowers to what suffices until the next change is likely, not for one interval.
 """
 
 from __future__ import annotations
@@ -29,20 +30,20 @@ class HoldingSettings:
     changes_per_vm_hour
         Limit on changes; None: no limit.
     burst
-        Tokens that a VM can save up: in a calm hour it earns what a busy one spends.
-    lower_ratio
-        With a limit, lower only if that gives back more than this share.
-    reserve
-        With a limit, tokens that must remain after a lowering.
+        Tokens that a VM can save up: in a calm night it earns what a busy day spends.
+    first_tokens
+        Tokens of a new VM, to come down from its limit once it is known.
+    token_price
+        With a limit, ``c``: lower only if that gives back more than this share over the squared number of tokens.
     relax
         With a limit, how much likelier it is that one of the coming intervals exceeds than that each does.
     """
 
     band_ratio: float = 0.02
     changes_per_vm_hour: float | None = None
-    burst: float = 8.0
-    lower_ratio: float = 0.3
-    reserve: float = 0.5
+    burst: float = 24.0
+    first_tokens: float = 4.0
+    token_price: float = 8.0
     relax: float = 3.0
 
 
@@ -67,7 +68,7 @@ class Holding:
     def in_force(self, vms: int) -> FloatArray:
         """What is in force (budget, vm); NaN for a VM that has never been given anything."""
         self._held = grown(self._held, vms, 1, np.nan)  # type: ignore[assignment]
-        self._tokens = grown(self._tokens, vms, 1, 1.0)  # type: ignore[assignment]
+        self._tokens = grown(self._tokens, vms, 1, self._settings.first_tokens)  # type: ignore[assignment]
         return self._held[:, :vms]
 
     def settle(self, needed: FloatArray, lasting: FloatArray, cap: FloatArray, floor: FloatArray) -> FloatArray:
@@ -106,7 +107,7 @@ class Holding:
     def _may_change(self, held: FloatArray, needed: FloatArray, target: FloatArray, vms: int) -> BoolArray:
         tokens = self._tokens[:, :vms]
         rise = (needed > held) & (tokens >= 1.0)
-        fall = (target < held * (1.0 - self._settings.lower_ratio)) & (tokens >= 1.0 + self._settings.reserve)
+        fall = target < held * (1.0 - self._settings.token_price / np.maximum(tokens, 1.0) ** 2)
         return rise | fall
 
     def _spend(self, held: FloatArray, result: FloatArray, vms: int) -> None:

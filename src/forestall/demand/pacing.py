@@ -63,7 +63,7 @@ class PacingSettings:
 
     step: float = 0.07
     debt: float = 0.15
-    span_below: float = 2.5
+    span_below: float = 4.0
     span_above: float = 1.0
 
 

@@ -48,7 +48,7 @@ class DemandSettings:
     horizons_seconds: tuple[int, ...] = HORIZONS_SECONDS
     limit_ratios: tuple[float, ...] = LIMIT_RATIOS
     forecast_steps: tuple[int, ...] = ()
-    cold_seconds: int = 1_800
+    cold_seconds: int = 900
     levels: tuple[float, ...] = LEVELS
     statistical: str = "ets"
     statistical_series: int = 0

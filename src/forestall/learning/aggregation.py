@@ -7,8 +7,11 @@ Exponentially weighted average of experts on the pinball loss, with a share that
 
 where :math:`\bar\ell` is the running mean of the combination's own loss, so that :math:`\eta` has no unit.
 The regret against the best sequence of experts is bounded (Herbster & Warmuth, "Tracking the Best Expert", 1998;
-pinball loss: Gaillard, Goude & Nedellec, IJF 2016; by level: Berrisch & Ziel, "CRPS Learning", 2023). A VM's own
-weights are mixed with the fleet's, geometrically, as long as the VM is young.
+pinball loss: Gaillard, Goude & Nedellec, IJF 2016; by level: Berrisch & Ziel, "CRPS Learning", 2023).
+
+The fleet has weights too, learned in the same way from the losses of all its VMs added up. They are the prior of a
+young VM: the VM's own weights are multiplied by the fleet's, :math:`w_{VM}\, w_{fleet}^{\,N/(N+n)}` after
+:math:`n` steps, so that what others taught counts in full at the start and fades as the VM speaks for itself.
 """
 
 from __future__ import annotations
@@ -45,7 +48,6 @@ class Aggregation:
     def __init__(self, experts: int, levels: tuple[float, ...]) -> None:
         self._levels = np.asarray(levels)
         self._start = -np.log(experts)
-        self._experts = experts
         self._vms = 0
         self._log_weight: Float32Array = np.zeros((experts, 0, len(levels)), np.float32)
         self._mean_loss: FloatArray = np.zeros((0, len(levels)))
@@ -62,9 +64,8 @@ class Aggregation:
     def weights(self) -> FloatArray:
         """Weights (expert, vm, level), adding to one over experts."""
         steps = self._steps[: self._vms]
-        own = (steps / (steps + PRIOR_STEPS))[None, :, None]
-        mixed = own * self._log_weight[:, : self._vms] + (1.0 - own) * self._pooled[:, None, :]
-        return _normalised(mixed)
+        prior = (PRIOR_STEPS / (steps + PRIOR_STEPS))[None, :, None]
+        return _normalised(self._log_weight[:, : self._vms] + prior * self._pooled[:, None, :])
 
     def combine(self, quantiles: FloatArray) -> FloatArray:
         """Combine quantiles (expert, vm, level) to (vm, level), without crossings.
@@ -95,16 +96,16 @@ class Aggregation:
         self._mean_loss[seen] = mean = mean + rate * (mixed_loss - mean)
         loss = pinball(quantiles[:, seen], self._levels, actual[seen])
         loss = np.where(np.isnan(loss), mixed_loss, loss)
-        relative = np.minimum(loss / np.where(mean > 0, mean, 1.0), MAX_RELATIVE_LOSS)
-        self._log_weight[:, seen] = _shared(self._log_weight[:, seen] - RATE * relative, self._experts)
-        self._pooled = _shared(self._pooled - RATE * relative.mean(axis=1), self._experts)
+        self._log_weight[:, seen] = _moved(self._log_weight[:, seen], loss, mean)
+        self._pooled = _moved(self._pooled, loss.sum(axis=1), mean.sum(axis=0))
 
 
-def _normalised(log_weight: FloatArray) -> FloatArray:
+def _normalised(log_weight: FloatArray | Float32Array) -> FloatArray:
     weight: FloatArray = np.exp(log_weight - log_weight.max(axis=0))
     weight /= weight.sum(axis=0)
     return weight
 
 
-def _shared(log_weight: FloatArray, experts: int) -> FloatArray:
-    return np.log((1.0 - SHARE) * _normalised(log_weight) + SHARE / experts)
+def _moved(log_weight: FloatArray | Float32Array, loss: FloatArray, mean_loss: FloatArray) -> FloatArray:
+    relative = np.minimum(loss / np.where(mean_loss > 0, mean_loss, 1.0), MAX_RELATIVE_LOSS)
+    return np.log((1.0 - SHARE) * _normalised(log_weight - RATE * relative) + SHARE / len(log_weight))

@@ -212,7 +212,7 @@ class _Workers:
         self._ticks = context.Queue()
         self._progress = progress
         self._pool = ProcessPoolExecutor(
-            processes or os.cpu_count() or 1, mp_context=context, initializer=_start, initargs=(self._ticks,)
+            processes or len(os.sched_getaffinity(0)), mp_context=context, initializer=_start, initargs=(self._ticks,)
         )
 
     def __enter__(self) -> _Workers:
