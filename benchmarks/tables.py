@@ -1,6 +1,6 @@
 """Print the tables of ``docs/evaluation.md`` from the summaries that replays wrote.
 
-Usage: python benchmarks/tables.py out/bitbrains/summary.json [more summaries]
+Usage: python benchmarks/tables.py out/bitbrains/summary.json [more summaries, of the same traces or others]
 """
 
 from __future__ import annotations
@@ -60,21 +60,38 @@ def risk_rows(summary: dict[str, Any], resource: str) -> list[str]:
 
 
 def main(paths: list[str]) -> None:
-    """Print all tables of all summaries."""
+    """Print all tables of all summaries.
+
+    Several replays of one trace and lead make one table; what stands in two of them is taken from the first.
+    """
+    together: dict[tuple[str, int, str], list[dict[str, Any]]] = {}
     for path in paths:
         summary = json.loads(Path(path).read_text("utf-8"))
         header = summary["header"]
-        for resource in dict.fromkeys(p["resource"] for p in summary["calibration"]):
-            print(f"\n### {header['trace']}, {resource}, lead {header['lead_steps']}\n")
-            print("| asked | measured | P95 VM | worst VM | slack | severity | reclaimed | changes/VM-h |")
-            print("|---|---|---|---|---|---|---|---|", *promise_rows(summary, resource), sep="\n")
-            rows = slack_rows(summary, resource)
-            if len(rows) > 1:
-                print("\n| slack at | " + " | ".join(f"{100 * s:g} %" for s in SHARES) + " |")
-                print("|---|---|---|---|---|", *rows, sep="\n")
-            if risks := risk_rows(summary, resource):
-                print("\n| horizon | base rate | Brier skill | ECE | AUC | AUPRC | lead time | alarms/VM-day |")
-                print("|---|---|---|---|---|---|---|---|", *risks, sep="\n")
+        for resource in dict.fromkeys(row["resource"] for row in summary["slack_at_equal_violations"]):
+            together.setdefault((header["trace"], header["lead_steps"], resource), []).append(summary)
+    for (trace, lead, resource), summaries in together.items():
+        print(f"\n### {trace}, {resource}, lead {lead}\n")
+        by_policy: dict[str, str] = {}
+        for row in (row for s in summaries for row in slack_rows(s, resource)):
+            by_policy.setdefault(row.split(" | ")[0], row)
+        _table(
+            "asked | measured | P95 VM | worst VM | slack | severity | reclaimed | changes/VM-h",
+            next((rows for s in summaries if (rows := promise_rows(s, resource))), []),
+        )
+        _table(
+            "slack at | " + " | ".join(f"{100 * s:g} %" for s in SHARES),
+            list(by_policy.values()),
+        )
+        _table(
+            "horizon | base rate | Brier skill | ECE | AUC | AUPRC | lead time | alarms/VM-day",
+            next((rows for s in summaries if (rows := risk_rows(s, resource))), []),
+        )
+
+
+def _table(head: str, rows: list[str]) -> None:
+    if rows:
+        print(f"| {head} |", "|---" * (head.count("|") + 1) + "|", *rows, "", sep="\n")
 
 
 if __name__ == "__main__":
