@@ -1,0 +1,67 @@
+"""The guests of a lab: what each is for, and how it is built."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from forestall.model.errors import WrongUse
+
+MIB = 1024 * 1024
+
+
+@dataclass(frozen=True)
+class GuestPlan:
+    """A guest: its name (also its role), memory, vCPUs plugged in at first and at most.
+
+    ``growth_bytes`` is what virtio-mem can add to its memory. ``number`` sets its address and those of its devices.
+    """
+
+    name: str
+    number: int
+    memory_bytes: int
+    cpus: int = 2
+    max_cpus: int = 2
+    growth_bytes: int = 0
+
+    @property
+    def tap(self) -> str:
+        """Name of its interface on the host's side."""
+        return f"tap-{self.name}"
+
+    @property
+    def host_address(self) -> str:
+        """Address of the host towards the guest."""
+        return f"10.77.{self.number}.1"
+
+    @property
+    def address(self) -> str:
+        """Address of the guest."""
+        return f"10.77.{self.number}.2"
+
+    @property
+    def mac(self) -> str:
+        """Hardware address of the guest's interface."""
+        return f"52:54:00:77:00:{self.number:02x}"
+
+
+GUESTS = (
+    GuestPlan("web", 1, 384 * MIB),
+    GuestPlan("redis", 2, 512 * MIB),
+    GuestPlan("database", 3, 384 * MIB, growth_bytes=256 * MIB),
+    GuestPlan("batch", 4, 448 * MIB, cpus=1),
+    GuestPlan("idle", 5, 384 * MIB),
+)
+"""Every guest there is, in the order in which they are started."""
+
+
+def chosen(guests: int | tuple[str, ...]) -> tuple[GuestPlan, ...]:
+    """The first so many guests, or those named."""
+    if isinstance(guests, int):
+        if not 1 <= guests <= len(GUESTS):
+            raise WrongUse(f"--guests {guests} is not between 1 and {len(GUESTS)}")
+        return GUESTS[:guests]
+    by_name = {plan.name: plan for plan in GUESTS}
+    for name in guests:
+        if name not in by_name:
+            raise WrongUse(f"--guests: {name!r} is none of {', '.join(by_name)}")
+    return tuple(by_name[name] for name in dict.fromkeys(guests))
