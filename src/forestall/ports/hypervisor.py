@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from enum import StrEnum
+from typing import Any, Protocol
 
 from forestall.model.decision import Action, Outcome
 from forestall.model.resources import Resource
@@ -42,6 +43,43 @@ class Inventory:
         return (self.total - self.reserved) * self.allocation_ratio
 
 
+class EventKind(StrEnum):
+    """What can happen to a VM."""
+
+    STARTED = "started"
+    STOPPED = "stopped"
+    PAUSED = "paused"
+    RESUMED = "resumed"
+    REBOOTED = "rebooted"
+    MIGRATED = "migrated"
+    BALLOON = "balloon"
+    DEVICE = "device"
+
+
+@dataclass(frozen=True)
+class VmEvent:
+    """Something that happened to a VM at an instant, seconds; ``detail`` says more, in words."""
+
+    vm_id: str
+    kind: EventKind
+    at: float
+    detail: str = ""
+
+
+@dataclass(frozen=True)
+class VmSettings:
+    """How a VM is set: everything that :meth:`Hypervisor.apply` might change on it.
+
+    ``incarnation`` names this run of this VM: a VM that was shut down and started, or defined anew under the same
+    name, is another one, and has the settings of its definition again. ``values`` are plain JSON values that only
+    the adapter understands.
+    """
+
+    vm_id: str
+    incarnation: str
+    values: Mapping[str, Any]
+
+
 class Hypervisor(Protocol):
     """One virtualisation host. Errors are :class:`~forestall.model.errors.HypervisorError`."""
 
@@ -71,4 +109,27 @@ class Hypervisor(Protocol):
 
     def apply(self, actions: Sequence[Action]) -> list[Outcome]:
         """Carry out actions, each verified by reading back; one failing action does not stop the others."""
+        ...
+
+    def follow_up(self) -> list[Outcome]:
+        """Outcomes of slow actions (reported as pending) that have ended since the last call."""
+        ...
+
+    def settings(self, vm_id: str) -> VmSettings:
+        """How a VM is set now; what must be kept before it is changed for the first time."""
+        ...
+
+    def put_back(self, settings: VmSettings) -> list[Outcome]:
+        """Set a VM as it was, as far as it is not; an outcome for each resource that was not.
+
+        Empty where nothing differs, and for a VM that is gone or runs as another incarnation. Safe to repeat.
+        """
+        ...
+
+    def events(self) -> list[VmEvent]:
+        """What happened to VMs since the last call, in order."""
+        ...
+
+    def close(self) -> None:
+        """Let go of the host; what is in force stays in force."""
         ...

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 
 from forestall.model.decision import Action, Result
 from forestall.model.errors import HypervisorError
 from forestall.model.resources import Resource
-from forestall.ports.hypervisor import Hypervisor
+from forestall.ports.hypervisor import EventKind, Hypervisor, VmSettings
 
 NOBODY = "no-such-vm-8d1f"
 
@@ -18,8 +20,8 @@ NOBODY = "no-such-vm-8d1f"
 class HypervisorContract:
     """Subclass, and give a fixture ``hypervisor`` with at least one VM that has run for a sampling step.
 
-    ``settle`` waits until every move has had its effect. Tests move what the VM holds by halving it and put
-    it back, so that they can run on a real host.
+    ``settle`` waits until every move has had its effect, without asking ``follow_up``. Tests move what the VM holds by
+    halving it and put it back, so that they can run on a real host.
     """
 
     @pytest.fixture
@@ -65,7 +67,7 @@ class HypervisorContract:
             assert inventory.allocation_ratio > 0
 
     def test_an_unknown_vm_is_an_error(self, hypervisor: Hypervisor) -> None:
-        for ask in (hypervisor.capabilities, hypervisor.in_force):
+        for ask in (hypervisor.capabilities, hypervisor.in_force, hypervisor.settings):
             with pytest.raises(HypervisorError, match=NOBODY):
                 ask(NOBODY)
 
@@ -112,3 +114,76 @@ class HypervisorContract:
 
     def test_no_action_no_outcome(self, hypervisor: Hypervisor) -> None:
         assert hypervisor.apply([]) == []
+
+    def test_a_slow_action_is_followed_up_once(
+        self, hypervisor: Hypervisor, settle: Callable[[], None], movable: tuple[str, Resource, float]
+    ) -> None:
+        vm_id, resource, held = movable
+        hypervisor.follow_up()
+        action = Action(vm_id, resource, held / 2)
+        try:
+            (outcome,) = hypervisor.apply([action])
+            settle()
+            ended = hypervisor.follow_up()
+            expected = [(action, Result.DONE)] if outcome.result is Result.PENDING else []
+            assert [(o.action, o.result) for o in ended] == expected
+            assert all(o.read_back == hypervisor.in_force(vm_id)[resource] for o in ended)
+            assert hypervisor.follow_up() == []
+        finally:
+            hypervisor.apply([Action(vm_id, resource, held)])
+            settle()
+            hypervisor.follow_up()
+
+    def test_settings_are_plain_values_that_stay_the_same(self, hypervisor: Hypervisor) -> None:
+        for vm_id in hypervisor.vm_ids():
+            settings = hypervisor.settings(vm_id)
+            assert settings.vm_id == vm_id
+            assert settings.incarnation
+            assert json.loads(json.dumps(dict(settings.values))) == dict(settings.values)
+            assert hypervisor.settings(vm_id) == settings
+
+    def test_what_was_changed_is_put_back_once(
+        self, hypervisor: Hypervisor, settle: Callable[[], None], movable: tuple[str, Resource, float]
+    ) -> None:
+        vm_id, resource, held = movable
+        step = hypervisor.capabilities(vm_id)[resource].step
+        settings = hypervisor.settings(vm_id)
+        assert hypervisor.put_back(settings) == []
+        hypervisor.apply([Action(vm_id, resource, held / 2)])
+        settle()
+        outcomes = hypervisor.put_back(settings)
+        assert resource in [o.action.resource for o in outcomes]
+        assert all(o.result in (Result.DONE, Result.PENDING) for o in outcomes)
+        settle()
+        assert hypervisor.in_force(vm_id)[resource] == pytest.approx(held, abs=step)
+        assert hypervisor.settings(vm_id) == settings
+        assert hypervisor.put_back(settings) == []
+        hypervisor.follow_up()
+
+    def test_settings_of_another_run_are_not_put_back(
+        self, hypervisor: Hypervisor, settle: Callable[[], None], movable: tuple[str, Resource, float]
+    ) -> None:
+        vm_id, resource, held = movable
+        settings = hypervisor.settings(vm_id)
+        try:
+            hypervisor.apply([Action(vm_id, resource, held / 2)])
+            settle()
+            changed = hypervisor.in_force(vm_id)[resource]
+            assert hypervisor.put_back(replace(settings, incarnation="another")) == []
+            assert hypervisor.put_back(VmSettings(NOBODY, settings.incarnation, settings.values)) == []
+            settle()
+            assert hypervisor.in_force(vm_id)[resource] == changed
+        finally:
+            hypervisor.put_back(settings)
+            settle()
+            hypervisor.follow_up()
+
+    def test_events_are_told_once_and_in_order(self, hypervisor: Hypervisor) -> None:
+        told = hypervisor.events()
+        assert all(isinstance(event.kind, EventKind) for event in told)
+        assert [event.at for event in told] == sorted(event.at for event in told)
+        assert set(hypervisor.events()).isdisjoint(told)
+
+    def test_closing_twice_is_harmless(self, hypervisor: Hypervisor) -> None:
+        hypervisor.close()
+        hypervisor.close()

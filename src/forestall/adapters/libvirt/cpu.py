@@ -1,0 +1,127 @@
+"""CPU of a VM, in cores: its quota and, where that is allowed, the number of its vCPUs."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+from forestall.adapters.libvirt.actuator import Effect, Progress, Restored, Vm, Watch, rounded_up
+from forestall.adapters.libvirt.cpu_quota import LEAST_CORES, CpuQuota, settings_as_quota
+from forestall.adapters.libvirt.errors import translated
+from forestall.adapters.libvirt.vcpus import asleep, plug_refusal, set_vcpus, unplug_refusal
+from forestall.model.errors import Unsupported
+from forestall.model.resources import Resource
+
+CPU = Resource.CPU
+_STEPS_PER_CORE = round(1 / LEAST_CORES)
+
+
+class Cpu:
+    """An :class:`~forestall.adapters.libvirt.actuator.Actuator`.
+
+    Parameters
+    ----------
+    hotplug
+        Whether vCPUs are added when a VM is given more cores than it has vCPUs.
+    """
+
+    resources: tuple[Resource, ...] = (CPU,)
+
+    def __init__(self, *, hotplug: bool) -> None:
+        self._hotplug = hotplug
+
+    def refusal(self, vm: Vm) -> str:
+        """Whether the driver has a quota."""
+        try:
+            CpuQuota.read(vm)
+        except Unsupported as error:
+            return str(error)
+        return ""
+
+    def step(self, vm: Vm) -> float:
+        """A hundredth of a core: the least that libvirt takes."""
+        return LEAST_CORES
+
+    def means(self, vm: Vm) -> str:
+        """``vcpu`` where one may have to be plugged in, else ``quota``."""
+        return "vcpu" if self._vcpus_at_most(vm) > vm.domain.vcpus else "quota"
+
+    def ceiling(self, vm: Vm) -> float:
+        """Any: from the number of vCPUs on there is no quota."""
+        return math.inf
+
+    def limit(self, vcpus: int, max_vcpus: int, driver: str) -> float:
+        """Most cores that a VM can use."""
+        return float(max_vcpus if self._hotplug and driver == "QEMU" else vcpus)
+
+    def in_force(self, vm: Vm) -> Mapping[Resource, float]:
+        """Quota, and not more than there are vCPUs."""
+        try:
+            return {CPU: CpuQuota.read(vm).cores(vm.domain.vcpus)}
+        except Unsupported:
+            return {CPU: float(vm.domain.vcpus)}
+
+    def held(self, vm_handle: Any) -> float:
+        """What counts against the inventory, without reading the description."""
+        with translated("cannot ask a VM for its vCPUs"):
+            vcpus = vm_handle.info()[3]
+            parameters = vm_handle.schedulerParameters()
+        return CpuQuota.of(parameters).cores(vcpus)
+
+    def set(self, vm: Vm, resource: Resource, amount: float) -> Effect:
+        """Plug in what is missing, then set the quota."""
+        quota = CpuQuota.read(vm)
+        cores = amount if math.isinf(amount) else rounded_up(amount * _STEPS_PER_CORE, 1) / _STEPS_PER_CORE
+        before = vm.domain.vcpus
+        vcpus = max(min(math.ceil(cores), self._vcpus_at_most(vm)), before) if math.isfinite(cores) else before
+        if vcpus > before:
+            set_vcpus(vm, vcpus)
+        now = quota.write(vm, quota.wanted(cores, vcpus))
+        in_force, expected = now.cores(vcpus), min(max(cores, LEAST_CORES), float(vcpus), now.others_cap(vcpus))
+        if vcpus > before and asleep(vm, before, vcpus):
+            return Effect("vcpu", in_force, expected, _watch(before, vcpus))
+        remark = f"another quota leaves {now.others_cap(vcpus):g} cores" if now.others_cap(vcpus) < cores else ""
+        return Effect("vcpu" if vcpus > before else "quota", in_force, expected, remark=remark)
+
+    def settings(self, vm: Vm) -> dict[str, Any]:
+        """Number of vCPUs and the quotas."""
+        try:
+            return {"vcpus": vm.domain.vcpus, **CpuQuota.read(vm).settings()}
+        except Unsupported:
+            return {}
+
+    def put_back(self, vm: Vm, values: Mapping[str, Any]) -> list[Restored]:
+        """Quota as it was; vCPUs that were added are taken out, or held down by a quota if they cannot be."""
+        if "vcpus" not in values:
+            return []
+        quota, vcpus, original = CpuQuota.read(vm), vm.domain.vcpus, int(values["vcpus"])
+        wanted, refusal = settings_as_quota(values), ""
+        amount = CpuQuota(wanted).cores(original)
+        if vcpus > original and not (refusal := unplug_refusal(vm)):
+            set_vcpus(vm, original)
+            vcpus = original
+        if vcpus > original and CpuQuota(wanted).cores(vcpus) > amount:
+            wanted |= quota.wanted(amount, vcpus)
+        if not refusal and vcpus == vm.domain.vcpus and not _differs(quota, wanted):
+            return []
+        effect = Effect("quota", quota.write(vm, wanted).cores(vcpus), min(amount, vcpus))
+        return [Restored(CPU, amount, effect, refusal)]
+
+    def _vcpus_at_most(self, vm: Vm) -> int:
+        return vm.domain.max_vcpus if self._hotplug and not plug_refusal(vm) else vm.domain.vcpus
+
+
+def _differs(quota: CpuQuota, wanted: Mapping[str, int]) -> bool:
+    return any(quota.parameters.get(key) != value for key, value in wanted.items())
+
+
+def _watch(first: int, count: int) -> Watch:
+    def look(vm: Vm) -> Progress:
+        in_force = CpuQuota.read(vm).cores(vm.domain.vcpus)
+        missing = asleep(vm, first, count)
+        return Progress(
+            in_force, f"the guest did not bring vCPU {', '.join(map(str, missing))} online" if missing else ""
+        )
+
+    return look

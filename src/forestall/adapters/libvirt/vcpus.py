@@ -1,0 +1,47 @@
+"""How many vCPUs a VM has: more are plugged in while it runs; they are taken out only where that is known to work.
+
+Plugging takes libvirt some 20 ms, but counts only when the guest has brought the vCPU online, which shows in the run
+time of its thread: it stays at zero until then. Unplugging crashes QEMU when it emulates (TCG), and a guest without
+an agent may ignore it: elsewhere the quota holds the VM to less.
+"""
+
+from __future__ import annotations
+
+import libvirt
+
+from forestall.adapters.libvirt.actuator import Vm
+from forestall.adapters.libvirt.errors import translated
+
+_AWAKE_SECONDS = 0.01
+
+
+def plug_refusal(vm: Vm) -> str:
+    """Why no vCPU can be added; empty if one can."""
+    if vm.driver != "QEMU":
+        return f"vCPUs are not added under libvirt's driver {vm.driver}"
+    return ""
+
+
+def unplug_refusal(vm: Vm) -> str:
+    """Why no vCPU can be taken out; empty if one can."""
+    if vm.domain.kind != "kvm":
+        return f"taking a vCPU out crashes QEMU without KVM (the domain is of type {vm.domain.kind!r})"
+    if not vm.domain.has_agent:
+        return "a vCPU is taken out only with the guest agent's help, which is not connected"
+    return ""
+
+
+def set_vcpus(vm: Vm, count: int) -> None:
+    """Plug in, or take out, up to ``count`` vCPUs."""
+    with translated(f"cannot give {vm.domain.name} {count} vCPUs"):
+        if count < vm.domain.vcpus:
+            vm.handle.setVcpusFlags(count, libvirt.VIR_DOMAIN_VCPU_GUEST)
+        vm.handle.setVcpusFlags(count, libvirt.VIR_DOMAIN_AFFECT_LIVE)
+
+
+def asleep(vm: Vm, first: int, count: int) -> list[int]:
+    """Those of the vCPUs ``first`` to ``count - 1`` that the guest has not brought online."""
+    with translated(f"cannot ask for the vCPUs of {vm.domain.name}"):
+        vcpus = vm.handle.vcpus()[0]
+    run_seconds = {number: time_ns / 1e9 for number, _, time_ns, _ in vcpus}
+    return [number for number in range(first, count) if run_seconds.get(number, 0.0) < _AWAKE_SECONDS]

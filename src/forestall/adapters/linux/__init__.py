@@ -1,0 +1,1 @@
+"""What the kernel of the host tells and does beside libvirt: processes, cgroups, traffic control."""

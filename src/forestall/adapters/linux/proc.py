@@ -1,0 +1,82 @@
+"""Processes of VMs as ``/proc`` shows them; the root is an argument, so that a test can build its own. See proc(5)."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+_START_TIME = 22 - 3
+"""Position of ``starttime`` in /proc/PID/stat, counted behind the name (proc_pid_stat(5))."""
+
+
+@dataclass(frozen=True)
+class ScheduleTime:
+    """Seconds that a thread ran, and that it was ready and waited for a core."""
+
+    run_seconds: float
+    wait_seconds: float
+
+
+class Processes:
+    """Reads of ``/proc``; a process that is gone reads as nothing, never as an error."""
+
+    def __init__(self, root: Path = Path("/proc")) -> None:
+        self._root = root
+
+    def of_vms(self, uuids: Collection[str]) -> Mapping[str, int]:
+        """Process of each VM, by UUID: the QEMU that was started with ``-uuid UUID``."""
+        wanted, found = set(uuids), {}
+        for folder in self._root.iterdir() if wanted else ():
+            if folder.name.isdigit() and (uuid := _uuid(_read(folder / "cmdline"))) in wanted:
+                found[uuid] = int(folder.name)
+        return found
+
+    def birth(self, pid: int) -> str:
+        """What no other process has, before or after: this boot, and the start of the process in ticks."""
+        stat, boot_id = _read(self._root / f"{pid}/stat"), _read(self._root / "sys/kernel/random/boot_id").strip()
+        fields = stat.rpartition(")")[2].split()
+        return f"{boot_id}/{fields[_START_TIME]}" if len(fields) > _START_TIME else ""
+
+    def control_groups(self, pid: int) -> Mapping[str, str]:
+        """Control group of a process by controller; the unified tree of version 2 has the name ``""`` (cgroups(7))."""
+        lines = (line.split(":", 2) for line in _read(self._root / f"{pid}/cgroup").splitlines())
+        return {
+            name: path for _, names, path in (line for line in lines if len(line) == 3) for name in names.split(",")
+        }
+
+    def vcpu_times(self, pid: int) -> Mapping[int, ScheduleTime]:
+        """Run and wait time of each vCPU's thread; QEMU names them ``CPU 0/KVM``."""
+        times = {}
+        for task in self._tasks(pid):
+            word, _, rest = _read(task / "comm").strip().partition(" ")
+            number, fields = rest.partition("/")[0], _read(task / "schedstat").split()
+            if word == "CPU" and number.isdigit() and len(fields) >= 2:
+                times[int(number)] = ScheduleTime(int(fields[0]) / 1e9, int(fields[1]) / 1e9)
+        return times
+
+    def network_namespace(self, pid: int) -> Path | None:
+        """Path of a process's network namespace; None where it is ours, or the process is gone."""
+        theirs, ours = self._root / f"{pid}/ns/net", self._root / "self/ns/net"
+        try:
+            return None if theirs.stat().st_ino == ours.stat().st_ino else theirs
+        except OSError:
+            return None
+
+    def _tasks(self, pid: int) -> list[Path]:
+        try:
+            return list((self._root / f"{pid}/task").iterdir())
+        except OSError:
+            return []
+
+
+def _read(path: Path) -> str:
+    try:
+        return path.read_text("utf-8", "replace")
+    except OSError:
+        return ""
+
+
+def _uuid(command_line: str) -> str:
+    words = command_line.split("\0")
+    return words[words.index("-uuid") + 1] if "-uuid" in words[:-1] else ""
