@@ -1,0 +1,288 @@
+"""Puts a live system together: which hypervisor, which files, which loop. What is heavy is imported when needed."""
+
+from __future__ import annotations
+
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from urllib.parse import parse_qs
+
+from forestall.adapters.clock.system import SystemClock
+from forestall.adapters.clock.virtual import VirtualClock
+from forestall.adapters.files.liveness import FilePulse, locked
+from forestall.adapters.files.originals import FileOriginals
+from forestall.adapters.simulated.shared_settings import SharedSettings
+from forestall.demand.safekeeping import PutBack, Restorer, put_back_each
+from forestall.model.errors import WrongUse
+from forestall.model.resources import Resource
+from forestall.ports.clock import Clock
+from forestall.ports.hypervisor import Hypervisor
+from forestall.service.configuration import Configuration
+
+if TYPE_CHECKING:
+    from forestall.demand.driver_settings import DriverSettings
+    from forestall.demand.policy import PolicySet
+    from forestall.model.samples import Trace
+
+SIMULATED = "simulated:"
+ORIGINALS, STORE, SIMULATED_STATE = "originals", "forestall.duckdb", "simulated-host.json"
+BOOSTED_ROWS = 40_000
+"""Training rows of the boosted model on a live host: training takes seconds then, in which no cycle is turned."""
+
+
+@dataclass(frozen=True)
+class Opened:
+    """A hypervisor, the clock it lives by, and the sampling step that it dictates (0: none)."""
+
+    host: Hypervisor
+    clock: Clock
+    step_seconds: int = 0
+
+
+def libvirt_host(configuration: Configuration, clock: Clock) -> Hypervisor:
+    """The host at the URI ``connect``, which is reached when it is first needed.
+
+    Raises
+    ------
+    WrongUse
+        The Python binding of libvirt is not installed.
+    """
+    try:
+        from forestall.adapters.libvirt.host import LibvirtHost
+    except ImportError as error:
+        raise WrongUse("libvirt-python is missing: install the extra 'live' (pip install 'forestall[live]')") from error
+    host, actuators = configuration.host, configuration.actuators
+    return LibvirtHost(
+        configuration.connect,
+        clock=clock,
+        resources=configuration.resources,
+        cpu=actuators.cpu != "off",
+        hotplug=actuators.cpu == "quota+hotplug",
+        memory=actuators.memory,
+        disk=actuators.disk != "off",
+        network=actuators.network != "off",
+        reserved={Resource.CPU: host.reserved_cores, Resource.MEMORY: host.reserved_bytes},
+        allocation_ratio={
+            Resource.CPU: host.cpu_allocation_ratio,
+            Resource.MEMORY: host.memory_allocation_ratio,
+        },
+    )
+
+
+def open_host(configuration: Configuration) -> Opened:
+    """Open what ``connect`` names: ``simulated:TRACE.parquet[?clock=virtual]``, or a URI of libvirt.
+
+    On the system's clock one row of the trace is played each ``step_seconds``, from the first start on; in virtual time
+    the trace keeps its own step and calendar, and passes at once.
+    """
+    if configuration.connect.startswith(SIMULATED):
+        return _open_simulated(configuration)
+    clock = SystemClock()
+    return Opened(libvirt_host(configuration, clock), clock)
+
+
+def open_restorer(configuration: Configuration) -> Restorer:
+    """Open only what putting back needs."""
+    if configuration.connect.startswith(SIMULATED):
+        return SharedSettings(configuration.state_folder / SIMULATED_STATE)
+    return open_host(configuration).host
+
+
+def restore_directly(configuration: Configuration, vm_ids: list[str] | None) -> PutBack:
+    """Put VMs back without a daemon (None: all that have an entry).
+
+    Raises
+    ------
+    WrongUse
+        A VM has no entry: it was not changed.
+    StoreError
+        A daemon runs on this state folder.
+    """
+    with locked(configuration.state_folder):
+        originals = FileOriginals(configuration.state_folder / ORIGINALS, tell)
+        kept = {settings.vm_id: settings for settings in originals.kept()}
+        if unknown := sorted(set(vm_ids or ()) - kept.keys()):
+            raise WrongUse(f"nothing was changed on a VM named {unknown[0]!r}")
+        chosen = [kept[vm_id] for vm_id in sorted(kept if vm_ids is None else set(vm_ids))]
+        if not chosen:
+            return PutBack()
+        with closing(open_restorer(configuration)) as host:
+            return put_back_each(host, originals, chosen)
+
+
+def watch(configuration: Configuration, *, once: bool) -> int:
+    """Run the watchdog; with ``once`` it looks once, and the result is 1 if VMs are not as they were."""
+    from forestall.service.stopping import Signals
+    from forestall.service.watchdog import Watchdog
+
+    folder = configuration.state_folder
+    watchdog = Watchdog(
+        FilePulse(folder),
+        FileOriginals(folder / ORIGINALS, tell),
+        lambda: open_restorer(configuration),
+        SystemClock(),
+        tell,
+    )
+    if once:
+        return 1 if watchdog.look() else 0
+    with Signals().listening() as signals:
+        watchdog.run(lambda: signals.stopping)
+    return 0
+
+
+def run_daemon(configuration: Configuration, *, cycles: int | None = None) -> int:
+    """Run the daemon until it is told to stop; see :class:`forestall.service.daemon.Daemon`."""
+    from forestall.adapters.duckdb.journal import DuckdbJournal
+    from forestall.adapters.duckdb.store import DuckdbStore
+    from forestall.adapters.files.crashes import FileCrashes
+    from forestall.adapters.files.liveness import FileHeart
+    from forestall.demand.driver import Driver, Ports
+    from forestall.service.answering import Answering
+    from forestall.service.control import serving
+    from forestall.service.daemon import Daemon, Notes
+    from forestall.service.stopping import Signals
+
+    folder = configuration.state_folder
+    policies = _policies(configuration)
+    with locked(folder), closing_all() as opened_parts:
+        opened = open_host(configuration)
+        opened_parts.append(opened.host)
+        step = opened.step_seconds or configuration.step_seconds
+        settings = driver_settings(configuration, step)
+        notes = Notes(tell, opened.clock)
+        store = DuckdbStore(folder / STORE, step_seconds=step)
+        opened_parts.append(store)
+        journal = DuckdbJournal(folder / STORE)
+        opened_parts.append(journal)
+        crashes = FileCrashes(folder)
+        crashes_at = crashes.begin(opened.clock.now())
+        originals = FileOriginals(folder / ORIGINALS, notes)
+        ports = Ports(opened.host, store, journal, originals, opened.clock)
+        driver = Driver(ports, settings, policies, crashes_at=crashes_at, note=notes)
+        turn = threading.RLock()
+        heart = FileHeart(folder, configuration.safety.lease_seconds)
+        daemon = Daemon(driver, opened.clock, heart, store, turn, lambda: _policies(configuration), notes)
+        answering = Answering(driver, journal, opened.clock, turn, configuration.connect)
+        with Signals().listening() as signals, serving(folder, answering):
+            code = daemon.run(signals, cycles)
+        crashes.end()
+        return code
+
+
+def driver_settings(configuration: Configuration, step_seconds: int) -> DriverSettings:
+    """Settings of the loop from those of an operator."""
+    from forestall.demand.arbiter import ArbiterSettings
+    from forestall.demand.driver_settings import DriverSettings, Pool
+    from forestall.demand.health import HealthSettings
+    from forestall.demand.holding import HoldingSettings
+    from forestall.demand.settings import DemandSettings
+    from forestall.demand.warming import WarmingSettings
+    from forestall.learning.boosted import BoostedSettings
+
+    safety, host = configuration.safety, configuration.host
+    return DriverSettings(
+        demand=DemandSettings(
+            step_seconds,
+            budgets=(configuration.violation_budget,),
+            cold_seconds=configuration.cold_seconds,
+            holding=HoldingSettings(changes_per_vm_hour=configuration.max_changes_per_vm_hour or None),
+            boosted=BoostedSettings(max_rows=BOOSTED_ROWS),
+        ),
+        health=HealthSettings(
+            stale_seconds=safety.stale_seconds or 3.0 * step_seconds,
+            clock_jump_seconds=safety.clock_jump_seconds,
+            actuator_errors=safety.actuator_errors,
+            forecast_failures=safety.forecast_failures,
+            crashes=safety.crashes,
+            recover_seconds=safety.recover_seconds,
+        ),
+        mode=configuration.mode,
+        resources=configuration.resources,
+        # A lease must outlive a cycle and a late one.
+        lease_seconds=max(safety.lease_seconds, 2.5 * step_seconds),
+        arbiter=ArbiterSettings(
+            canary_share=configuration.canary_share,
+            chosen=configuration.vms,
+            floor_share=safety.floor_share,
+            floor_cores=safety.floor_cores,
+            floor_bytes=safety.floor_bytes,
+        ),
+        pools={
+            Resource.CPU: Pool(host.reserved_cores, host.cpu_allocation_ratio),
+            Resource.MEMORY: Pool(host.reserved_bytes, host.memory_allocation_ratio),
+        },
+        warming=WarmingSettings(most_seconds=min(30.0, safety.lease_seconds / 2)),
+    )
+
+
+def read_journal(configuration: Configuration, vm_id: str, at: int | None) -> list[dict[str, Any]]:
+    """Decisions in force from the journal's file, when no daemon runs."""
+    from forestall.adapters.duckdb.journal import DuckdbJournal
+    from forestall.service.answering import explained
+
+    path = configuration.state_folder / STORE
+    if not path.exists():
+        raise WrongUse(f"no daemon runs on {configuration.state_folder}, and there is no journal there")
+    with closing(DuckdbJournal(path)) as journal:
+        return [explained(decision) for decision in journal.explain(vm_id, at)]
+
+
+def tell(line: str) -> None:
+    """One line for the operator, on standard error."""
+    print(f"forestall: {line}", file=sys.stderr, flush=True)
+
+
+@contextmanager
+def closing_all() -> Iterator[list[Any]]:
+    """List of parts that are closed when the block is left, the last one first."""
+    parts: list[Any] = []
+    try:
+        yield parts
+    finally:
+        for part in reversed(parts):
+            part.close()
+
+
+def _policies(configuration: Configuration) -> PolicySet | None:
+    from forestall.settings import load_policy
+
+    return load_policy(configuration.policies) if configuration.policies else None
+
+
+def _open_simulated(configuration: Configuration) -> Opened:
+    from forestall.adapters.simulated.shared_host import SharedHost
+    from forestall.replay.trace_reader import read_trace
+
+    name, _, query = configuration.connect.removeprefix(SIMULATED).partition("?")
+    options = parse_qs(query)
+    kind = options.pop("clock", ["system"])[0]
+    if options or kind not in ("system", "virtual"):
+        raise WrongUse(f"--connect {configuration.connect}: only clock=system or clock=virtual may stand behind the ?")
+    trace = read_trace(Path(name), None, tell)
+    trace = _only(trace, configuration.resources)
+    shared = SharedSettings(configuration.state_folder / SIMULATED_STATE)
+    if kind == "virtual":
+        clock = VirtualClock(float(trace.grid.start))
+        return Opened(SharedHost(trace, clock, shared), clock, trace.grid.step_seconds)
+    system, step = SystemClock(look_again_seconds=0.2), configuration.step_seconds
+    with shared.changing() as content:
+        content.start = system.now() // step * step if content.start is None else content.start
+        start = int(content.start)
+    played = replace(trace, grid=replace(trace.grid, start=start, step_seconds=step))
+    return Opened(SharedHost(played, system, shared), system, step)
+
+
+def _only(trace: Trace, resources: tuple[Resource, ...]) -> Trace:
+    """The trace with the resources that are asked for."""
+    if missing := [r.value for r in resources if r not in trace.demand]:
+        raise WrongUse(f"the trace {trace.name} has no {', '.join(missing)}")
+    return replace(
+        trace,
+        demand={r: trace.demand[r] for r in resources},
+        limit={r: trace.limit[r] for r in resources},
+        cpu_peak=None,
+    )

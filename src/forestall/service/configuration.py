@@ -1,0 +1,133 @@
+"""How a running Forestall is set; each attribute is a key of ``forestall.toml``, table by table."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from forestall.model.mode import Mode as Mode
+from forestall.model.resources import Resource
+
+
+@dataclass(frozen=True)
+class HostConfiguration:
+    """Table ``[host]``: what there is to share.
+
+    Attributes
+    ----------
+    reserved_cores, reserved_bytes
+        Kept back for the host itself.
+    cpu_allocation_ratio, memory_allocation_ratio
+        How much may be promised for each unit there is.
+    """
+
+    reserved_cores: float = 0.0
+    reserved_bytes: float = 0.0
+    cpu_allocation_ratio: float = 1.0
+    memory_allocation_ratio: float = 1.0
+
+
+@dataclass(frozen=True)
+class ActuatorConfiguration:
+    """Table ``[actuators]``: what may be moved, and by which means.
+
+    Attributes
+    ----------
+    cpu
+        ``quota``, ``quota+hotplug`` (vCPUs are added, too, up to the VM's maximum) or ``off``.
+    memory
+        ``auto`` (virtio-mem where the VM has it, else the balloon), ``balloon``, ``virtio-mem`` or ``off``.
+    disk
+        ``iotune`` or ``off``.
+    network
+        ``tc`` or ``off``.
+    """
+
+    cpu: str = "quota"
+    memory: str = "auto"
+    disk: str = "off"
+    network: str = "off"
+
+
+@dataclass(frozen=True)
+class SafetyConfiguration:
+    """Table ``[safety]``: what is never crossed, and when to let go.
+
+    Attributes
+    ----------
+    lease_seconds
+        A grant that is not renewed for so long is taken back: the VM is set as it was.
+    floor_share
+        A VM keeps at least this share of its limit of CPU and memory, whatever is predicted.
+    floor_cores, floor_bytes
+        And at least this much.
+    stale_seconds
+        Samples older than this: drop to observe. 0: three sampling steps.
+    clock_jump_seconds
+        A clock that moves by more than this against the monotonic one: drop to observe.
+    actuator_errors
+        So many failed actions in a row: drop to observe.
+    forecast_failures
+        So many failed cycles in a row: drop to observe.
+    crashes
+        So many unclean ends within an hour: start in observe.
+    recover_seconds
+        After so long without a fault the mode that was asked for is taken up again; 0: never by itself.
+    """
+
+    lease_seconds: int = 60
+    floor_share: float = 0.05
+    floor_cores: float = 0.1
+    floor_bytes: float = 128.0 * 1024 * 1024
+    stale_seconds: int = 0
+    clock_jump_seconds: float = 30.0
+    actuator_errors: int = 5
+    forecast_failures: int = 3
+    crashes: int = 3
+    recover_seconds: int = 300
+
+
+@dataclass(frozen=True)
+class Configuration:
+    """Top-level keys and tables of ``forestall.toml``.
+
+    Attributes
+    ----------
+    connect
+        libvirt URI.
+    mode
+        How far to go.
+    canary_share
+        Share of the VMs that are acted on in mode ``canary``; which ones follows from their names.
+    step_seconds
+        Sampling step and length of a cycle.
+    violation_budget
+        Share of its intervals in which a VM may fall short, where no policy says otherwise.
+    cold_seconds
+        A VM that has been seen for less time counts at its limit and is left as it is.
+    max_changes_per_vm_hour
+        Limit on changes; 0: none.
+    resources
+        What is observed and decided about.
+    vms
+        Patterns of the names of VMs that are acted on; the others are observed.
+    policies
+        File of policies; None: equal weights, no floors.
+    state_folder
+        Originals, behaviour store and journal, lock, heartbeat and socket.
+    """
+
+    connect: str = "qemu:///system"
+    mode: Mode = Mode.ADVISE
+    canary_share: float = 0.1
+    step_seconds: int = 10
+    violation_budget: float = 0.01
+    cold_seconds: int = 900
+    max_changes_per_vm_hour: float = 0.0
+    resources: tuple[Resource, ...] = (Resource.CPU, Resource.MEMORY)
+    vms: tuple[str, ...] = ("*",)
+    policies: Path | None = None
+    state_folder: Path = Path("/var/lib/forestall")
+    host: HostConfiguration = field(default_factory=HostConfiguration)
+    actuators: ActuatorConfiguration = field(default_factory=ActuatorConfiguration)
+    safety: SafetyConfiguration = field(default_factory=SafetyConfiguration)

@@ -1,0 +1,182 @@
+"""From the document of ``forestall.toml`` (what a TOML parser returns) to a :class:`Configuration`, and back."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import fields
+from enum import StrEnum
+from pathlib import Path
+from typing import Any
+
+from forestall.demand import policy_values as read
+from forestall.demand.policy_reading import Place, PolicyProblem, read_table, read_values, refuse_unknown
+from forestall.service.configuration import (
+    ActuatorConfiguration,
+    Configuration,
+    HostConfiguration,
+    Mode,
+    SafetyConfiguration,
+)
+
+TABLES: Mapping[str, type] = {
+    "host": HostConfiguration,
+    "actuators": ActuatorConfiguration,
+    "safety": SafetyConfiguration,
+}
+_HOUR, _DAY = 3600, 86400
+
+
+def _whole(low: int, high: int) -> Callable[[object], int]:
+    """Read a whole number from ``low`` to ``high``."""
+
+    def whole(value: object) -> int:
+        found = read.integer(value)
+        if not low <= found <= high:
+            raise ValueError(f"must be at least {low} and at most {high}, not {read.shown(found)}")
+        return found
+
+    return whole
+
+
+def _path(value: object) -> Path:
+    return Path(read.text(value))
+
+
+def _absolute(value: object) -> Path:
+    path = _path(value)
+    if not path.is_absolute():
+        raise ValueError(f"must be a path from the root, as '/var/lib/forestall', not {read.shown(str(path))}")
+    return path
+
+
+def _mode(value: object) -> Mode:
+    return Mode(read.one_of([mode.value for mode in Mode], "mode")(value))
+
+
+_amount = read.number(0, low_too=True)
+KEYS: Mapping[str, Mapping[str, read.Reader]] = {
+    "": {
+        "connect": read.text,
+        "mode": _mode,
+        "canary_share": read.number(0, 1),
+        "step_seconds": _whole(1, _HOUR),
+        "violation_budget": read.number(0, 0.5, high_too=False),
+        "cold_seconds": _whole(0, _DAY),
+        "max_changes_per_vm_hour": _amount,
+        "resources": read.several(read.resource),
+        "vms": read.several(read.text),
+        "policies": _path,
+        "state_folder": _absolute,
+    },
+    "host": {
+        "reserved_cores": _amount,
+        "reserved_bytes": _amount,
+        "cpu_allocation_ratio": read.number(0, 100),
+        "memory_allocation_ratio": read.number(0, 100),
+    },
+    "actuators": {
+        "cpu": read.one_of(("quota", "quota+hotplug", "off"), "means"),
+        "memory": read.one_of(("auto", "balloon", "virtio-mem", "off"), "means"),
+        "disk": read.one_of(("iotune", "off"), "means"),
+        "network": read.one_of(("tc", "off"), "means"),
+    },
+    "safety": {
+        "lease_seconds": _whole(1, _DAY),
+        "floor_share": read.number(0, 1, low_too=True),
+        "floor_cores": _amount,
+        "floor_bytes": _amount,
+        "stale_seconds": _whole(0, _DAY),
+        "clock_jump_seconds": read.number(0),
+        "actuator_errors": _whole(1, 1_000_000),
+        "forecast_failures": _whole(1, 1_000_000),
+        "crashes": _whole(1, 1_000_000),
+        "recover_seconds": _whole(0, 7 * _DAY),
+    },
+}
+"""What reads each key, by table; the empty name is the top of the file."""
+
+
+def read_configuration(document: Mapping[str, Any]) -> Configuration:
+    """Read the document of ``forestall.toml``.
+
+    Raises
+    ------
+    PolicyProblem
+        Unknown key, wrong type, impossible value, or two values that cannot both be meant.
+    """
+    _refuse_misplaced(document)
+    refuse_unknown(document, (*KEYS[""], *TABLES), Place(""))
+    given = read_values(document, KEYS[""], Place(""))
+    for name, kind in TABLES.items():
+        given[name] = kind(**read_table(document.get(name, {}), KEYS[name], _table_place(name)))
+    configuration = Configuration(**given)
+    _refuse_short(configuration, document, "lease_seconds", "a grant would end before it can be renewed")
+    if configuration.safety.stale_seconds:
+        _refuse_short(configuration, document, "stale_seconds", "every sample would be stale")
+    return configuration
+
+
+def settings_of(configuration: Configuration) -> dict[str, Any]:
+    """Every value by the name of its key, ``table.key`` for those that stand in a table."""
+    found: dict[str, Any] = {}
+    for item in fields(configuration):
+        value = getattr(configuration, item.name)
+        if item.name in TABLES:
+            found |= {f"{item.name}.{inner.name}": getattr(value, inner.name) for inner in fields(value)}
+        else:
+            found[item.name] = value
+    return found
+
+
+def document_of(configuration: Configuration) -> str:
+    """Write a configuration as TOML that reads back as the same; a key without a value is a comment."""
+    lines: list[str] = []
+    for name, value in settings_of(configuration).items():
+        table, _, key = name.rpartition(".")
+        if table and f"[{table}]" not in lines:
+            lines += ["", f"[{table}]"]
+        lines.append(f"# {key} is not set" if value is None else f"{key} = {toml_value(value)}")
+    return "\n".join(lines) + "\n"
+
+
+def toml_value(value: object) -> str:
+    """One value as it stands in TOML; ``none`` for a key that is not set."""
+    if value is None:
+        return "none"
+    if isinstance(value, tuple):
+        return f"[{', '.join(map(toml_value, value))}]"
+    if isinstance(value, StrEnum | str | Path):
+        return json.dumps(str(value), ensure_ascii=False)
+    if isinstance(value, float) and math.isfinite(value) and value == int(value) and abs(value) < 1e15:
+        return f"{value:.1f}"
+    return repr(value)
+
+
+def _table_place(name: str) -> Place:
+    return Place(name, words=f"[{name}]")
+
+
+def _refuse_misplaced(document: Mapping[str, Any]) -> None:
+    """Raise for a key that is known, but stands in the wrong table: the most frequent slip in TOML."""
+    homes = {key: name for name, keys in KEYS.items() for key in keys if name}
+    for key in document:
+        if key in homes and key not in KEYS[""]:
+            raise PolicyProblem(f"{key} belongs into the table [{homes[key]}]", Place("", key=key))
+    for name in TABLES:
+        table = document.get(name)
+        for key in table if isinstance(table, dict) else ():
+            if key not in KEYS[name] and key in KEYS[""]:
+                what = f"{key} belongs to the top of the file, before the first table"
+                raise PolicyProblem(what, Place(name, words=f"[{name}]", key=key))
+
+
+def _refuse_short(configuration: Configuration, document: Mapping[str, Any], key: str, why: str) -> None:
+    """Raise for a time that is shorter than two cycles."""
+    seconds, least = getattr(configuration.safety, key), 2 * configuration.step_seconds
+    if seconds < least:
+        stated = key in document.get("safety", {})
+        place = Place("safety", words="[safety]", key=key) if stated else Place("", key="step_seconds")
+        what = f"[safety] {key} {seconds} is less than two steps of {configuration.step_seconds} s: {why}"
+        raise PolicyProblem(what.removeprefix("[safety] ") if stated else what, place)
