@@ -4,11 +4,15 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check fix bench docs lock clean
+.PHONY: help setup live demo test check fix bench docs lock clean
 
 PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/.complete
+LIVE := .venv/.live
+LAB_PACKAGES := qemu-system-x86 qemu-utils seabios busybox-static cpio libvirt-daemon-system libvirt-clients \
+	libvirt-daemon-driver-qemu iproute2 debootstrap e2fsprogs kmod
+BINDING_PACKAGES := libvirt-dev pkg-config gcc python3-dev
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 
 # $(call need,TEST,PACKAGE,PURPOSE): as root install a system package that TEST does not find; else say so and go on.
@@ -42,10 +46,22 @@ $(STAMP): pyproject.toml constraints.txt
 	@$(BIN)/forestall --version
 	@touch $@
 
+# What the tests on real guests need. Without it they skip, and say so.
+live: $(LIVE) ## install what drives libvirt, and the tools of the lab of guests
+
+$(LIVE): $(STAMP)
+	@$(call need,command -v qemu-system-x86_64 && command -v libvirtd && command -v debootstrap && command -v mke2fs \
+		&& test -x /bin/busybox && test -e /usr/lib/x86_64-linux-gnu/libvirt/connection-driver/libvirt_driver_qemu.so,\
+		$(LAB_PACKAGES),the lab of guests)
+	@$(call need,pkg-config --exists libvirt,$(BINDING_PACKAGES),the bindings of libvirt)
+	@if pkg-config --exists libvirt 2>/dev/null; \
+	then $(PIP) install --quiet --constraint constraints.txt --editable '.[live]'; fi
+	@touch $@
+
 demo: setup ## the main job on made-up virtual machines; ends with demo/report.html
 	$(BIN)/forestall demo
 
-test: check ## set up, then all checks and all tests
+test: check live ## set up, then all checks and all tests
 	$(BIN)/pytest
 
 check: setup ## what can be checked without running the code
@@ -69,7 +85,7 @@ lock: ## write constraints.txt anew: the newest versions that pyproject.toml all
 	rm -rf .venv/lock
 	$(PYTHON) -m venv .venv/lock
 	.venv/lock/bin/python -m pip install --quiet --upgrade pip
-	.venv/lock/bin/python -m pip install --quiet --upgrade 'hatchling==1.27.0' editables --editable '.[forecast,report]' --group dev
+	.venv/lock/bin/python -m pip install --quiet --upgrade 'hatchling==1.27.0' editables --editable '.[forecast,report,live]' --group dev
 	.venv/lock/bin/python -m pip freeze --all --exclude-editable --exclude setuptools > constraints.txt
 	rm -rf .venv/lock
 

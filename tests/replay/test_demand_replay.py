@@ -431,7 +431,7 @@ def test_a_run_that_fails_leaves_the_folder_as_it_was(
     def fail(*_: object, **__: object) -> None:
         raise RuntimeError("in the middle")
 
-    monkeypatch.setattr(f"forestall.bootstrap.{where}", fail)
+    monkeypatch.setattr(f"forestall.bootstrap.replay.{where}", fail)
     with pytest.raises(RuntimeError, match="in the middle"):
         main(["replay", "demand", str(small), "--out", str(out), "--resources", "cpu", "--quiet"])
     assert (out / "allocations.parquet").read_bytes() == b"of an earlier run"

@@ -15,10 +15,40 @@ from typing import Annotated
 import typer
 
 from forestall import __version__
-from forestall.cli import demo, explain, policy, replay, trace
+from forestall.cli import (
+    config,
+    demo,
+    doctor,
+    explain,
+    lab,
+    policy,
+    record,
+    replay,
+    restore,
+    run,
+    status,
+    trace,
+    vms,
+    watchdog,
+)
 from forestall.model.errors import ForestallError
 
-SUB_COMMANDS = (replay, demo, explain, policy, trace)
+SUB_COMMANDS = (
+    run,
+    status,
+    vms,
+    explain,
+    restore,
+    watchdog,
+    doctor,
+    replay,
+    demo,
+    record,
+    policy,
+    config,
+    trace,
+    lab,
+)
 """Modules of the sub-commands, in the order of ``--help``. A new one is added here."""
 
 INTERRUPTED, BROKEN_PIPE = 130, 141

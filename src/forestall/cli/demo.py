@@ -47,7 +47,7 @@ def demo(
 
     Example: forestall demo --out demo
     """
-    from forestall.bootstrap import demand_replay_to_folder
+    from forestall.bootstrap.replay import demand_replay_to_folder
     from forestall.model.resources import Resource
     from forestall.replay.demand_replay import ReplaySettings
     from forestall.replay.generator import Workload, generate

@@ -58,7 +58,7 @@ def demand(
 
     Example: forestall replay demand trace.parquet --out out --violation-budget 0.05,0.01
     """
-    from forestall.bootstrap import demand_replay_to_folder
+    from forestall.bootstrap.replay import demand_replay_to_folder
     from forestall.model.errors import WrongUse
     from forestall.replay.demand_replay import ReplaySettings
     from forestall.replay.hosts import Placement, load_hosts

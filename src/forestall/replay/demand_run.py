@@ -12,9 +12,9 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
+from forestall.demand.conditions import conditions_of
 from forestall.demand.core import Conditions, Cycle, DemandLoop
 from forestall.demand.policy import PolicySet
-from forestall.demand.policy_matching import BUILT_IN_ENTRY
 from forestall.demand.settings import DemandSettings
 from forestall.model.forecast import Target
 from forestall.model.resources import Resource
@@ -164,23 +164,19 @@ def _conditions(
     trace: ResourceTrace, settings: RunSettings, limit: FloatArray, provisioned: FloatArray, now: int
 ) -> tuple[Conditions, tuple[tuple[str, ...], ...]]:
     """What policy and pools say at this step, and the names of the rules behind it for each VM."""
-    budgets = settings.demand.budgets
-    conditions = Conditions.default(limit, budgets)
     vm_ids = trace.vm_ids[: len(limit)]
     host_of_vm = settings.placement.host_of_vm(vm_ids)
-    capacity = settings.placement.capacity(trace.resource, provisioned, host_of_vm)
-    names: tuple[tuple[str, ...], ...] = ()
-    weight, floor, ceiling, budget = conditions.weight, conditions.floor, conditions.ceiling, conditions.budget
-    if settings.policies is not None:
-        table = settings.policies.resolve(
-            vm_ids, (trace.resource,), conditions.ceiling[:, None], now, calendar=settings.calendar
-        )
-        weight, floor, names = table.weight[:, 0], table.floor[:, 0], table.names
-        ceiling = np.minimum(ceiling, table.ceiling[:, 0])
-        # Where no rule and no default of the file sets a budget, the budgets of the replay hold.
-        stated = table.source["violation_budget"][:, 0] > BUILT_IN_ENTRY
-        budget = np.where(stated, table.budget[:, 0], budget)
-    return Conditions(weight, floor, ceiling, budget, host_of_vm, capacity), names
+    return conditions_of(
+        settings.policies,
+        vm_ids,
+        trace.resource,
+        limit,
+        now,
+        budgets=settings.demand.budgets,
+        host_of_vm=host_of_vm,
+        capacity=settings.placement.capacity(trace.resource, provisioned, host_of_vm),
+        calendar=settings.calendar,
+    )
 
 
 def _record(run: ResourceRun, row: int, cycle: Cycle, loop: DemandLoop, names: tuple[tuple[str, ...], ...]) -> None:

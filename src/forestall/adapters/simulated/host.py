@@ -14,17 +14,17 @@ from forestall.model.errors import HypervisorError
 from forestall.model.resources import Resource
 from forestall.model.samples import FloatArray, IntArray, Observation, Trace
 from forestall.ports.clock import Clock
-from forestall.ports.hypervisor import Capability, Inventory
+from forestall.ports.hypervisor import Capability, EventKind, Inventory, VmEvent, VmSettings
 
 _AT_ONCE = Capability(step=0.0, lead_seconds=0.0)
 
 
 @dataclass(frozen=True)
 class _Move:
-    """From ``effective_at`` on, ``amount`` is in force."""
+    """From ``effective_at`` on, ``amount`` is in force; None: what was recorded."""
 
     effective_at: float
-    amount: float
+    amount: float | None
 
 
 class SimulatedHost:
@@ -65,6 +65,8 @@ class SimulatedHost:
         self._first, self._last = trace.first_seen(), _last_seen(trace)
         self._moves: dict[tuple[str, Resource], list[_Move]] = {}
         self._failures: list[str] = []
+        self._pending: list[tuple[Action, float]] = []
+        self._known_running: set[str] | None = None
         self._lost = ""
 
     def vm_ids(self) -> tuple[str, ...]:
@@ -125,6 +127,51 @@ class SimulatedHost:
         promised: dict[Resource, float] = {}
         return [self._carry_out(action, promised) for action in actions]
 
+    def follow_up(self) -> list[Outcome]:
+        """Moves whose lead time has passed since the last call."""
+        self._reach()
+        now = self._clock.now()
+        due = [action for action, at in self._pending if at <= now and self._runs(action.vm_id)]
+        self._pending = [(action, at) for action, at in self._pending if at > now]
+        return [Outcome(a, Result.DONE, self._at(a.vm_id, a.resource, now)) for a in due]
+
+    def settings(self, vm_id: str) -> VmSettings:
+        """What actions have set on a VM, by resource; what none has set is as recorded."""
+        self._reach()
+        self._require(vm_id)
+        moved = {r: self._moves[vm_id, r][-1].amount for r in self._trace.resources if self._moves.get((vm_id, r))}
+        set_to = {r.value: amount for r, amount in moved.items() if amount is not None}
+        return VmSettings(vm_id, self._incarnation(vm_id), {"amounts": set_to})
+
+    def put_back(self, settings: VmSettings) -> list[Outcome]:
+        """Let a VM have what it had; the inventory is not asked, for it had it before."""
+        self._reach()
+        vm_id = settings.vm_id
+        if not self._runs(vm_id) or settings.incarnation != self._incarnation(vm_id):
+            return []
+        wanted = {Resource(name): amount for name, amount in settings.values["amounts"].items()}
+        outcomes = []
+        for resource in self._trace.resources:
+            moves = self._moves.get((vm_id, resource))
+            if moves and (moves[-1].amount != wanted.get(resource) or moves[-1].effective_at > self._clock.now()):
+                outcomes.append(self._return_to(vm_id, resource, wanted.get(resource)))
+        return outcomes
+
+    def events(self) -> list[VmEvent]:
+        """VMs that came and went since the last call; the first call reports nothing."""
+        self._reach()
+        running, before = set(self.vm_ids()), self._known_running
+        self._known_running = running
+        if before is None:
+            return []
+        now = self._clock.now()
+        changed = [(vm_id, EventKind.STOPPED) for vm_id in sorted(before - running)]
+        changed += [(vm_id, EventKind.STARTED) for vm_id in sorted(running - before)]
+        return [VmEvent(vm_id, kind, now) for vm_id, kind in changed]
+
+    def close(self) -> None:
+        """Nothing to let go of."""
+
     def fail_next(self, count: int = 1, reason: str = "injected failure") -> None:
         """Let the next ``count`` actions that are not refused fail."""
         self._failures += [reason] * count
@@ -163,13 +210,36 @@ class SimulatedHost:
         """Amount in force at an instant."""
         for move in reversed(self._moves.get((vm_id, resource), [])):
             if move.effective_at <= instant:
-                return move.amount
+                return self._amount(move, vm_id, resource, instant)
         return self._recorded(vm_id, resource, instant)
 
     def _target(self, vm_id: str, resource: Resource) -> float:
         """Amount that is in force once every move has had its effect."""
         moves = self._moves.get((vm_id, resource))
-        return moves[-1].amount if moves else self._recorded(vm_id, resource, self._clock.now())
+        now = self._clock.now()
+        return self._amount(moves[-1], vm_id, resource, now) if moves else self._recorded(vm_id, resource, now)
+
+    def _amount(self, move: _Move, vm_id: str, resource: Resource, instant: float) -> float:
+        return self._recorded(vm_id, resource, instant) if move.amount is None else move.amount
+
+    def _incarnation(self, vm_id: str) -> str:
+        """A VM of a trace runs once, from its first sample."""
+        return f"{vm_id}@{self._trace.grid.at(int(self._first[self._column[vm_id]]))}"
+
+    def _return_to(self, vm_id: str, resource: Resource, amount: float | None) -> Outcome:
+        now, lead = self._clock.now(), self._capabilities[resource].lead_seconds
+        target = self._recorded(vm_id, resource, now) if amount is None else amount
+        action = Action(vm_id, resource, target)
+        if self._failures:
+            return Outcome(action, Result.FAILED, self._at(vm_id, resource, now), self._failures.pop(0))
+        moves = self._moves[vm_id, resource]
+        if moves[-1].amount != amount:
+            moves.append(_Move(now + lead, amount))
+        self._forget(moves, now)
+        at, held = moves[-1].effective_at, self._at(vm_id, resource, now)
+        if at <= now:
+            return Outcome(action, Result.DONE, held)
+        return Outcome(action, Result.PENDING, held, f"takes effect at {at:g}")
 
     def _mean_held(self, resource: Resource, i: int, known: int) -> FloatArray:
         """Mean amount (vm,) that was in force over interval ``i``; NaN where none is known."""
@@ -201,6 +271,7 @@ class SimulatedHost:
         held = self._at(vm_id, resource, now)
         if held == amount:
             return Outcome(action, Result.DONE, held)
+        self._pending.append((action, moves[-1].effective_at))
         return Outcome(action, Result.PENDING, held, f"takes effect at {moves[-1].effective_at:g}")
 
     def _refusal(self, action: Action, promised: dict[Resource, float]) -> str:
@@ -223,6 +294,12 @@ class SimulatedHost:
         if amount > target and total > capacity * (1 + 1e-9):
             return f"above inventory: {total:g} of {capacity:g} {resource.unit} would be allocated"
         return ""
+
+    def _set(self, vm_id: str, resource: Resource, amount: float | None) -> None:
+        """Somebody else has set ``amount`` (None: what was recorded), unless that is so already."""
+        moves = self._moves.get((vm_id, resource))
+        if (moves[-1].amount if moves else None) != amount:
+            self._moves.setdefault((vm_id, resource), []).append(_Move(self._clock.now(), amount))
 
     def _forget(self, moves: list[_Move], now: float) -> None:
         """Drop moves that were replaced before anything that can still be observed."""

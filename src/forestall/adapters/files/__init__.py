@@ -1,0 +1,1 @@
+"""State of a running daemon in plain files: originals, lock, heartbeat, record of crashes."""

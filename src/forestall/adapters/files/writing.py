@@ -1,0 +1,71 @@
+"""Writing small JSON files whole or not at all."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+from forestall.model.errors import StoreError
+
+
+def write_json(path: Path, value: Any, *, durable: bool = True) -> None:
+    """Write a file aside and rename it, so that a reader sees the old one or the new one.
+
+    Parameters
+    ----------
+    path
+        Its folder is made if it does not exist.
+    value
+        Plain JSON values.
+    durable
+        Whether file and folder are on the disk on return.
+
+    Raises
+    ------
+    StoreError
+        It could not be written; the old file is untouched, and nothing else is left behind.
+    """
+    aside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with aside.open("w", encoding="utf-8") as file:
+            json.dump(value, file)
+            file.flush()
+            if durable:
+                os.fsync(file.fileno())
+        os.replace(aside, path)
+        if durable:
+            sync_folder(path.parent)
+    except (OSError, TypeError, ValueError) as error:
+        aside.unlink(missing_ok=True)
+        reason = error.strerror if isinstance(error, OSError) else str(error)
+        raise StoreError(f"{path}: cannot be written: {reason}") from error
+
+
+def sync_folder(folder: Path) -> None:
+    """See to it that names of files in a folder are on the disk."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def read_json(path: Path) -> Any:
+    """Read a file; None if there is none.
+
+    Raises
+    ------
+    StoreError
+        It cannot be read, or is not JSON.
+    """
+    try:
+        return json.loads(path.read_text("utf-8"))
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise StoreError(f"{path}: cannot be read: {error.strerror}") from error
+    except (ValueError, RecursionError) as error:
+        raise StoreError(f"{path}: is damaged: {error}") from error

@@ -1,0 +1,88 @@
+"""What a running system looks like in a terminal."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+_PREFIXES = ("", "k", "M", "G", "T", "P")
+
+
+def amount(value: float | None, resource: str) -> str:
+    """An amount as people read it: cores with three digits, bytes with a prefix; a dash where nothing is known."""
+    if value is None:
+        return "–"
+    if resource == "cpu":
+        return f"{value:.3g}"
+    power = 0
+    while abs(value) >= 1024 and power < len(_PREFIXES) - 1:
+        value, power = value / 1024, power + 1
+    return f"{value:.3g}{_PREFIXES[power]}{'i' if power else ''}{'B' if resource == 'memory' else 'B/s'}"
+
+
+def status_table(status: dict[str, Any]) -> Table:
+    """The daemon in a few lines."""
+    from rich.markup import escape
+    from rich.table import Table
+
+    table = Table(show_header=False, title=escape(f"forestall {status['version']} on {status['connect']}"))
+    mode = status["mode"] + (f" (asked for: {status['asked']})" if status["mode"] != status["asked"] else "")
+    table.add_row("mode", escape(mode))
+    if status["fault"]:
+        table.add_row("fault", escape(status["fault"]))
+    if status["lost"]:
+        table.add_row("contact lost", escape(status["lost"]))
+    took = f"{status['cycle_seconds']:.2f} s of {status['step_seconds']} s"
+    table.add_row("cycles", f"{status['cycles']}, the last one took {took}; up {status['uptime_seconds']:.0f} s")
+    table.add_row("VMs", f"{status['vms']}, changed: {len(status['altered'])}")
+    if status["kept_back"]:
+        table.add_row("restored by hand", escape(", ".join(status["kept_back"])))
+    for pool in status["pools"]:
+        kind = pool["resource"]
+        parts = [f"{name.replace('_', ' ')} {amount(pool[name], kind)}" for name in ("demand", "allocated", "in_force")]
+        over = "–" if pool["overload"] is None else f"{pool['overload']:.2g}"
+        table.add_row(
+            kind,
+            f"{', '.join(parts)}, capacity {amount(pool['capacity'], kind)}, λ {pool['price']:.3g}, overload {over}",
+        )
+    return table
+
+
+def vms_table(vms: list[dict[str, Any]]) -> Table:
+    """Every VM and resource in a line."""
+    from rich import box
+    from rich.markup import escape
+    from rich.table import Table
+
+    table = Table(box=box.SIMPLE, padding=(0, 1, 0, 0), pad_edge=False)
+    for heading in (
+        "VM",
+        "resource",
+        "demand",
+        "in force",
+        "limit",
+        "P50",
+        "P95",
+        "P99",
+        "risk",
+        "mode",
+        "ruling",
+        "why",
+    ):
+        right = heading in ("demand", "in force", "limit", "P50", "P95", "P99", "risk")
+        table.add_column(heading, justify="right" if right else "left", no_wrap=heading != "why")
+    for vm in vms:
+        kind, quantiles = vm["resource"], vm["quantiles"]
+        numbers = [vm["demand"], vm["in_force"], vm["limit"], *(quantiles.get(name) for name in ("p50", "p95", "p99"))]
+        table.add_row(
+            escape(vm["vm_id"]),
+            kind,
+            *(amount(number, kind) for number in numbers),
+            "–" if vm["risk"] is None else f"{vm['risk']:.2g}",
+            vm["mode"],
+            vm["ruling"],
+            escape(vm["reason"]),
+        )
+    return table

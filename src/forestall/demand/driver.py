@@ -1,0 +1,327 @@
+"""The live demand loop: looks at a host, decides, is ruled on, changes VMs, and writes down what was done.
+
+One call of :meth:`Driver.cycle` is one cycle, in this order: look, keep the samples, decide, judge one's own health,
+rule, keep originals, write decisions down, give back, take, write outcomes down, renew leases, take back what ran out.
+Nothing is changed before how it was, and why it is changed, are on the disk.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from forestall.demand.acting import carry_out
+from forestall.demand.arbiter import Arbiter
+from forestall.demand.driver_settings import DriverSettings
+from forestall.demand.health import Facts, Health, at_start, look
+from forestall.demand.leases import LeaseBook
+from forestall.demand.looking import Lookout, Sight
+from forestall.demand.planning import Plan, Planner
+from forestall.demand.policy import PolicySet
+from forestall.demand.recording import Recording
+from forestall.demand.ruling import Ruled, rule_all, take_back
+from forestall.demand.safekeeping import Note, PutBack, Safekeeping
+from forestall.demand.view import LoopView, VmView, loop_view, vm_views
+from forestall.demand.warming import since_first_sample
+from forestall.model.decision import Decision, Outcome, Result, Ruling
+from forestall.model.errors import HypervisorError, StoreError
+from forestall.model.mode import Mode
+from forestall.model.resources import Resource
+from forestall.ports.clock import Clock
+from forestall.ports.hypervisor import EventKind, Hypervisor
+from forestall.ports.journal import Journal
+from forestall.ports.originals import Originals
+from forestall.ports.store import BehaviourStore, SampleBatch
+
+_DEFECT = "the cycle could not be decided"
+
+
+@dataclass(frozen=True)
+class Ports:
+    """What the loop needs from outside."""
+
+    host: Hypervisor
+    store: BehaviourStore
+    journal: Journal
+    originals: Originals
+    clock: Clock
+
+
+class Driver:
+    """The live loop.
+
+    Parameters
+    ----------
+    ports
+        The outside world.
+    settings
+        How.
+    policies
+        What the operator wants; None: nothing special.
+    crashes_at
+        Instants of earlier unclean ends, seconds.
+    note
+        Takes one line for the operator.
+    """
+
+    def __init__(
+        self,
+        ports: Ports,
+        settings: DriverSettings,
+        policies: PolicySet | None = None,
+        *,
+        crashes_at: Sequence[float] = (),
+        note: Note = lambda line: None,
+    ) -> None:
+        self.settings = settings
+        self._ports, self._clock, self._note = ports, ports.clock, note
+        self._planner = Planner(settings, policies)
+        self._lookout = Lookout(ports.host, note)
+        self._arbiter = Arbiter(settings.arbiter)
+        self._keeping = Safekeeping(ports.host, ports.originals, note)
+        self._leases = LeaseBook(settings.lease_seconds)
+        self._recording = Recording(settings.repeat_seconds)
+        self._health: Health = at_start(crashes_at, self._clock.now(), self._clock.monotonic(), settings.health)
+        self._outcomes: list[Outcome] = []
+        self._last_at: int | None = None
+        self._kept_back: set[str] = set()
+        self._all_kept_back = False
+        self._ruled: Mapping[Resource, Sequence[Ruled]] = {}
+        self._plans: Mapping[Resource, Plan] = {}
+        self._cycles, self._cycle_seconds = 0, 0.0
+        if self._health.fault:
+            note(f"starts in observe: {self._health.fault}")
+
+    @property
+    def known(self) -> frozenset[str]:
+        """Every VM that runs or has run here since the start, and those that may not be as they were."""
+        return frozenset(self._planner.roster.vm_ids) | frozenset(self.altered)
+
+    @property
+    def altered(self) -> tuple[str, ...]:
+        """VMs that may not be as they were."""
+        return self._keeping.altered
+
+    def start(self) -> int:
+        """Put back what an earlier run left behind, and learn from the store; how many rows were learned.
+
+        Raises
+        ------
+        HypervisorError, StoreError
+            The host cannot be asked, or the store cannot be read.
+        """
+        if self._keeping.altered:
+            self._note(f"an earlier run left {len(self._keeping.altered)} VMs changed: putting them back")
+            self.put_back()
+        step = self.settings.demand.step_seconds
+        until = int(self._clock.now()) // step * step
+        since = max(until - self._planner.window_rows * step, 0)
+        history = since_first_sample(
+            self._ports.store.history(since=since, until=until, vm_ids=self._ports.host.vm_ids())
+        )
+        learned = self._planner.warm(history, self._clock.monotonic) if history.vm_ids else 0
+        if learned:
+            self._last_at = history.grid.at(history.grid.steps - 1)
+        return learned
+
+    def cycle(self) -> None:
+        """One turn of the loop. Errors of the outside world are noted, judged and survived."""
+        steady = self._clock.monotonic()
+        self._collect_late_outcomes()
+        sight = self._lookout.look()
+        ruled: dict[Resource, list[Ruled]] = {}
+        decided: bool | None = None
+        if sight is not None:
+            self._follow_the_gone(sight)
+            if self._is_new(sight.seen.at):
+                self._persist(sight)
+                decided = self._decide(sight)
+        self._judge(decided)
+        if not self._health.sound:
+            self._let_go()
+        if sight is not None and decided:
+            ruled = self._rule(sight)
+            self._ruled = ruled
+            self._act(ruled)
+        self._expire()
+        self._cycles += 1
+        self._cycle_seconds = self._clock.monotonic() - steady
+
+    def put_back(self, vm_ids: Iterable[str] | None = None) -> PutBack:
+        """Set VMs as they were (None: all that were changed); what could not be is tried again in the next cycle."""
+        result = self._keeping.put_back(vm_ids)
+        for vm_id in result.done:
+            self._leases.drop(vm_id)
+        self._record((), result.outcomes)
+        return result
+
+    def restore(self, vm_ids: Iterable[str] | None = None) -> PutBack:
+        """Put VMs back at an operator's word, and leave them alone until told otherwise.
+
+        None means every VM: those that run now, and those that were changed.
+        """
+        chosen = set(self.known) if vm_ids is None else set(vm_ids)
+        self._kept_back |= chosen
+        self._all_kept_back |= vm_ids is None
+        return self.put_back(None if vm_ids is None else sorted(chosen))
+
+    def resume(self, vm_ids: Iterable[str] | None = None) -> tuple[str, ...]:
+        """Act on VMs again that were left alone since :meth:`restore`; which they are."""
+        chosen = self._kept_back & set(vm_ids) if vm_ids is not None else set(self._kept_back)
+        self._kept_back -= chosen
+        self._all_kept_back &= vm_ids is not None
+        return tuple(sorted(chosen))
+
+    def stop(self, within_seconds: float = 30.0) -> PutBack:
+        """Put everything back, trying again once a second for so long."""
+        deadline = self._clock.monotonic() + within_seconds
+        result = self.put_back()
+        while result.left and self._clock.monotonic() < deadline:
+            self._clock.sleep_until(self._clock.now() + 1.0)
+            result = self.put_back()
+        return result
+
+    def set_policies(self, policies: PolicySet | None) -> None:
+        """Take up other policies from the next cycle on."""
+        self._planner.set_policies(policies)
+
+    def mode_of(self, vm_id: str) -> tuple[Mode, str]:
+        """Mode that holds for a VM now, and why it is not the one that was asked for."""
+        if self._health.fault:
+            return Mode.OBSERVE, self._health.fault
+        if self._all_kept_back or vm_id in self._kept_back:
+            return Mode.OBSERVE, "restored by hand"
+        return self.settings.mode, ""
+
+    def view(self) -> LoopView:
+        """The loop as a whole, for the command line."""
+        return loop_view(
+            asked=self.settings.mode,
+            health=self._health,
+            lost=self._lookout.lost,
+            cycles=self._cycles,
+            last_at=self._last_at,
+            cycle_seconds=self._cycle_seconds,
+            altered=self.altered,
+            kept_back=tuple(sorted(self._kept_back)),
+            plans=self._plans,
+        )
+
+    def views(self) -> list[VmView]:
+        """Every VM and resource at the last cycle, for the command line."""
+        steady = self._clock.monotonic()
+        return vm_views(
+            self._ruled,
+            self._plans,
+            self._planner.roster.vm_ids,
+            altered=set(self.altered),
+            mode_of=lambda vm_id: self.mode_of(vm_id)[0],
+            lease_left=lambda vm_id, resource: self._leases.left_seconds(vm_id, resource, steady),
+        )
+
+    def _collect_late_outcomes(self) -> None:
+        try:
+            late = self._ports.host.follow_up()
+        except HypervisorError:
+            return  # the look that follows says that contact is lost
+        self._outcomes += late
+        self._record((), late)
+
+    def _follow_the_gone(self, sight: Sight) -> None:
+        """Forget VMs that do not run any more, and those that run anew as they are defined."""
+        anew = {e.vm_id for e in sight.events if e.kind in (EventKind.STARTED, EventKind.STOPPED)}
+        restarted = [vm_id for vm_id in anew & set(self.altered) if vm_id in sight.running]
+        for vm_id in (*self._keeping.forget_gone(sight.running), *self._keeping.forget_older(restarted)):
+            self._leases.drop(vm_id)
+
+    def _is_new(self, at: int) -> bool:
+        """Whether an interval is news; also after the clock was set far back."""
+        if self._last_at is None or at > self._last_at:
+            return True
+        return at < self._last_at - self.settings.health.clock_jump_seconds
+
+    def _persist(self, sight: Sight) -> None:
+        seen = sight.seen
+        try:
+            self._ports.store.append([SampleBatch(seen.at, seen.vm_ids, sight.axes, seen.demand, seen.limit)])
+        except StoreError as error:
+            self._note(f"samples are not kept: {error}")
+
+    def _decide(self, sight: Sight) -> bool:
+        at, step = sight.seen.at, self.settings.demand.step_seconds
+        missing = 0 if self._last_at is None else at // step - self._last_at // step - 1
+        self._last_at = at
+        try:
+            if missing > 0:
+                self._planner.catch_up(missing, at)
+            self._plans = self._planner.step(sight)
+        except Exception as error:  # a defect of the loop must not leave VMs as they were last set
+            self._note(f"{_DEFECT}: {type(error).__name__}: {error}")
+            return False
+        return True
+
+    def _judge(self, decided: bool | None) -> None:
+        step = self.settings.demand.step_seconds
+        newest = None if self._last_at is None else float(self._last_at + step)
+        facts = Facts(self._clock.now(), self._clock.monotonic(), newest, decided, self._outcomes)
+        before, self._health = self._health, look(self._health, facts, self.settings.health)
+        self._outcomes = []
+        if self._health.fault and not before.fault:
+            self._note(f"drops to observe: {self._health.fault}")
+        elif before.fault and not self._health.fault:
+            self._note(f"recovered; takes up {self.settings.mode} again")
+
+    def _let_go(self) -> None:
+        if self.altered:
+            self.put_back()
+
+    def _rule(self, sight: Sight) -> dict[Resource, list[Ruled]]:
+        vm_ids = self._planner.roster.vm_ids
+        return {
+            resource: rule_all(self._arbiter, plan, sight, vm_ids, self.mode_of, self.settings.demand)
+            for resource, plan in self._plans.items()
+        }
+
+    def _act(self, ruled: dict[Resource, list[Ruled]]) -> None:
+        """Keep, write down, change, write down; what must not be changed is rejected on the way."""
+        moving = sorted({r.decision.vm_id for mine in ruled.values() for r in mine if r.moves})
+        refused = self._keeping.keep(moving)
+        for resource, mine in ruled.items():
+            ruled[resource] = take_back(mine, refused)
+        if unwritten := self._record([r.recorded() for mine in ruled.values() for r in mine if self._worth(r)], ()):
+            reasons = dict.fromkeys(moving, f"the journal cannot be written: {unwritten}")
+            for resource, mine in ruled.items():
+                ruled[resource] = take_back(mine, reasons)
+        outcomes = carry_out(self._ports.host, ruled, {r: plan.capacity for r, plan in self._plans.items()})
+        self._keeping.confirm(sorted({o.action.vm_id for o in outcomes}))
+        self._outcomes += outcomes
+        self._record((), outcomes)
+        self._renew(ruled, outcomes)
+
+    def _worth(self, ruled: Ruled) -> bool:
+        return self._recording.worth(ruled.recorded(), moves=ruled.moves)
+
+    def _renew(self, ruled: Mapping[Resource, Sequence[Ruled]], outcomes: Sequence[Outcome]) -> None:
+        """What is still wanted holds on; what was changed now holds for a lease."""
+        steady = self._clock.monotonic()
+        for mine in ruled.values():
+            for r in mine:
+                if r.verdict.ruling is not Ruling.REJECTED:
+                    self._leases.renew(r.decision.vm_id, r.decision.resource, steady)
+        for outcome in outcomes:
+            if outcome.result is not Result.REFUSED:
+                self._leases.grant(outcome.action.vm_id, outcome.action.resource, steady)
+
+    def _expire(self) -> None:
+        for vm_id in self._leases.expired(self._clock.monotonic()):
+            self._note(f"{vm_id}: what it was given was not renewed within {self.settings.lease_seconds:g} s")
+            self.put_back([vm_id])
+
+    def _record(self, decisions: Sequence[Decision], outcomes: Sequence[Outcome]) -> str:
+        """Write down; why it could not be, or nothing."""
+        try:
+            self._ports.journal.record(decisions, outcomes)
+        except StoreError as error:
+            self._note(f"not recorded: {error}")
+            return str(error)
+        return ""

@@ -1,0 +1,153 @@
+"""The decision cores of a running loop, one for each resource, fed with what a host was seen to do."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from forestall.demand.censoring import uncensor
+from forestall.demand.conditions import RuleNames, conditions_of
+from forestall.demand.core import Conditions, Cycle, DemandLoop
+from forestall.demand.driver_settings import DriverSettings, Pool
+from forestall.demand.looking import Sight
+from forestall.demand.policy import PolicySet
+from forestall.demand.roster import Roster
+from forestall.demand.warming import Steady, warm
+from forestall.model.resources import Resource
+from forestall.model.samples import BoolArray, FloatArray, IntArray, Trace
+
+HERE, ELSEWHERE = 0, 1
+"""Pools: the VMs that run here, and those that do not, which claim nothing of the host."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What was decided about one resource: the whole cycle, and what it was decided on, arrays (vm,).
+
+    ``seen`` is what was observed, ``demand`` what it is taken to be, ``held`` what is in force. ``trust`` (expert, vm)
+    says how far each expert is believed. ``names`` are those of the rules, ``running`` says which VMs are here.
+    """
+
+    resource: Resource
+    cycle: Cycle
+    seen: FloatArray
+    demand: FloatArray
+    capped: BoolArray
+    held: FloatArray
+    running: BoolArray
+    trust: FloatArray
+    experts: tuple[str, ...]
+    names: RuleNames
+    capacity: float
+
+
+class Planner:
+    """Roster, decision cores and what is remembered of samples at the cap.
+
+    Parameters
+    ----------
+    settings
+        How.
+    policies
+        What the operator wants; None: nothing special.
+    """
+
+    def __init__(self, settings: DriverSettings, policies: PolicySet | None = None) -> None:
+        self._settings = settings
+        self.roster = Roster(settings.resources)
+        self._loops = {r: DemandLoop(r, settings.demand) for r in settings.resources}
+        self._at_cap: dict[Resource, IntArray] = {r: np.zeros(0, np.int64) for r in settings.resources}
+        self._policies: dict[Resource, PolicySet | None] = {}
+        self._last: dict[Resource, tuple[FloatArray, Conditions]] = {}
+        self.set_policies(policies)
+
+    def set_policies(self, policies: PolicySet | None) -> None:
+        """Take up other policies from the next cycle on."""
+        # A copy for each resource: each remembers what it found out about the roster.
+        self._policies = {r: replace(policies) if policies else None for r in self._settings.resources}
+
+    @property
+    def window_rows(self) -> int:
+        """How many rows of history the cores can use."""
+        windows = [loop.learner.window.capacity for loop in self._loops.values()]
+        return min(self._settings.warming.most_rows, *windows)
+
+    def warm(self, history: Trace, steady: Steady) -> int:
+        """Learn from history; how many rows. Only before the first step."""
+        self.roster.add(history.vm_ids)
+        running = np.ones(len(history.vm_ids), dtype=bool)
+
+        def conditions(resource: Resource, limit: FloatArray, now: int) -> Conditions:
+            return self._conditions(resource, limit, now, running, np.inf)[0]
+
+        return warm(self._loops, history, conditions, self._settings.warming, steady)
+
+    def catch_up(self, missing: int, at: int) -> None:
+        """Let intervals pass that nobody observed: ``missing`` of them before the one that starts at ``at``.
+
+        A few are decided on, so that forecasts meet the samples they were made for; of many, most are only counted.
+        """
+        step = self._settings.demand.step_seconds
+        for resource, (limit, conditions) in self._last.items():
+            loop, gap = self._loops[resource], np.full(len(limit), np.nan)
+            counted = min(missing, loop.learner.window.capacity)
+            for i in range(counted, 0, -1):
+                if i > self._settings.most_caught_up_rows:
+                    loop.absorb(gap, limit, at - i * step)
+                else:
+                    loop.step(gap, limit, at - i * step, conditions)
+
+    def step(self, sight: Sight) -> dict[Resource, Plan]:
+        """Learn from one observation and decide, for each resource."""
+        self.roster.add(sight.running)
+        demand, limit = self.roster.lay(sight.seen, sight.axes)
+        running = self.roster.mask(sight.running)
+        return {
+            resource: self._step(resource, sight, demand[:, k], limit[:, k], running)
+            for k, resource in enumerate(self._settings.resources)
+            if resource in sight.axes
+        }
+
+    def _step(self, resource: Resource, sight: Sight, seen: FloatArray, limit: FloatArray, running: BoolArray) -> Plan:
+        loop, at = self._loops[resource], sight.seen.at
+        held = sight.amounts(self.roster.vm_ids, resource)
+        throttled = sight.throttling(self.roster.vm_ids, resource)
+        found = uncensor(seen, held, limit, self._at_cap[resource], self._settings.censoring[resource], throttled)
+        self._at_cap[resource] = found.in_a_row
+        inventory = sight.inventory.get(resource)
+        pool = self._settings.pools.get(resource, Pool())
+        capacity = np.inf if inventory is None else pool.of(inventory).capacity
+        conditions, names = self._conditions(resource, limit, at, running, capacity)
+        cycle = loop.step(found.demand, limit, at, conditions)
+        self._last[resource] = limit, conditions
+        target = self._settings.demand.targets.index(self._settings.demand.decided_target)
+        return Plan(
+            resource=resource,
+            cycle=cycle,
+            seen=seen,
+            demand=found.demand,
+            capped=found.capped,
+            held=held,
+            running=running,
+            trust=loop.learner.weights()[target],
+            experts=tuple(expert.name for expert in loop.learner.experts),
+            names=names,
+            capacity=capacity,
+        )
+
+    def _conditions(
+        self, resource: Resource, limit: FloatArray, now: int, running: BoolArray, capacity: float
+    ) -> tuple[Conditions, RuleNames]:
+        floor = self._settings.arbiter.floor
+        return conditions_of(
+            self._policies[resource],
+            self.roster.vm_ids[: len(limit)],
+            resource,
+            limit,
+            now,
+            budgets=self._settings.demand.budgets,
+            host_of_vm=np.where(running, HERE, ELSEWHERE).astype(np.int64),
+            capacity=np.array([capacity, np.inf]),
+            least=np.array([floor(resource, float(amount)) for amount in limit], dtype=np.float64),
+        )

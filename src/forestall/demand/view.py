@@ -1,0 +1,162 @@
+"""What a running loop says about itself: plain values for the command line."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Set as AbstractSet
+from dataclasses import dataclass
+
+import numpy as np
+
+from forestall.demand.health import Health
+from forestall.demand.planning import HERE, Plan
+from forestall.demand.ruling import Ruled
+from forestall.model.decision import Decision
+from forestall.model.mode import Mode
+from forestall.model.resources import Resource
+from forestall.model.samples import FloatArray
+
+
+@dataclass(frozen=True)
+class VmView:
+    """One VM and resource at the last cycle; amounts in the resource's unit, NaN where nothing is known.
+
+    ``demand`` is as it is taken to be, ``seen`` as it was observed: they differ where the VM was seen at its cap.
+    ``lease_left_seconds`` is None where nothing was changed.
+    """
+
+    vm_id: str
+    resource: Resource
+    seen: float
+    demand: float
+    in_force: float
+    limit: float
+    wanted: float
+    quantiles: Mapping[str, float]
+    risk: float
+    mode: Mode
+    altered: bool
+    lease_left_seconds: float | None
+    ruling: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class PoolView:
+    """One resource of the host: what it has, what is in force and wanted in all, the price λ, and the joint risk."""
+
+    resource: Resource
+    capacity: float
+    in_force: float
+    demand: float
+    allocated: float
+    price: float
+    overload: float
+
+
+@dataclass(frozen=True)
+class LoopView:
+    """The loop as a whole; ``cycle_seconds`` is what the last cycle took, ``fault`` why nothing is changed."""
+
+    asked: Mode
+    mode: Mode
+    fault: str
+    lost: str
+    cycles: int
+    last_at: int | None
+    cycle_seconds: float
+    vms: int
+    altered: tuple[str, ...]
+    kept_back: tuple[str, ...]
+    pools: tuple[PoolView, ...]
+
+
+SHOWN_LEVELS = (0.5, 0.95, 0.99)
+
+
+def quantiles_of(decision: Decision) -> dict[str, float]:
+    """The quantiles that people look at, by name: ``p50``, ``p95``, ``p99``."""
+    values = dict(decision.quantiles)
+    return {f"p{100 * level:g}": values[level] for level in SHOWN_LEVELS if level in values}
+
+
+def vm_views(
+    ruled: Mapping[Resource, Sequence[Ruled]],
+    plans: Mapping[Resource, Plan],
+    vm_ids: Sequence[str],
+    *,
+    altered: AbstractSet[str],
+    mode_of: Callable[[str], Mode],
+    lease_left: Callable[[str, Resource], float | None],
+) -> list[VmView]:
+    """One view for each VM and resource that was ruled on, by VM and then by resource."""
+    place = {vm_id: j for j, vm_id in enumerate(vm_ids)}
+    views = []
+    for resource, mine in ruled.items():
+        plan = plans[resource]
+        for r in mine:
+            decision, vm_id = r.recorded(), r.decision.vm_id
+            j = place[vm_id]
+            views.append(
+                VmView(
+                    vm_id=vm_id,
+                    resource=resource,
+                    seen=float(plan.seen[j]),
+                    demand=float(plan.demand[j]),
+                    in_force=r.verdict.granted,
+                    limit=decision.limit,
+                    wanted=decision.allocated,
+                    quantiles=quantiles_of(decision),
+                    risk=decision.risk,
+                    mode=mode_of(vm_id),
+                    altered=vm_id in altered,
+                    lease_left_seconds=lease_left(vm_id, resource),
+                    ruling=decision.ruling.value,
+                    reason=decision.reason,
+                )
+            )
+    return sorted(views, key=lambda view: (view.vm_id, list(plans).index(view.resource)))
+
+
+def loop_view(
+    *,
+    asked: Mode,
+    health: Health,
+    lost: str,
+    cycles: int,
+    last_at: int | None,
+    cycle_seconds: float,
+    altered: tuple[str, ...],
+    kept_back: tuple[str, ...],
+    plans: Mapping[Resource, Plan],
+) -> LoopView:
+    """The loop as a whole, with the pools as of the last cycle."""
+    vms = max((int(plan.running.sum()) for plan in plans.values()), default=0)
+    return LoopView(
+        asked=asked,
+        mode=asked if health.sound else Mode.OBSERVE,
+        fault=health.fault,
+        lost=lost,
+        cycles=cycles,
+        last_at=last_at,
+        cycle_seconds=cycle_seconds,
+        vms=vms,
+        altered=altered,
+        kept_back=kept_back,
+        pools=tuple(_pool_view(plan) for plan in plans.values()),
+    )
+
+
+def _pool_view(plan: Plan) -> PoolView:
+    def total(amounts: FloatArray) -> float:
+        return float(np.nansum(np.where(plan.running, amounts, 0.0)))
+
+    return PoolView(
+        resource=plan.resource,
+        capacity=plan.capacity,
+        in_force=total(plan.held),
+        demand=total(plan.demand),
+        allocated=total(plan.cycle.allocated[0]),
+        price=float(plan.cycle.price[0, HERE]),
+        overload=float(plan.cycle.overload[HERE]),
+    )

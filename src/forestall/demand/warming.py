@@ -1,0 +1,87 @@
+"""Starting with history: the loops learn the recent past from the store, in bounded time."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+
+from forestall.demand.core import Conditions, DemandLoop
+from forestall.model.resources import Resource
+from forestall.model.samples import FloatArray, Grid, Trace
+
+PROBE_ROWS = 8
+"""Absorbed first, to know what a row costs."""
+
+Steady = Callable[[], float]
+ConditionsOf = Callable[[Resource, FloatArray, int], Conditions]
+"""What policy and pools said about a resource: limits (vm,) and an instant in, conditions out."""
+
+
+@dataclass(frozen=True)
+class WarmingSettings:
+    """How much of the past is learned at a start.
+
+    Attributes
+    ----------
+    most_rows
+        Rows of history that are read at most; a loop's window may hold fewer.
+    stepped_rows
+        The last of them are decided on, so that weights, calibration and prices are learned too; that costs more.
+    most_seconds
+        No longer than this in all; what does not fit is left out from the older end, or only absorbed.
+    """
+
+    most_rows: int = 4_032
+    stepped_rows: int = 360
+    most_seconds: float = 30.0
+
+
+def warm(
+    loops: Mapping[Resource, DemandLoop],
+    history: Trace,
+    conditions: ConditionsOf,
+    settings: WarmingSettings,
+    steady: Steady,
+) -> int:
+    """Teach loops the rows of ``history``, whose VMs are the beginning of the roster; how many rows were learned."""
+    until = steady() + settings.most_seconds
+    learned = 0
+    for position, (resource, loop) in enumerate(loops.items()):
+        if resource not in history.demand or not history.grid.steps:
+            continue
+        left = len(loops) - position
+        own = steady() + max(until - steady(), 0.0) / left
+        learned = max(learned, _warm_one(loop, history, conditions, settings, steady, own))
+    return learned
+
+
+def since_first_sample(history: Trace) -> Trace:
+    """The part of a trace that begins with its first sample of any VM."""
+    first = int(history.first_seen().min(initial=history.grid.steps))
+    grid = Grid(history.grid.at(first), history.grid.step_seconds, history.grid.steps - first)
+    demand = {r: values[first:] for r, values in history.demand.items()}
+    return replace(history, grid=grid, demand=demand, limit={r: values[first:] for r, values in history.limit.items()})
+
+
+def _warm_one(
+    loop: DemandLoop, history: Trace, conditions: ConditionsOf, settings: WarmingSettings, steady: Steady, until: float
+) -> int:
+    demand, limit, at = history.demand[loop.resource], history.known_limit(loop.resource), history.grid.at
+    steps = history.grid.steps
+    stepped = max(steps - settings.stepped_rows, 0)
+    rows = list(range(max(steps - min(settings.most_rows, loop.learner.window.capacity), 0), stepped))
+    started = steady()
+    for row in rows[:PROBE_ROWS]:
+        loop.absorb(demand[row], limit[row], at(row))
+    cost = (steady() - started) / PROBE_ROWS
+    affordable = int(max(until - steady(), 0.0) / 2 / cost) if cost > 0 else len(rows)
+    # What does not fit is left out behind the probe, so that all that follows is without a hole.
+    rest = rows[max(PROBE_ROWS, len(rows) - affordable) :]
+    for row in rest:
+        loop.absorb(demand[row], limit[row], at(row))
+    for row in range(stepped, steps):
+        if steady() > until:
+            loop.absorb(demand[row], limit[row], at(row))
+        else:
+            loop.step(demand[row], limit[row], at(row), conditions(loop.resource, limit[row], at(row)))
+    return min(len(rows), PROBE_ROWS) + len(rest) + steps - stepped

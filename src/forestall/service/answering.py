@@ -1,0 +1,117 @@
+"""What the daemon answers on its control socket."""
+
+from __future__ import annotations
+
+import math
+import os
+import threading
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from enum import StrEnum
+from typing import Any
+
+from forestall import __version__
+from forestall.demand.driver import Driver
+from forestall.demand.explain import reproduce
+from forestall.model.decision import Decision
+from forestall.model.errors import WrongUse
+from forestall.ports.clock import Clock
+from forestall.ports.journal import Journal
+
+
+def plain(value: Any) -> Any:
+    """The same value as JSON knows it: what is not a finite number is null."""
+    if isinstance(value, Mapping):
+        return {str(key): plain(part) for key, part in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain(part) for part in value]
+    if isinstance(value, StrEnum):
+        return value.value
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def explained(decision: Decision) -> dict[str, Any]:
+    """A decision with what its formula gives, as plain values."""
+    found: dict[str, Any] = plain(asdict(decision) | {"reproduced": reproduce(decision)})
+    return found
+
+
+@dataclass
+class Answering:
+    """Answers requests about one driver, between its cycles.
+
+    Attributes
+    ----------
+    turn
+        Held by whoever uses the driver.
+    connect
+        Which hypervisor it is.
+    """
+
+    driver: Driver
+    journal: Journal
+    clock: Clock
+    turn: threading.RLock
+    connect: str
+
+    def __post_init__(self) -> None:
+        """Remember when it began."""
+        self._started = self.clock.monotonic()
+
+    def __call__(self, request: Mapping[str, Any]) -> Any:
+        """Answer one request with plain values."""
+        command = request.get("command")
+        known = {
+            "status": self._status,
+            "vms": self._vms,
+            "explain": self._explain,
+            "restore": self._restore,
+            "resume": self._resume,
+        }
+        if command not in known:
+            raise WrongUse(f"{command!r} is none of {', '.join(known)}")
+        return plain(known[command](request))
+
+    def _status(self, request: Mapping[str, Any]) -> Any:
+        with self.turn:
+            view = asdict(self.driver.view())
+        return {
+            "version": __version__,
+            "pid": os.getpid(),
+            "connect": self.connect,
+            "step_seconds": self.driver.settings.demand.step_seconds,
+            "uptime_seconds": self.clock.monotonic() - self._started,
+            **view,
+        }
+
+    def _vms(self, request: Mapping[str, Any]) -> Any:
+        with self.turn:
+            return [asdict(view) for view in self.driver.views()]
+
+    def _explain(self, request: Mapping[str, Any]) -> Any:
+        vm_id, at = request.get("vm"), request.get("at")
+        if not isinstance(vm_id, str) or not (at is None or isinstance(at, int)):
+            raise WrongUse("explain wants a vm, and at in whole seconds or not at all")
+        return [explained(decision) for decision in self.journal.explain(vm_id, at)]
+
+    def _restore(self, request: Mapping[str, Any]) -> Any:
+        names = _names(request)
+        with self.turn:
+            if unknown := sorted(set(names or ()) - self.driver.known):
+                raise WrongUse(f"no VM named {unknown[0]!r} is known here")
+            result = self.driver.restore(names)
+        return {"restored": list(result.done), "left": [list(pair) for pair in result.left]}
+
+    def _resume(self, request: Mapping[str, Any]) -> Any:
+        with self.turn:
+            return {"resumed": list(self.driver.resume(_names(request)))}
+
+
+def _names(request: Mapping[str, Any]) -> list[str] | None:
+    """Names of VMs of a request; None for all."""
+    names = request.get("vms")
+    if names is None:
+        return None
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+        raise WrongUse("vms is a list of names")
+    return names

@@ -1,0 +1,122 @@
+"""The control socket: one JSON request a line, one JSON answer a line; only the owner of the process may connect.
+
+Requests: ``{"command": "status" | "vms" | "explain" | "restore" | "resume", ...}``. Answers: ``{"ok": true, "result":
+...}`` or ``{"ok": false, "error": "one line"}``. A number that is not finite is null.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+from forestall.model.errors import ForestallError, StoreError
+
+SOCKET = "forestall.sock"
+LONGEST_REQUEST_BYTES = 1 << 20
+_PATIENCE_SECONDS = 10.0
+Answer = Callable[[Mapping[str, Any]], Any]
+"""Answers a request with plain values; a :class:`ForestallError` becomes the answer's error."""
+
+
+@contextmanager
+def _place(folder: Path) -> Iterator[str]:
+    """Name of the socket that is short enough, however long the folder's is (at most 107 bytes, unix(7))."""
+    descriptor = os.open(folder, os.O_PATH | os.O_DIRECTORY)
+    try:
+        yield f"/proc/self/fd/{descriptor}/{SOCKET}"
+    finally:
+        os.close(descriptor)
+
+
+@contextmanager
+def serving(folder: Path, answer: Answer) -> Iterator[None]:
+    """Answer requests in a thread of their own while the block runs.
+
+    Raises
+    ------
+    StoreError
+        The socket cannot be made.
+    """
+    server = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        with suppress(FileNotFoundError):
+            (folder / SOCKET).unlink()
+        os.fchmod(server.fileno(), 0o600)
+        with _place(folder) as name:
+            server.bind(name)
+        server.listen(8)
+    except OSError as error:
+        server.close()
+        raise StoreError(f"{folder / SOCKET}: cannot be made: {error.strerror}") from error
+    thread = threading.Thread(target=_serve, args=(server, answer), name="control", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        server.shutdown(socket.SHUT_RDWR)
+        server.close()
+        thread.join(_PATIENCE_SECONDS)
+        with suppress(OSError):
+            (folder / SOCKET).unlink()
+
+
+def ask(folder: Path, request: Mapping[str, Any], patience_seconds: float = 60.0) -> Any:
+    """Ask the daemon of a state folder; None if none listens.
+
+    Raises
+    ------
+    StoreError
+        It refused, or did not answer in time.
+    """
+    try:
+        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as client, _place(folder) as name:
+            client.settimeout(patience_seconds)
+            client.connect(name)
+            client.sendall(json.dumps(request).encode() + b"\n")
+            with client.makefile("rb") as file:
+                line = file.readline()
+    except (FileNotFoundError, ConnectionRefusedError):
+        return None
+    except OSError as error:
+        raise StoreError(f"{folder / SOCKET}: the daemon does not answer: {error.strerror or error}") from error
+    if not line:
+        raise StoreError(f"{folder / SOCKET}: the daemon ended before it answered")
+    found = json.loads(line)
+    if not found["ok"]:
+        raise StoreError(found["error"])
+    return found["result"]
+
+
+def _serve(server: socket.socket, answer: Answer) -> None:
+    while True:
+        try:
+            connection, _ = server.accept()
+        except OSError:
+            return  # closed
+        with connection, suppress(OSError):
+            connection.settimeout(_PATIENCE_SECONDS)
+            _converse(connection, answer)
+
+
+def _converse(connection: socket.socket, answer: Answer) -> None:
+    with connection.makefile("rb") as file:
+        while line := file.readline(LONGEST_REQUEST_BYTES):
+            connection.sendall(json.dumps(_answered(line, answer), allow_nan=False).encode() + b"\n")
+
+
+def _answered(line: bytes, answer: Answer) -> dict[str, Any]:
+    try:
+        request = json.loads(line)
+        if not isinstance(request, dict):
+            return {"ok": False, "error": "a request is a JSON object"}
+        return {"ok": True, "result": answer(request)}
+    except (ValueError, RecursionError):
+        return {"ok": False, "error": "a request is a line of JSON"}
+    except ForestallError as error:
+        return {"ok": False, "error": str(error)}

@@ -1,0 +1,159 @@
+"""The daemon: turns the loop at a fixed cadence, answers on the control socket, and puts everything back at the end."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+
+from forestall.demand.driver import Driver
+from forestall.demand.policy import PolicySet
+from forestall.model.errors import ForestallError, StoreError
+from forestall.ports.clock import Clock
+from forestall.ports.store import BehaviourStore
+from forestall.service.liveness import Heart
+from forestall.service.stopping import Signals
+
+Note = Callable[[str], None]
+LONGEST_WAIT_SECONDS = 0.5
+"""The longest sleep without looking whether to stop."""
+MAINTAIN_SECONDS = 3600
+STOP_WITHIN_SECONDS = 45.0
+
+
+class Daemon:
+    """Runs a driver.
+
+    Parameters
+    ----------
+    driver
+        The loop.
+    clock
+        The clock.
+    heart
+        Says that this process lives.
+    store
+        Tidied up once an hour.
+    turn
+        Held during a cycle; whoever else uses the driver holds it meanwhile.
+    reload
+        Reads the policies anew; an error keeps those in force.
+    note
+        Takes one line for the operator.
+    """
+
+    def __init__(
+        self,
+        driver: Driver,
+        clock: Clock,
+        heart: Heart,
+        store: BehaviourStore,
+        turn: threading.RLock,
+        reload: Callable[[], PolicySet | None],
+        note: Note,
+    ) -> None:
+        self._driver, self._clock, self._heart, self._store = driver, clock, heart, store
+        self._turn, self._reload, self._note = turn, reload, note
+        self._step = driver.settings.demand.step_seconds
+        self._maintained_at = clock.monotonic()
+
+    def run(self, signals: Signals, cycles: int | None = None) -> int:
+        """Turn the loop until told to stop, or for so many cycles, and put everything back.
+
+        Returns
+        -------
+        int
+            0: every VM is as it was. 1: some are not; each was named in a note, and their originals are kept.
+        """
+        self._beat()
+        try:
+            with self._turn:
+                learned = self._driver.start()
+            self._note(f"learned from {learned} intervals of history")
+            done = 0
+            while not signals.stopping and (cycles is None or done < cycles):
+                self._wait(signals)
+                if signals.stopping:
+                    break
+                self._one(signals)
+                done += 1
+        finally:
+            with self._turn:
+                left = self._driver.stop(STOP_WITHIN_SECONDS).left
+        for vm_id, reason in left:
+            self._note(f"{vm_id} is not as it was: {reason}; forestall restore tries again")
+        self._note("every VM is as it was" if not left else f"{len(left)} VMs are not as they were")
+        return 1 if left else 0
+
+    def _wait(self, signals: Signals) -> None:
+        """Sleep to the next multiple of the step on the clock: late cycles do not push later ones on.
+
+        Counted on the monotonic clock, so that a clock that is set back meanwhile does not stop the loop.
+        """
+        now = self._clock.now()
+        until = self._clock.monotonic() + self._step - now % self._step
+        while not signals.stopping and (left := until - self._clock.monotonic()) > 1e-6:
+            self._clock.sleep_until(self._clock.now() + min(left, LONGEST_WAIT_SECONDS))
+
+    def _one(self, signals: Signals) -> None:
+        with self._turn:
+            if signals.reload:
+                signals.reload = False
+                self._take_up_policies()
+            seen = self._beat()
+            if not seen and self._driver.altered:
+                # Nobody would notice if this process died now.
+                self._driver.put_back()
+            self._driver.cycle()
+            self._beat()
+            if self._clock.monotonic() - self._maintained_at >= MAINTAIN_SECONDS:
+                self._maintain()
+
+    def _beat(self) -> bool:
+        try:
+            self._heart.beat(self._driver.view().mode)
+        except StoreError as error:
+            self._note(str(error))
+            return False
+        return True
+
+    def _take_up_policies(self) -> None:
+        try:
+            policies = self._reload()
+        except ForestallError as error:
+            self._note(f"policies stay as they were: {error}")
+            return
+        self._driver.set_policies(policies)
+        self._note("policies were read anew")
+
+    def _maintain(self) -> None:
+        self._maintained_at = self._clock.monotonic()
+        try:
+            self._store.maintain(int(self._clock.now()))
+        except StoreError as error:
+            self._note(f"the store could not be tidied up: {error}")
+
+
+class Notes:
+    """Says each line at most once in a while: what goes on for an hour is not said at every cycle.
+
+    Parameters
+    ----------
+    say
+        Prints a line.
+    clock
+        The clock.
+    again_seconds
+        The same line is said again after so long.
+    """
+
+    def __init__(self, say: Note, clock: Clock, again_seconds: float = 300.0) -> None:
+        self._say, self._clock, self._again_seconds = say, clock, again_seconds
+        self._said: dict[str, float] = {}
+
+    def __call__(self, line: str) -> None:
+        """Say ``line``, unless it was said not long ago."""
+        now = self._clock.monotonic()
+        self._said = {old: at for old, at in self._said.items() if now - at < self._again_seconds}
+        if line not in self._said:
+            self._said[line] = now
+            self._say(line)

@@ -1,0 +1,99 @@
+"""The watchdog: a small process of its own that puts VMs back when the daemon that changed them is gone or hangs.
+
+It needs the originals and the hypervisor, nothing else: no store, no learning. It is safe to run beside a daemon that
+starts at the same moment: both put the same VMs back to the same settings.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from forestall.demand.safekeeping import PutBack, Restorer, put_back_each
+from forestall.model.errors import HypervisorError, StoreError
+from forestall.ports.clock import Clock
+from forestall.ports.hypervisor import VmSettings
+from forestall.ports.originals import Originals
+from forestall.service.liveness import Pulse
+
+Note = Callable[[str], None]
+FIRST_RETRY_SECONDS, LONGEST_RETRY_SECONDS = 1.0, 15.0
+
+
+class Watchdog:
+    """Watches one state folder.
+
+    Parameters
+    ----------
+    pulse
+        Tells whether the daemon lives.
+    originals
+        What was kept before VMs were changed.
+    connect
+        Opens the hypervisor; tried again and again while it is away.
+    clock
+        The clock.
+    note
+        Takes one line for the operator.
+    look_seconds
+        How often to look.
+    """
+
+    def __init__(
+        self,
+        pulse: Pulse,
+        originals: Originals,
+        connect: Callable[[], Restorer],
+        clock: Clock,
+        note: Note,
+        *,
+        look_seconds: float = 2.0,
+    ) -> None:
+        self._pulse, self._originals, self._connect = pulse, originals, connect
+        self._clock, self._note, self._look_seconds = clock, note, look_seconds
+        self._last_note = ""
+
+    def run(self, stopping: Callable[[], bool]) -> None:
+        """Look until told to stop; what cannot be put back is tried again, at growing intervals."""
+        wait = self._look_seconds
+        while not stopping():
+            left = self.look()
+            wait = min(max(2 * wait, FIRST_RETRY_SECONDS), LONGEST_RETRY_SECONDS) if left else self._look_seconds
+            self._sleep(wait, stopping)
+
+    def look(self) -> tuple[tuple[str, str], ...]:
+        """Look once, and put back if need be; the VMs that are not as they were yet, with the reason."""
+        try:
+            why = self._pulse.why_dead()
+            kept = self._originals.kept() if why else ()
+        except StoreError as error:
+            self._say(str(error))
+            return (("", str(error)),)
+        if not kept:
+            return ()
+        result = self._put_back(kept)
+        if result.done:
+            self._say(f"{why}: put back {', '.join(result.done)}")
+        if result.left:
+            self._say("not put back yet: " + "; ".join(f"{vm_id}: {reason}" for vm_id, reason in result.left))
+        return result.left
+
+    def _put_back(self, kept: Sequence[VmSettings]) -> PutBack:
+        try:
+            host = self._connect()
+        except HypervisorError as error:
+            return PutBack(left=tuple((settings.vm_id, str(error)) for settings in kept))
+        try:
+            return put_back_each(host, self._originals, kept)
+        finally:
+            host.close()
+
+    def _sleep(self, seconds: float, stopping: Callable[[], bool]) -> None:
+        until = self._clock.monotonic() + seconds
+        while not stopping() and (left := until - self._clock.monotonic()) > 0:
+            self._clock.sleep_until(self._clock.now() + min(left, 0.5))
+
+    def _say(self, line: str) -> None:
+        """Say something, but not the same thing at every look."""
+        if line != self._last_note:
+            self._note(line)
+        self._last_note = line
