@@ -285,6 +285,17 @@ def test_vcpus_are_plugged_in_and_come_online(
     assert [o.result for o in host.follow_up()] == [Result.DONE]
 
 
+def test_an_emulated_guest_is_given_no_vcpu(
+    connection: FakeConnection, clock: VirtualClock, a: FakeDomain, tmp_path: Path
+) -> None:
+    a.kind = "qemu"
+    host = over(connection, clock, tmp_path, hotplug=True)
+    assert host.observe().limit[0, 0] == 2.0
+    (outcome,) = host.apply([Action("a", CPU, 2.5)])
+    assert (outcome.result, outcome.read_back, a.vcpus_) == (Result.DONE, 2.0, 2)
+    assert "may crash QEMU without KVM" in outcome.reason
+
+
 def test_a_guest_that_ignores_a_vcpu_is_told(connection: FakeConnection, clock: VirtualClock, tmp_path: Path) -> None:
     host = over(connection, clock, tmp_path, hotplug=True)
     host.apply([Action("a", CPU, 4.0)])
@@ -318,8 +329,8 @@ def test_a_vcpu_is_taken_out_where_that_works(
     (outcome,) = host.put_back(settings)
     assert (outcome.result, outcome.read_back, a.vcpus_) == (Result.DONE, 2.0, 2)
     assert host.put_back(settings) == []
-    a.kind = "qemu"
     host.apply([Action("a", CPU, 4.0)])
+    a.kind = "qemu"
     (outcome,) = host.put_back(settings)
     assert (outcome.result, a.vcpus_) == (Result.REFUSED, 4)
     assert "crashes QEMU without KVM" in outcome.reason

@@ -10,6 +10,7 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -63,6 +64,13 @@ print(got)
 @pytest.fixture(scope="module")
 def lab() -> Iterator[Lab]:
     """Three guests that the tests of this module share; at rest unless a test lets one work."""
+    with _running(("batch", "database", "web"), "guests") as lab:
+        yield lab
+
+
+@contextmanager
+def _running(guests: tuple[str, ...], name: str) -> Iterator[Lab]:
+    """A lab with guests at rest; nothing of it stays."""
     if lacking := missing(PACKAGES):
         pytest.skip(lacking)
     try:
@@ -71,8 +79,8 @@ def lab() -> Iterator[Lab]:
         pytest.skip(str(error))
     folder = Path(tempfile.mkdtemp(prefix="fs-libvirt-", dir="/run"))
     try:
-        with Lab(folder, name=f"fs-libvirt-{os.getpid()}") as lab:
-            lab.up(("batch", "database", "web"), day_seconds=1e6)
+        with Lab(folder, name=f"fs-{name}-{os.getpid()}") as lab:
+            lab.up(guests, day_seconds=1e6)
             lab.wait(PATIENCE * 2)
             for guest in lab.guests:
                 with lab.link(guest) as link:
@@ -371,9 +379,24 @@ def test_a_restart_of_libvirtd_is_survived(lab: Lab, host: LibvirtHost, guest: s
 
 
 @only("batch")
-def test_a_vcpu_that_is_plugged_in_comes_online_and_stays(
-    lab: Lab, host: LibvirtHost, guest: str, link: GuestLink
-) -> None:
+def test_no_vcpu_is_plugged_into_a_guest_that_is_emulated(lab: Lab, host: LibvirtHost, guest: str) -> None:
+    vm_id = lab.domain(guest)
+    if lab.accelerator() != "tcg":
+        pytest.skip("the guests are not emulated here")
+    assert _limit(host, host.observe(), vm_id)[CPU] == 1.0
+    (outcome,) = host.apply([Action(vm_id, CPU, 2.0)])
+    assert (outcome.result, outcome.read_back) == (Result.DONE, 1.0)
+    assert "may crash QEMU without KVM" in outcome.reason
+
+
+def test_a_vcpu_that_is_plugged_in_comes_online_and_stays() -> None:
+    """In a lab of its own: a guest that is emulated takes a vCPU only while it is young."""
+    with _running(("batch",), "young") as lab, lab.link("batch") as link:
+        _plug_in(lab, "batch", link)
+
+
+def _plug_in(lab: Lab, guest: str, link: GuestLink) -> None:
+    host = LibvirtHost(lab.uri, clock=SystemClock(), resources=(CPU,), hotplug=True, hotplug_emulated=True)
     vm_id = lab.domain(guest)
     before = host.settings(vm_id)
     assert link.fresh()["cpus_online"] == [0]
@@ -391,6 +414,7 @@ def test_a_vcpu_that_is_plugged_in_comes_online_and_stays(
     assert outcome.read_back == host.in_force(vm_id)[CPU] == 1.0
     (again,) = host.put_back(before)
     assert (again.result, again.read_back) == (Result.REFUSED, 1.0)
+    host.close()
 
 
 @only("web")

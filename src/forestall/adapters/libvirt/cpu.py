@@ -8,6 +8,7 @@ from typing import Any
 
 from forestall.adapters.libvirt.actuator import Effect, Progress, Restored, Vm, Watch, rounded_up
 from forestall.adapters.libvirt.cpu_quota import LEAST_CORES, CpuQuota, settings_as_quota
+from forestall.adapters.libvirt.domain import Domain
 from forestall.adapters.libvirt.errors import translated
 from forestall.adapters.libvirt.vcpus import asleep, plug_refusal, set_vcpus, unplug_refusal
 from forestall.model.errors import Unsupported
@@ -24,12 +25,14 @@ class Cpu:
     ----------
     hotplug
         Whether vCPUs are added when a VM is given more cores than it has vCPUs.
+    emulated
+        Whether also where QEMU emulates.
     """
 
     resources: tuple[Resource, ...] = (CPU,)
 
-    def __init__(self, *, hotplug: bool) -> None:
-        self._hotplug = hotplug
+    def __init__(self, *, hotplug: bool, emulated: bool = False) -> None:
+        self._hotplug, self._emulated = hotplug, emulated
 
     def refusal(self, vm: Vm) -> str:
         """Whether the driver has a quota."""
@@ -51,9 +54,9 @@ class Cpu:
         """Any: from the number of vCPUs on there is no quota."""
         return math.inf
 
-    def limit(self, vcpus: int, max_vcpus: int, driver: str) -> float:
-        """Most cores that a VM can use."""
-        return float(max_vcpus if self._hotplug and driver == "QEMU" else vcpus)
+    def limit(self, vcpus: int, domain: Domain, driver: str) -> float:
+        """Most cores that a VM with so many vCPUs can be given."""
+        return float(vcpus if self._plug_refusal(driver, domain) else domain.max_vcpus)
 
     def in_force(self, vm: Vm) -> Mapping[Resource, float]:
         """Quota, and not more than there are vCPUs."""
@@ -81,6 +84,8 @@ class Cpu:
         in_force, expected = now.cores(vcpus), min(max(cores, LEAST_CORES), float(vcpus), now.others_cap(vcpus))
         if vcpus > before and asleep(vm, before, vcpus):
             return Effect("vcpu", in_force, expected, _watch(before, vcpus))
+        if vcpus < min(cores, vm.domain.max_vcpus) and self._hotplug:
+            return Effect("quota", in_force, expected, remark=self._plug_refusal(vm.driver, vm.domain))
         remark = f"another quota leaves {now.others_cap(vcpus):g} cores" if now.others_cap(vcpus) < cores else ""
         return Effect("vcpu" if vcpus > before else "quota", in_force, expected, remark=remark)
 
@@ -109,7 +114,11 @@ class Cpu:
         return [Restored(CPU, amount, effect, refusal)]
 
     def _vcpus_at_most(self, vm: Vm) -> int:
-        return vm.domain.max_vcpus if self._hotplug and not plug_refusal(vm) else vm.domain.vcpus
+        return vm.domain.vcpus if self._plug_refusal(vm.driver, vm.domain) else vm.domain.max_vcpus
+
+    def _plug_refusal(self, driver: str, domain: Domain) -> str:
+        refusal = plug_refusal(driver, domain.kind, emulated=self._emulated)
+        return refusal if self._hotplug else "adding vCPUs is switched off"
 
 
 def _differs(quota: CpuQuota, wanted: Mapping[str, int]) -> bool:

@@ -57,6 +57,8 @@ class LibvirtHost:
         Whether CPU quotas may be moved.
     hotplug
         Whether vCPUs may be added, up to the VM's maximum.
+    hotplug_emulated
+        Whether also to a VM that QEMU emulates, which crashes it if it has worked for some minutes. For trials.
     memory
         ``auto`` (virtio-mem where the VM has it, else the balloon), ``balloon``, ``virtio-mem`` or ``off``.
     disk, network
@@ -81,6 +83,7 @@ class LibvirtHost:
         resources: tuple[Resource, ...] = (Resource.CPU, Resource.MEMORY),
         cpu: bool = True,
         hotplug: bool = False,
+        hotplug_emulated: bool = False,
         memory: str = "auto",
         disk: bool = False,
         network: bool = False,
@@ -99,7 +102,10 @@ class LibvirtHost:
         processes = Processes(proc_root)
         self._processes, self._runs = processes, Runs(processes if here else None)
         self._held_back = HeldBack(processes, ControlGroups(cgroup_root))
-        self._cpu, self._memory = Cpu(hotplug=hotplug), Memory("auto" if memory == "off" else memory)
+        self._cpu, self._memory = (
+            Cpu(hotplug=hotplug, emulated=hotplug_emulated),
+            Memory("auto" if memory == "off" else memory),
+        )
         self._network = Network(is_local=here)
         enabled = (cpu, memory != "off", disk, network)
         actuators: tuple[Actuator, ...] = (self._cpu, self._memory, Iotune(), self._network)
@@ -244,7 +250,7 @@ class LibvirtHost:
         limits = dict.fromkeys(self._resources, math.inf) | {Resource.CPU: math.nan, Resource.MEMORY: math.nan}
         if domain is not None:
             vcpus = int(stats.get("vcpu.current", domain.vcpus))
-            limits[Resource.CPU] = self._cpu.limit(vcpus, domain.max_vcpus, self._connection.driver)
+            limits[Resource.CPU] = self._cpu.limit(vcpus, domain, self._connection.driver)
             limits[Resource.MEMORY] = self._memory.limit(domain)
         return {r: limit for r, limit in limits.items() if not math.isnan(limit)}
 
