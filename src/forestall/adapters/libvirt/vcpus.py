@@ -4,7 +4,8 @@ Plugging takes libvirt some 20 ms, but counts only when the guest has brought th
 time of its thread: it stays at zero until then. Neither is done where QEMU emulates (TCG): unplugging crashes it, and
 so does plugging once a guest has worked for some minutes. Measured with QEMU 7.2: 12 guests that were young took a
 vCPU, both of two that were not ended with ``tcg_region_initial_alloc__locked: assertion failed``, no room being left
-for the code of another vCPU. A guest without an agent may ignore that a vCPU is to go: elsewhere the quota holds it to less.
+for the code of another vCPU. A guest without an agent may ignore that a vCPU is to go: elsewhere the quota holds it to
+less.
 """
 
 from __future__ import annotations
