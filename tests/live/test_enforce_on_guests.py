@@ -34,6 +34,7 @@ FORESTALL = (sys.executable, "-c", "import sys; from forestall.cli import main; 
 SETTINGS = f"""\
 step_seconds = 2
 cold_seconds = 20
+violation_budget = 0.1
 [safety]
 lease_seconds = {LEASE_SECONDS}
 stale_seconds = 15
