@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from forestall.lab.guest import curve, facts
+from forestall.lab.guest import curve, facts, worker
 from forestall.lab.guest.arrivals import Arrivals
 from forestall.lab.guest.worker import Worklog
 from forestall.lab.plan import GUESTS
@@ -61,10 +61,10 @@ def test_a_cpu_is_switched_only_where_there_is_a_switch(root: Path) -> None:
 @pytest.mark.parametrize("plan", GUESTS, ids=lambda plan: plan.name)
 def test_a_day_has_its_shape_and_is_the_same_each_time(plan) -> None:
     day = 600.0
-    levels = [curve.level(plan.name, at, day) for at in range(0, 600, 5)]
-    assert levels == [curve.level(plan.name, at, day) for at in range(0, 600, 5)]
+    levels = [curve.level(plan.role, at, day) for at in range(0, 600, 5)]
+    assert levels == [curve.level(plan.role, at, day) for at in range(0, 600, 5)]
     assert all(0 <= level <= 1 for level in levels)
-    assert max(levels) > 0.6 or plan.name == "idle"
+    assert max(levels) > 0.6 or plan.role == "idle"
     assert min(levels) < 0.15
 
 
@@ -79,6 +79,18 @@ def test_a_shape_has_no_jumps() -> None:
     for role in curve.SHAPES:
         values = [curve.shape(role, hour / 20) for hour in range(480)]
         assert max(abs(a - b) for a, b in zip(values, [*values[1:], values[0]], strict=True)) < 0.08
+
+
+def test_the_level_is_looked_up_now_and_then(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    now, file = [10.0], tmp_path / "level"
+    monkeypatch.setattr(time, "monotonic", lambda: now[0])
+    monkeypatch.setattr(worker, "LEVEL_FILE", file)
+    told = worker.Told()
+    assert told() == 0.0, "nothing was told yet"
+    file.write_text("0.7")
+    assert told() == 0.0
+    now[0] += worker.LEVEL_SECONDS
+    assert told() == 0.7
 
 
 def test_work_arrives_at_the_rate_of_the_level_and_waits(monkeypatch: pytest.MonkeyPatch) -> None:

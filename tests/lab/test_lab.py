@@ -18,7 +18,7 @@ from forestall.lab.daemon import connect, libvirt_module
 from forestall.lab.guest_link import GuestLink
 from forestall.lab.image import obtain_image
 from forestall.lab.place import DEFAULT_CACHE
-from forestall.lab.plan import MIB
+from forestall.lab.plan import MIB, Pace
 from forestall.lab.site import Lab
 from forestall.model.errors import ForestallError, HypervisorError
 
@@ -39,7 +39,7 @@ def lab() -> Iterator[Lab]:
         pytest.skip(str(error))
     folder = Path("/run") / f"forestall-test-{uuid4().hex[:8]}"
     with Lab(folder) as lab:
-        lab.up(("web", "batch"), day_seconds=600)
+        lab.up(("web", "batch"), pace=Pace(day_seconds=600))
         lab.wait(PATIENCE * 2)
         yield lab
     assert _traces(lab) == []

@@ -15,8 +15,10 @@ from forestall.lab.commands import found
 from forestall.lab.domain import Boot, domain_xml
 from forestall.lab.initramfs import MODULES, write_initramfs
 from forestall.lab.place import Place
-from forestall.lab.plan import GUESTS, chosen
+from forestall.lab.plan import GUESTS, Pace, chosen
+from forestall.lab.settings_file import settings_text
 from forestall.model.errors import WrongUse
+from forestall.settings import load_configuration
 
 
 @pytest.fixture
@@ -25,7 +27,7 @@ def place(tmp_path: Path) -> Place:
 
 
 def _boot(accelerator: Accelerator = Accelerator.TCG) -> Boot:
-    return Boot(Path("/k"), Path("/i"), accelerator, 60.0, 1000.0)
+    return Boot(Path("/k"), Path("/i"), accelerator, Pace(60.0, load_ratio=0.5, report_seconds=2.0), 1000.0)
 
 
 @pytest.mark.parametrize("plan", GUESTS, ids=lambda plan: plan.name)
@@ -36,9 +38,22 @@ def test_a_definition_names_what_is_the_labs_own(place: Place, plan) -> None:
     assert domain.find("devices/interface/target").get("dev") == plan.tap
     assert domain.find("devices/channel/source").get("path") == str(place.port(plan.name))
     assert domain.find("devices/memballoon/stats").get("period") == "1"
-    assert f"forestall.role={plan.name} forestall.day=60.0" in domain.findtext("os/cmdline")
+    assert f"forestall.role={plan.role} forestall.day=60.0 forestall.load=0.5 forestall.report=2.0" in domain.findtext(
+        "os/cmdline"
+    )
     assert (domain.find("devices/memory") is not None) == bool(plan.growth_bytes)
     assert domain_xml(place, plan, _boot()) == domain_xml(place, plan, _boot())
+
+
+def test_a_lab_says_how_forestall_is_to_be_set_for_it(place: Place) -> None:
+    place.claim()
+    for day_seconds, step_seconds in ((600.0, 720), (60.0, 3600), (86_400.0, 5), (1e6, 5)):
+        place.settings.write_text(settings_text(place, Pace(day_seconds), epoch=1_795_668_072.231))
+        found = load_configuration(place.settings)
+        assert found.connect == place.uri
+        assert found.step_seconds == step_seconds
+        assert found.time_lapse.pace == max(86_400 / day_seconds, 1.0)
+        assert found.time_lapse.midnight_at == 1_795_668_072.231
 
 
 def test_on_kvm_guests_have_the_hosts_processor(place: Place) -> None:
@@ -54,7 +69,7 @@ def test_no_two_guests_share_an_address() -> None:
 def test_guests_are_chosen_by_number_or_by_name() -> None:
     assert [plan.name for plan in chosen(2)] == ["web", "redis"]
     assert [plan.name for plan in chosen(("idle", "web", "idle"))] == ["idle", "web"]
-    for wrong in (0, 6, ("nobody",)):
+    for wrong in (0, 7, ("nobody",)):
         with pytest.raises(WrongUse):
             chosen(wrong)
 

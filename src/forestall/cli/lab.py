@@ -10,6 +10,7 @@ import typer
 from forestall.model.errors import WrongUse
 
 if TYPE_CHECKING:
+    from forestall.lab.plan import Pace
     from forestall.lab.site import Lab
 
 _Folder = Annotated[
@@ -32,9 +33,11 @@ def up_command(
     folder: _Folder = None,
     name: _Name = None,
     guests: Annotated[
-        str, typer.Option("--guests", metavar="N|NAMES", help="How many, or which: web,redis,database,batch,idle.")
+        str,
+        typer.Option("--guests", metavar="N|NAMES", help="How many, or which: web,redis,database,batch,idle,spare."),
     ] = "5",
     day: Annotated[float, typer.Option("--day", metavar="SECONDS", help="How long a day of their work takes.")] = 600.0,
+    load: Annotated[float, typer.Option("--load", metavar="SHARE", help="Share of their full work; 1 is all.")] = 1.0,
     accelerator: Annotated[
         str, typer.Option("--accelerator", metavar="auto|kvm|tcg", help="What runs the guests; auto tries KVM.")
     ] = "auto",
@@ -48,7 +51,7 @@ def up_command(
     Example: forestall lab up --guests web,redis --day 300
     """
     lab = _lab(folder, name)
-    lab.up(_guests(guests), day_seconds=_positive(day), accelerator=_accelerator(accelerator))
+    lab.up(_guests(guests), pace=_pace(day, load), accelerator=_accelerator(accelerator))
     lab.wait()
     _print_status(lab, json)
 
@@ -80,10 +83,14 @@ def _guests(text: str) -> int | tuple[str, ...]:
     return int(text) if text.isdecimal() else tuple(part.strip() for part in text.split(","))
 
 
-def _positive(seconds: float) -> float:
-    if not 10 <= seconds < float("inf"):
-        raise WrongUse(f"--day {seconds:g} is not at least 10 seconds")
-    return seconds
+def _pace(day_seconds: float, load_ratio: float) -> Pace:
+    from forestall.lab.plan import Pace
+
+    if not 10 <= day_seconds < float("inf"):
+        raise WrongUse(f"--day {day_seconds:g} is not at least 10 seconds")
+    if not 0 <= load_ratio <= 1:
+        raise WrongUse(f"--load {load_ratio:g} is not between 0 and 1")
+    return Pace(day_seconds=day_seconds, load_ratio=load_ratio)
 
 
 def _accelerator(text: str) -> Any:
@@ -108,6 +115,7 @@ def _print_status(lab: Lab, json: bool) -> None:
         typer.echo("the lab is down")
         return
     typer.echo(f"connect to: {lab.uri} (guests run on {lab.accelerator()})")
+    typer.echo(f"try: forestall run --config {lab.place.settings}")
     rows = [[row["guest"], row["domain"], row["state"], _shown(row["pid"]), _age(row)] for row in guests]
     _print_columns([["guest", "domain", "state", "pid", "last report"], *rows])
 

@@ -10,7 +10,7 @@ from xml.etree.ElementTree import Element, SubElement
 
 from forestall.lab.accelerator import Accelerator
 from forestall.lab.place import Place
-from forestall.lab.plan import GuestPlan
+from forestall.lab.plan import GuestPlan, Pace
 
 CHANNEL = "org.forestall.lab.0"
 KERNEL_ARGUMENTS = "console=ttyS0 quiet panic=1 psi=1 swiotlb=noforce memhp_default_state=online_movable"
@@ -20,12 +20,12 @@ MEMORY_BLOCK_BYTES = 2 * 1024 * 1024
 
 @dataclass(frozen=True)
 class Boot:
-    """What every guest starts from, and the day that all of them live in (seconds; epoch: midnight of its first)."""
+    """What every guest starts from, and how all of them live; ``epoch`` is midnight of their first day, seconds."""
 
     kernel: Path
     initramfs: Path
     accelerator: Accelerator
-    day_seconds: float
+    pace: Pace
     epoch: float
 
 
@@ -70,8 +70,10 @@ def _memory(domain: Element, plan: GuestPlan) -> None:
 def _boot(domain: Element, plan: GuestPlan, boot: Boot) -> None:
     ours = {
         "guest": plan.name,
-        "role": plan.name,
-        "day": boot.day_seconds,
+        "role": plan.role,
+        "day": boot.pace.day_seconds,
+        "load": boot.pace.load_ratio,
+        "report": boot.pace.report_seconds,
         "epoch": boot.epoch,
         "address": f"{plan.address}/24",
         "gateway": plan.host_address,

@@ -64,6 +64,11 @@ class Place:
         return self.folder / "lab.json"
 
     @property
+    def settings(self) -> Path:
+        """How Forestall is to be set for this lab."""
+        return self.folder / "forestall.toml"
+
+    @property
     def daemon_configuration(self) -> Path:
         """Configuration of libvirtd."""
         return self.folder / "etc" / "libvirtd.conf"

@@ -11,9 +11,10 @@ MIB = 1024 * 1024
 
 @dataclass(frozen=True)
 class GuestPlan:
-    """A guest: its name (also its role), memory, vCPUs plugged in at first and at most.
+    """A guest: its name, memory, vCPUs plugged in at first and at most, and the role that it works in.
 
     ``growth_bytes`` is what virtio-mem can add to its memory. ``number`` sets its address and those of its devices.
+    A guest without a role of its own has the one that it is named for.
     """
 
     name: str
@@ -22,6 +23,11 @@ class GuestPlan:
     cpus: int = 2
     max_cpus: int = 2
     growth_bytes: int = 0
+    role: str = ""
+
+    def __post_init__(self) -> None:
+        """Name the role."""
+        object.__setattr__(self, "role", self.role or self.name)
 
     @property
     def tap(self) -> str:
@@ -50,8 +56,31 @@ GUESTS = (
     GuestPlan("database", 3, 384 * MIB, growth_bytes=256 * MIB),
     GuestPlan("batch", 4, 448 * MIB, cpus=1),
     GuestPlan("idle", 5, 384 * MIB),
+    GuestPlan("spare", 6, 384 * MIB, role="idle"),
 )
 """Every guest there is, in the order in which they are started."""
+
+
+@dataclass(frozen=True)
+class Pace:
+    """How the guests of a lab live.
+
+    Attributes
+    ----------
+    day_seconds
+        How long a day of their work takes.
+    start_hour
+        Hour of the first day at which the lab starts; in the morning all of them have something to do soon.
+    load_ratio
+        Share of their full work that there is to do: several labs fit on a host that one would fill.
+    report_seconds
+        Time between two reports of a guest. On QEMU's translator a report a second costs a tenth of a core.
+    """
+
+    day_seconds: float = 600.0
+    start_hour: float = 6.0
+    load_ratio: float = 1.0
+    report_seconds: float = 1.0
 
 
 def chosen(guests: int | tuple[str, ...]) -> tuple[GuestPlan, ...]:

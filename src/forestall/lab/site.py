@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -22,13 +23,12 @@ from forestall.lab.initramfs import write_initramfs
 from forestall.lab.lock import alone
 from forestall.lab.network import make_network, make_tap, remove_network
 from forestall.lab.place import DEFAULT_CACHE, DEFAULT_FOLDER, Place
-from forestall.lab.plan import GuestPlan, chosen
+from forestall.lab.plan import GuestPlan, Pace, chosen
+from forestall.lab.settings_file import settings_text
 from forestall.model.errors import HypervisorError
 
-DAY_SECONDS = 600.0
-START_HOUR = 6.0
-"""Hour of the first day at which a lab starts: the morning, when all of them have something to do soon."""
-ALL_GUESTS = 5
+USUAL_GUESTS = 5
+USUAL_PACE = Pace()
 
 
 def _silent(_: str) -> None:
@@ -86,17 +86,17 @@ class Lab:
 
     def up(
         self,
-        guests: int | tuple[str, ...] = ALL_GUESTS,
+        guests: int | tuple[str, ...] = USUAL_GUESTS,
         *,
-        day_seconds: float = DAY_SECONDS,
+        pace: Pace = USUAL_PACE,
         accelerator: Accelerator | None = None,
     ) -> Self:
         """Start what does not run yet: libvirtd, guests (so many, or those named), attendant.
 
         Parameters
         ----------
-        day_seconds
-            How long a day of the guests' work takes. A lab that is up keeps the day that it has.
+        pace
+            How the guests live. A lab that is up keeps the pace that it has.
         accelerator
             What to run the guests on; None finds out.
 
@@ -112,7 +112,7 @@ class Lab:
         image = obtain_image(self.cache, self._say)
         with alone(self._lock):
             self.place.claim()
-            boot = self._boot(image, day_seconds, accelerator)
+            boot = self._boot(image, pace, accelerator)
             make_network(self.place)
             start_daemon(self.place)
             names = tuple(dict.fromkeys((*self.guests, *(plan.name for plan in plans))))
@@ -191,13 +191,14 @@ class Lab:
         record = {
             "uri": self.uri,
             "guests": guests,
-            "day_seconds": boot.day_seconds,
+            "pace": asdict(boot.pace),
             "epoch": boot.epoch,
             "accelerator": boot.accelerator,
         }
         fresh = self.place.record.with_suffix(".new")
         fresh.write_text(json.dumps(record, indent=2) + "\n")
         fresh.replace(self.place.record)
+        self.place.settings.write_text(settings_text(self.place, boot.pace, boot.epoch))
 
     @property
     def _lock(self) -> Path:
@@ -205,20 +206,20 @@ class Lab:
         self.cache.mkdir(parents=True, exist_ok=True)
         return self.cache / f"{self.place.name}.lock"
 
-    def _boot(self, image: Image, day_seconds: float, accelerator: Accelerator | None) -> Boot:
+    def _boot(self, image: Image, pace: Pace, accelerator: Accelerator | None) -> Boot:
         """What guests start from: as recorded where the lab is up, so that all live in the same day."""
         record = self._record()
         initramfs = self.place.folder / "initramfs.img"
         if not initramfs.exists():
             write_initramfs(initramfs, image.modules, Path(found("busybox") or "busybox"))
         if record:
-            day_seconds, epoch = float(record["day_seconds"]), float(record["epoch"])
+            pace, epoch = Pace(**record["pace"]), float(record["epoch"])
             accelerator = accelerator or Accelerator(record["accelerator"])
         else:
-            epoch = round(time.time() - START_HOUR / 24 * day_seconds, 3)
+            epoch = round(time.time() - pace.start_hour / 24 * pace.day_seconds, 3)
         if accelerator is None:
             accelerator = find_accelerator(image.kernel, initramfs, self.cache / "accelerator")
-        return Boot(image.kernel, initramfs, accelerator, day_seconds, epoch)
+        return Boot(image.kernel, initramfs, accelerator, pace, epoch)
 
     def _start_guest(self, plan: GuestPlan, boot: Boot, image: Image) -> None:
         """Define and start a guest, unless it runs."""

@@ -86,7 +86,7 @@ VISITORS: dict[str, type[Visitor]] = {"web": Reader, "redis": CacheUser}
 
 async def visit(plan: GuestPlan, exchange: Exchange) -> None:
     """Visit a guest for ever, at the level that it reports, and tell it how it was; nobody visits some guests."""
-    if (kind := VISITORS.get(plan.name)) is None:
+    if (kind := VISITORS.get(plan.role)) is None:
         return
     arrivals = Arrivals(kind.full_rate_per_second, QUEUE, exchange.level)
     log = Worklog(lambda work: exchange.tell({"work": work}))

@@ -13,16 +13,29 @@ from forestall.lab.guest.arrivals import Arrivals
 
 LEVEL_FILE, WORK_FILE = Path("/run/lab/level"), Path("/run/lab/work.json")
 BACKLOG_JOBS = 3
-SAY_SECONDS = 0.5
+SAY_SECONDS = 1.0
 PAUSE_SECONDS = 0.1
+LEVEL_SECONDS = 0.5
 
 
-def told_level() -> float:
-    """Load level (0-1) in force; 0 before the reporter has told one."""
-    try:
-        return float(LEVEL_FILE.read_text())
-    except (OSError, ValueError):
-        return 0.0
+class Told:
+    """Load level (0-1) in force, looked up every half second; 0 before the reporter has told one."""
+
+    def __init__(self) -> None:
+        self._level, self._read_at = 0.0, float("-inf")
+
+    def __call__(self) -> float:
+        """Say the level."""
+        if time.monotonic() - self._read_at >= LEVEL_SECONDS:
+            self._read_at = time.monotonic()
+            try:
+                self._level = float(LEVEL_FILE.read_text())
+            except (OSError, ValueError):
+                self._level = 0.0
+        return self._level
+
+
+told_level = Told()
 
 
 class Worklog:
