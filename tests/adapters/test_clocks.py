@@ -1,8 +1,12 @@
 from __future__ import annotations
 
+import time
+from datetime import UTC, datetime
+
 import pytest
 
 from forestall.adapters.clock.system import SystemClock
+from forestall.adapters.clock.time_lapse import Dated, TimeLapse
 from forestall.adapters.clock.virtual import VirtualClock
 from forestall.ports.clock import Clock
 from forestall.testing.clock import ClockContract
@@ -18,6 +22,30 @@ class TestVirtualClock(ClockContract):
     @pytest.fixture
     def clock(self) -> Clock:
         return VirtualClock(1000.0)
+
+
+class TestTimeLapse(ClockContract):
+    @pytest.fixture
+    def clock(self) -> Clock:
+        return TimeLapse(SystemClock(), 144.0, midnight_at=1e9)
+
+
+class TestDated(ClockContract):
+    @pytest.fixture
+    def clock(self) -> Clock:
+        return Dated(SystemClock(), SystemClock(wall=lambda: time.time() + 1e6))
+
+
+def test_a_time_lapse_has_a_day_of_its_own() -> None:
+    host = VirtualClock(5_000.0)
+    lapse = TimeLapse(host, 144.0, midnight_at=5_000.0)
+    first, counted = lapse.now(), lapse.monotonic()
+    assert datetime.fromtimestamp(first, UTC).strftime("%a %H:%M") == "Mon 00:00"
+    lapse.sleep_until(first + 86_400)
+    assert host.now() == pytest.approx(5_600.0)
+    assert lapse.monotonic() - counted == pytest.approx(86_400)
+    dated = Dated(host, lapse)
+    assert (dated.now(), dated.monotonic(), dated.pace) == (lapse.now(), host.monotonic(), 1.0)
 
 
 def test_a_clock_that_is_set_forward_ends_the_wait() -> None:

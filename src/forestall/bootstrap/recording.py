@@ -16,7 +16,7 @@ from forestall.model.resources import Resource
 from forestall.ports.clock import Clock
 from forestall.ports.hypervisor import Hypervisor
 from forestall.replay.trace_columns import STEP_KEY
-from forestall.service.configuration import Configuration
+from forestall.service.configuration import Configuration, TimeLapseConfiguration
 from forestall.service.recorder import Recorder
 
 
@@ -25,6 +25,8 @@ def record_trace(
 ) -> str:
     """Record every resource of the VMs that run, until the time is up or the process is told to stop.
 
+    Seconds are the host's, whatever time the guests live in.
+
     Returns
     -------
     str
@@ -32,7 +34,10 @@ def record_trace(
     """
     simulated = configuration.connect.startswith(SIMULATED)
     resources = configuration.resources if simulated else tuple(Resource)
-    opened = open_host(replace(configuration, resources=resources, step_seconds=step_seconds))
+    as_seen = replace(
+        configuration, resources=resources, step_seconds=step_seconds, time_lapse=TimeLapseConfiguration()
+    )
+    opened = open_host(as_seen)
     with closing(opened.host):
         step = opened.step_seconds or step_seconds
         if isinstance(opened.clock, VirtualClock) and math.isinf(duration_seconds):

@@ -34,7 +34,8 @@ class ActuatorConfiguration:
     Attributes
     ----------
     cpu
-        ``quota``, ``quota+hotplug`` (vCPUs are added, too, up to the VM's maximum) or ``off``.
+        ``quota``, and with it ``+shares`` (shares follow the quota), ``+hotplug`` (vCPUs are added, too, up to the
+        VM's maximum), or both in this order; or ``off``.
     memory
         ``auto`` (virtio-mem where the VM has it, else the balloon), ``balloon``, ``virtio-mem`` or ``off``.
     disk
@@ -88,6 +89,22 @@ class SafetyConfiguration:
 
 
 @dataclass(frozen=True)
+class TimeLapseConfiguration:
+    """Table ``[time_lapse]``: for guests whose days are short, as the lab's. All seconds of the file are then theirs.
+
+    Attributes
+    ----------
+    pace
+        How many seconds pass for them in one of the host's; 1: none.
+    midnight_at
+        Instant of the host's clock, seconds UTC, at which their Monday began.
+    """
+
+    pace: float = 1.0
+    midnight_at: float = 0.0
+
+
+@dataclass(frozen=True)
 class Configuration:
     """Top-level keys and tables of ``forestall.toml``.
 
@@ -131,3 +148,4 @@ class Configuration:
     host: HostConfiguration = field(default_factory=HostConfiguration)
     actuators: ActuatorConfiguration = field(default_factory=ActuatorConfiguration)
     safety: SafetyConfiguration = field(default_factory=SafetyConfiguration)
+    time_lapse: TimeLapseConfiguration = field(default_factory=TimeLapseConfiguration)

@@ -18,12 +18,14 @@ from forestall.service.configuration import (
     HostConfiguration,
     Mode,
     SafetyConfiguration,
+    TimeLapseConfiguration,
 )
 
 TABLES: Mapping[str, type] = {
     "host": HostConfiguration,
     "actuators": ActuatorConfiguration,
     "safety": SafetyConfiguration,
+    "time_lapse": TimeLapseConfiguration,
 }
 _HOUR, _DAY = 3600, 86400
 
@@ -77,7 +79,7 @@ KEYS: Mapping[str, Mapping[str, read.Reader]] = {
         "memory_allocation_ratio": read.number(0, 100),
     },
     "actuators": {
-        "cpu": read.one_of(("quota", "quota+hotplug", "off"), "means"),
+        "cpu": read.one_of(("quota", "quota+shares", "quota+hotplug", "quota+shares+hotplug", "off"), "means"),
         "memory": read.one_of(("auto", "balloon", "virtio-mem", "off"), "means"),
         "disk": read.one_of(("iotune", "off"), "means"),
         "network": read.one_of(("tc", "off"), "means"),
@@ -93,6 +95,10 @@ KEYS: Mapping[str, Mapping[str, read.Reader]] = {
         "forecast_failures": _whole(1, 1_000_000),
         "crashes": _whole(1, 1_000_000),
         "recover_seconds": _whole(0, 7 * _DAY),
+    },
+    "time_lapse": {
+        "pace": read.number(1, 100_000, low_too=True),
+        "midnight_at": _amount,
     },
 }
 """What reads each key, by table; the empty name is the top of the file."""

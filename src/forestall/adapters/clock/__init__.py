@@ -1,1 +1,1 @@
-"""Clocks: the host's, and one whose time passes at once."""
+"""Clocks: the host's, one that runs faster, and one whose time passes at once."""

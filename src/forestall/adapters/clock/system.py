@@ -18,6 +18,8 @@ class SystemClock:
         What tells the time and lets it pass.
     """
 
+    pace = 1.0
+
     def __init__(
         self,
         look_again_seconds: float = 1.0,

@@ -12,6 +12,8 @@ class VirtualClock:
         First instant, seconds since the epoch.
     """
 
+    pace = 1.0
+
     def __init__(self, start: float = 0.0) -> None:
         self._now = float(start)
         self._passed = 0.0
