@@ -55,6 +55,7 @@ class FakeDomain:
     )
     tune: dict[str, Any] = field(default_factory=lambda: {"read_bytes_sec": 0, "write_bytes_sec": 0, "group_name": ""})
     asleep: bool = True
+    awake: int = 2
     balloon: list[tuple[float, int]] = field(default_factory=list)
 
     def name(self) -> str:
@@ -122,8 +123,14 @@ class FakeDomain:
         return 0
 
     def setVcpusFlags(self, count: int, flags: int) -> int:
-        self.vcpus_ = count
+        if flags & libvirt.VIR_DOMAIN_VCPU_GUEST:
+            self.awake = count
+        else:
+            self.vcpus_ = self.awake = count
         return 0
+
+    def guestVcpus(self) -> dict[str, str]:
+        return {"vcpus": f"0-{self.vcpus_ - 1}", "online": f"0-{self.awake - 1}"}
 
     def blockIoTune(self, disk: str, flags: int) -> dict[str, Any]:
         return dict(self.tune)

@@ -15,7 +15,7 @@ import duckdb
 import numpy as np
 import pytest
 
-from forestall.adapters.duckdb import archive
+from forestall.adapters.duckdb import day_files
 from forestall.adapters.duckdb.store import DuckdbStore
 from forestall.model.errors import StoreError
 from forestall.model.resources import Resource
@@ -123,19 +123,18 @@ def test_a_failure_while_archiving_leaves_the_store_whole(
     aged: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: str
 ) -> None:
     store = DuckdbStore(shutil.copy(aged, tmp_path / "s.duckdb"), retention=SHORT)
-    before = held(store)
+    before, sync = held(store), day_files._sync
 
     def fail(*_: object) -> None:
         raise OSError(28, "No space left on device", "day.tmp")
 
     with monkeypatch.context() as patch:
         if step == "copied":
-            patch.setattr(archive, "_sync", fail)
+            patch.setattr(day_files, "_sync", lambda p: sync(p) if p.is_dir() else fail())
         elif step == "synced":
-            patch.setattr(archive.os, "replace", fail)
+            patch.setattr(day_files.os, "replace", fail)
         else:
-            sync = archive._sync
-            patch.setattr(archive, "_sync", lambda p: fail() if p.is_dir() else sync(p))
+            patch.setattr(day_files, "_sync", lambda p: fail() if p.name == "s-archive" else sync(p))
         with pytest.raises(StoreError, match="No space left on device"):
             store.maintain(8 * DAY)
     for one, other in zip(held(store)[:1], before[:1], strict=True):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,12 +16,13 @@ import libvirt
 from fake_libvirt import FakeConnection, FakeDomain, refused
 
 from forestall.adapters.clock.virtual import VirtualClock
+from forestall.adapters.libvirt.cpu_quota import PERIOD_US
 from forestall.adapters.libvirt.host import LibvirtHost
-from forestall.adapters.libvirt.lead_times import ASSUMED_SECONDS
+from forestall.adapters.libvirt.lead_times import ASSUMED_SECONDS, LeadTimes
 from forestall.model.decision import Action, Result
 from forestall.model.errors import HypervisorError, Unsupported
 from forestall.model.resources import Resource
-from forestall.ports.hypervisor import EventKind, Hypervisor
+from forestall.ports.hypervisor import EventKind, Hypervisor, VmEvent
 from forestall.testing.hypervisor import HypervisorContract
 
 CPU, MEMORY, DISK_READ, NET_RX = Resource.CPU, Resource.MEMORY, Resource.DISK_READ, Resource.NET_RX
@@ -93,15 +94,33 @@ def test_rates_are_taken_between_two_readings(host: LibvirtHost, clock: VirtualC
 
 
 def test_a_vm_that_is_left_out_of_the_figures_has_a_gap(
-    host: LibvirtHost, connection: FakeConnection, clock: VirtualClock, b: FakeDomain
+    host: LibvirtHost, connection: FakeConnection, clock: VirtualClock, a: FakeDomain
 ) -> None:
     host.observe()
-    connection.domains.remove(b)
+    connection.domains.remove(a)
+    clock.advance(10)
+    assert host.observe().vm_ids == ("b",)
+    connection.domains.append(a)
     clock.advance(10)
     seen = host.observe()
-    assert seen.vm_ids == ("a", "b")
-    assert np.isnan(seen.demand[1]).all()
+    assert seen.vm_ids == ("b", "a")
+    assert np.isnan(seen.demand[1, 0]), "nobody knows for how long it counted"
     assert seen.limit[1, 0] == 2.0
+
+
+def test_vms_that_come_and_go_leave_nothing_behind(
+    host: LibvirtHost, connection: FakeConnection, clock: VirtualClock
+) -> None:
+    for number in range(3, 40):
+        connection.domains.append(FakeDomain(f"short-{number}", clock.monotonic, number=number))
+        host.apply([Action(f"short-{number}", MEMORY, 512.0 * MIB)])
+        host._heard(VmEvent(f"short-{number}", EventKind.BALLOON, clock.now()))
+        clock.advance(10)
+        assert host.observe().vm_ids == ("a", "b", f"short-{number}")
+        del connection.domains[-1]
+        host.follow_up()
+    assert host.observe().vm_ids == ("a", "b")
+    assert not host._actuation.pending._changed_at
 
 
 def test_statistics_are_asked_for_and_no_longer_at_the_end(host: LibvirtHost, a: FakeDomain) -> None:
@@ -150,10 +169,13 @@ def test_what_is_switched_off_is_refused(connection: FakeConnection, clock: Virt
 
 def test_without_a_global_quota_each_vcpu_gets_its_part(host: LibvirtHost, a: FakeDomain) -> None:
     a.parameters = {"cpu_shares": 1024, "vcpu_quota": -1, "vcpu_period": 100_000}
+    settings = host.settings("a")
     (outcome,) = host.apply([Action("a", CPU, 0.5)])
     assert (outcome.result, outcome.read_back) == (Result.DONE, 0.5)
-    assert a.parameters["vcpu_quota"] == 25_000
+    assert a.parameters["vcpu_quota"] == PERIOD_US // 4
     host.apply([Action("a", CPU, 2.0)])
+    assert a.parameters["vcpu_quota"] == -1
+    host.put_back(settings)
     assert a.parameters == {"cpu_shares": 1024, "vcpu_quota": -1, "vcpu_period": 100_000}
 
 
@@ -163,7 +185,7 @@ def test_another_quota_is_left_and_told(host: LibvirtHost, a: FakeDomain) -> Non
     (outcome,) = host.apply([Action("a", CPU, 1.0)])
     assert (outcome.result, outcome.read_back) == (Result.DONE, 0.5)
     assert outcome.reason == "another quota leaves 0.5 cores"
-    assert (a.parameters["global_quota"], a.parameters["vcpu_quota"]) == (100_000, 25_000)
+    assert (a.parameters["global_quota"], a.parameters["vcpu_quota"]) == (PERIOD_US, 25_000)
 
 
 def test_no_quota_reads_as_minus_one_on_cgroup_version_2(host: LibvirtHost, a: FakeDomain) -> None:
@@ -179,7 +201,7 @@ def test_no_quota_reads_as_minus_one_on_cgroup_version_2(host: LibvirtHost, a: F
 def test_the_least_quota_that_libvirt_takes(host: LibvirtHost, a: FakeDomain) -> None:
     (outcome,) = host.apply([Action("a", CPU, 0.0)])
     assert (outcome.result, outcome.read_back) == (Result.DONE, 0.01)
-    assert a.parameters["global_quota"] == 1000
+    assert a.parameters["global_quota"] == PERIOD_US // 100
 
 
 def test_a_quota_that_is_not_in_force_is_a_failure(host: LibvirtHost, a: FakeDomain) -> None:
@@ -260,6 +282,44 @@ def test_lead_times_are_measured(host: LibvirtHost, clock: VirtualClock) -> None
     assert host.lead_seconds() == {"balloon": 4.0}
 
 
+class Memory:
+    """Lead times in memory; ``written`` says how often they were kept."""
+
+    def __init__(self) -> None:
+        self.seconds: Mapping[str, Sequence[float]] = {}
+        self.written = 0
+
+    def read(self) -> Mapping[str, Sequence[float]]:
+        return self.seconds
+
+    def write(self, seconds: Mapping[str, Sequence[float]]) -> None:
+        self.seconds, self.written = seconds, self.written + 1
+
+
+def test_lead_times_are_kept_from_one_process_to_the_next(
+    connection: FakeConnection, clock: VirtualClock, tmp_path: Path
+) -> None:
+    memory = Memory()
+    host = over(connection, clock, tmp_path, lead_times=LeadTimes(memory))
+    host.follow_up()
+    assert memory.written == 0, "nothing was measured"
+    host.apply([Action("a", MEMORY, 512.0 * MIB)])
+    clock.advance(4)
+    host.follow_up()
+    host.follow_up()
+    host.close()
+    assert (memory.seconds, memory.written) == ({"balloon": [4.0]}, 1), "once for each cycle that measured something"
+    host = over(connection, clock, tmp_path, lead_times=LeadTimes(memory))
+    assert host.capabilities("a")[MEMORY].lead_seconds == 4.0
+    host.apply([Action("a", MEMORY, 768.0 * MIB), Action("a", CPU, 1.0)])
+    clock.advance(6)
+    host.follow_up()
+    assert host.lead_seconds() == {"balloon": 5.0, "quota": 0.0}
+    host.apply([Action("a", CPU, 1.5)])
+    host.close()
+    assert memory.seconds["quota"] == [0.0, 0.0], "what was measured last is kept at the end"
+
+
 def test_the_balloon_is_asked_again_although_the_guest_has_not_moved(
     host: LibvirtHost, a: FakeDomain, clock: VirtualClock
 ) -> None:
@@ -314,7 +374,7 @@ def test_a_vcpu_that_cannot_be_taken_out_is_held_down_by_a_quota(
         (outcome,) = host.put_back(settings)
         assert (outcome.result, outcome.read_back) == (Result.REFUSED, 2.0)
         assert "guest agent" in outcome.reason
-        assert (a.vcpus_, a.parameters["global_quota"]) == (4, 200_000)
+        assert (a.vcpus_, a.parameters["global_quota"]) == (4, 2 * PERIOD_US)
 
 
 def test_a_vcpu_is_taken_out_where_that_works(
@@ -332,8 +392,41 @@ def test_a_vcpu_is_taken_out_where_that_works(
     host.apply([Action("a", CPU, 4.0)])
     a.kind = "qemu"
     (outcome,) = host.put_back(settings)
-    assert (outcome.result, a.vcpus_) == (Result.REFUSED, 4)
-    assert "crashes QEMU without KVM" in outcome.reason
+    assert (outcome.result, a.vcpus_, a.awake) == (Result.REFUSED, 4, 2)
+    assert outcome.reason.startswith("taking a vCPU out crashes QEMU without KVM")
+    assert outcome.reason.endswith("switched off in the guest")
+
+
+def test_shares_follow_the_quota_and_are_put_back(
+    connection: FakeConnection, clock: VirtualClock, a: FakeDomain, tmp_path: Path
+) -> None:
+    host = over(connection, clock, tmp_path, cpu_shares=True, cgroup_root=tmp_path)
+    settings = host.settings("a")
+    host.apply([Action("a", CPU, 0.5)])
+    assert (a.parameters["cpu_shares"], a.parameters["global_quota"]) == (512, PERIOD_US // 2)
+    host.apply([Action("a", CPU, 4.0)])
+    assert a.parameters["cpu_shares"] == 2 * 1024, "not more than it has vCPUs"
+    assert [o.result for o in host.put_back(settings)] == [Result.DONE]
+    assert a.parameters["cpu_shares"] == 1024
+    assert host.put_back(settings) == []
+
+
+def test_shares_are_weights_on_cgroup_version_2(
+    connection: FakeConnection, clock: VirtualClock, a: FakeDomain, tmp_path: Path
+) -> None:
+    (tmp_path / "cgroup.controllers").write_text("cpuset cpu io memory\n")
+    host = over(connection, clock, tmp_path, cpu_shares=True, cgroup_root=tmp_path)
+    host.apply([Action("a", CPU, 0.5)])
+    assert a.parameters["cpu_shares"] == 50
+
+
+def test_shares_are_left_alone_unless_asked_for(host: LibvirtHost, a: FakeDomain) -> None:
+    settings = host.settings("a")
+    host.apply([Action("a", CPU, 0.5)])
+    assert a.parameters["cpu_shares"] == 1024
+    a.parameters["cpu_shares"] = 300
+    host.put_back(settings)
+    assert a.parameters["cpu_shares"] == 300, "what an operator has set meanwhile stays"
 
 
 def test_disk_limits_of_others_are_put_back_as_they_were(host: LibvirtHost, a: FakeDomain) -> None:

@@ -14,7 +14,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 
 pytest.importorskip("libvirt", reason="libvirt-python is not installed")
@@ -28,6 +27,7 @@ from forestall.lab.commands import PACKAGES, missing
 from forestall.lab.guest_link import GuestLink
 from forestall.lab.image import obtain_image
 from forestall.lab.place import DEFAULT_CACHE
+from forestall.lab.plan import Pace
 from forestall.lab.site import Lab
 from forestall.model.decision import Action, Outcome, Result
 from forestall.model.errors import ForestallError, HypervisorError
@@ -40,6 +40,7 @@ pytestmark = [pytest.mark.guests, pytest.mark.slow]
 CPU, MEMORY, NET_RX, NET_TX = Resource.CPU, Resource.MEMORY, Resource.NET_RX, Resource.NET_TX
 DISK_WRITE = Resource.DISK_WRITE
 MIB = 1024 * 1024
+STRETCHES, STRETCH_REPORTS = 3, 12
 MOMENT, PATIENCE = 0.1, 90.0
 """Seconds between two looks, and until a condition is given up: guests are emulated, and the host may be busy."""
 FLOOD = """
@@ -80,7 +81,7 @@ def _running(guests: tuple[str, ...], name: str) -> Iterator[Lab]:
     folder = Path(tempfile.mkdtemp(prefix="fs-libvirt-", dir="/run"))
     try:
         with Lab(folder, name=f"fs-{name}-{os.getpid()}") as lab:
-            lab.up(guests, day_seconds=1e6)
+            lab.up(guests, pace=Pace(day_seconds=1e6))
             lab.wait(PATIENCE * 2)
             for guest in lab.guests:
                 with lab.link(guest) as link:
@@ -152,30 +153,21 @@ def test_memory_is_what_the_guest_says(lab: Lab, host: LibvirtHost, guest: str, 
 
 
 @only("batch")
-def test_cpu_is_what_the_guest_says_but_for_its_waiting(
-    lab: Lab, host: LibvirtHost, guest: str, link: GuestLink
-) -> None:
-    """QEMU emulates here, and tells the guest nothing of the time for which it waits for a core of the host: to the
-    guest that is its own work. On a quiet host there is none, and the two must agree."""
-    vm_id, processes = lab.domain(guest), Processes()
-    pid = next(row["pid"] for row in lab.status() if row["guest"] == guest)
+def test_cpu_is_what_the_guest_says(lab: Lab, host: LibvirtHost, guest: str, link: GuestLink) -> None:
+    """Within 10 %, over the quietest of some stretches of work.
 
-    def wait_seconds() -> float:
-        return sum(times.wait_seconds for times in processes.vcpu_times(pid).values())
-
-    link.ask({"load": 0.6}, PATIENCE)
+    QEMU emulates here, and tells the guest nothing of the time for which it waits for a core of the host: to the guest
+    that is its own work, and has to be taken off. The kernel tells how long it was.
+    """
+    link.ask({"load": 1.0}, PATIENCE)
     link.wait(lambda report: report["load"]["level"] > 0.5, PATIENCE)
-    host.observe()
-    before, began, waited = link.fresh(), time.monotonic(), wait_seconds()
-    host.observe()
-    after = link.wait(lambda report: report["sequence"] >= before["sequence"] + 12, PATIENCE)
-    demand = _demand(host, host.observe(), vm_id)[CPU]
-    waiting = (wait_seconds() - waited) / (time.monotonic() - began)
-    says = (_busy_seconds(after) - _busy_seconds(before)) / (after["uptime_seconds"] - before["uptime_seconds"])
-    print(f"host {demand:.3f} cores, guest {says:.3f}, waiting {waiting:.3f}")
-    # QEMU's own threads, and the guest's timer interrupts while it idles, cost some hundredths of a core.
-    assert demand <= says * 1.1 + 0.08
-    assert says <= (demand + waiting) * 1.1
+    stretches = [_cpu_seen_and_said(lab, host, guest, link) for _ in range(STRETCHES)]
+    print(
+        "\n".join(f"host {seen:.3f} cores, guest {said:.3f}, waiting {waited:.3f}" for seen, said, waited in stretches)
+    )
+    seen, said, waited = min(stretches, key=lambda stretch: stretch[2] / stretch[0])
+    assert seen > 0.3, "it works"
+    assert seen == pytest.approx(said - waited, rel=0.10)
 
 
 @only("database")
@@ -213,9 +205,9 @@ def test_a_quota_holds_the_guest_down_and_is_seen_to(lab: Lab, host: LibvirtHost
     (outcome,) = host.apply([Action(vm_id, CPU, 0.1)])
     assert (outcome.result, outcome.read_back) == (Result.DONE, pytest.approx(0.1))
     used, throttled = _cpu_over(host, vm_id, 8.0)
-    print(f"at a quota of 0.1: {used:.3f} cores, throttled in {throttled:.2f} of the periods")
+    print(f"at a quota of 0.1: {used:.3f} cores, throttled for {throttled:.2f} of the time")
     assert 0.05 < used < 0.115
-    assert throttled > 0
+    assert throttled > 0.5
     assert [o.result for o in host.put_back(before)] == [Result.DONE]
     assert host.settings(vm_id) == before
     _until(lambda: _cpu_over(host, vm_id, 3.0)[0] > 0.13, "the guest works freely again")
@@ -429,8 +421,7 @@ def test_a_killed_guest_is_gone_and_nothing_of_it_stays(lab: Lab, host: LibvirtH
     _until(lambda: told.extend(e.kind for e in host.events() if e.vm_id == vm_id) or told, "its end is told")
     assert told == [EventKind.STOPPED]
     assert vm_id not in host.vm_ids()
-    seen = host.observe()
-    assert np.isnan(seen.demand[seen.vm_ids.index(vm_id)]).all()
+    assert vm_id not in host.observe().vm_ids
     (outcome,) = host.apply([Action(vm_id, CPU, 0.5)])
     assert (outcome.result, outcome.read_back) == (Result.REFUSED, None)
     assert host.put_back(before) == []
@@ -484,6 +475,23 @@ def _counted_while(
     seconds = time.monotonic() - began
     demand = _demand(host, host.observe(), vm_id)
     return [(demand[r] * seconds, after[key] - before[key]) for r, key in zip(resources, before, strict=True)]
+
+
+def _cpu_seen_and_said(lab: Lab, host: LibvirtHost, guest: str, link: GuestLink) -> tuple[float, float, float]:
+    """Cores over a stretch of work: seen from the host, said by the guest, and for how many it waited."""
+    processes, pid = Processes(), next(row["pid"] for row in lab.status() if row["guest"] == guest)
+
+    def wait_seconds() -> float:
+        return sum(times.wait_seconds for times in processes.vcpu_times(pid).values())
+
+    before = link.fresh(PATIENCE)
+    host.observe()
+    began, waited = time.monotonic(), wait_seconds()
+    after = link.wait(lambda report: report["sequence"] >= before["sequence"] + STRETCH_REPORTS, PATIENCE)
+    seen = _demand(host, host.observe(), lab.domain(guest))[CPU]
+    waited = (wait_seconds() - waited) / (time.monotonic() - began)
+    said = (_busy_seconds(after) - _busy_seconds(before)) / (after["uptime_seconds"] - before["uptime_seconds"])
+    return seen, said, waited
 
 
 def _demand(host: LibvirtHost, seen: Observation, vm_id: str) -> Mapping[Resource, float]:

@@ -58,18 +58,26 @@ def test_memory_needs_no_reading_before() -> None:
     assert math.isnan(demand(None, reading(0.0, 0.0, counting=False), MEMORY))
 
 
-def test_the_roster_only_appends() -> None:
+def test_a_vm_has_a_row_as_long_as_it_is_read() -> None:
     roster = Roster((CPU, MEMORY, NET_RX))
     first = roster.observe({"b": reading(1.0, 0.0), "a": reading(1.0, 0.0)}, 1000.4)
     second = roster.observe({"a": reading(2.0, 10.0), "c": reading(1.0, 10.0)}, 1010.9)
     third = roster.observe({"b": reading(9.0, 20.0), "a": reading(4.0, 20.0)}, 1020.9)
-    assert (first.vm_ids, second.vm_ids, third.vm_ids) == (("b", "a"), ("b", "a", "c"), ("b", "a", "c"))
+    assert (first.vm_ids, second.vm_ids, third.vm_ids) == (("b", "a"), ("a", "c"), ("a", "b"))
     assert (first.at, second.at, third.at) == (1000, 1000, 1010)
     nan = np.nan
     np.testing.assert_array_equal(first.demand, [[nan, 5, nan], [nan, 5, nan]])
-    np.testing.assert_allclose(second.demand, [[nan, nan, nan], [0.1, 5, nan], [nan, 5, nan]])
-    np.testing.assert_allclose(third.demand, [[nan, 5, nan], [0.2, 5, nan], [nan, nan, nan]])
-    np.testing.assert_array_equal(third.limit, [[2, 100, nan]] * 3)
+    np.testing.assert_allclose(second.demand, [[0.1, 5, nan], [nan, 5, nan]])
+    np.testing.assert_allclose(third.demand, [[0.2, 5, nan], [nan, 5, nan]])
+    np.testing.assert_array_equal(third.limit, [[2, 100, nan]] * 2)
+
+
+def test_the_last_limit_of_a_vm_is_remembered_as_long_as_it_is_read() -> None:
+    roster, silent = Roster((CPU, MEMORY)), Reading("u/1")
+    roster.observe({"a": reading(1.0, 0.0)}, 0.0)
+    np.testing.assert_array_equal(roster.observe({"a": silent}, 10.0).limit, [[2, 100]])
+    assert roster.observe({}, 20.0).limit.shape == (0, 2)
+    assert np.isnan(roster.observe({"a": silent}, 30.0).limit).all()
 
 
 def test_memory_in_use_is_what_is_not_usable() -> None:

@@ -25,6 +25,7 @@ def version_2(root: Path) -> None:
     write(
         folder / "cpu.stat", "usage_usec 2500000\nuser_usec 1\nnr_periods 40\nnr_throttled 10\nthrottled_usec 1500000\n"
     )
+    write(folder / "cpu.max", "12000 250000\n")
     write(folder / "vcpu0/cpu.stat", "usage_usec 1\nnr_periods 0\nnr_throttled 0\nthrottled_usec 0\n")
     write(folder / "memory.current", "123456\n")
 
@@ -34,7 +35,7 @@ def test_version_2(tmp_path: Path) -> None:
     groups = ControlGroups(tmp_path)
     assert groups.folder("cpu", V2) == tmp_path / SCOPE
     assert groups.cpu_seconds(V2) == 2.5
-    assert groups.throttling(V2) == Throttling(40, 10, 1.5)
+    assert groups.throttling(V2) == Throttling(10, 0.25)
     assert groups.memory_bytes(V2) == 123456
 
 
@@ -53,20 +54,23 @@ def test_version_1(tmp_path: Path) -> None:
     write(tmp_path / "cpu" / vm / "cpu.stat", "nr_periods 0\nnr_throttled 0\nthrottled_time 0\n")
     write(tmp_path / "cpu" / vm / "vcpu0/cpu.stat", "nr_periods 8\nnr_throttled 2\nthrottled_time 500000000\n")
     write(tmp_path / "cpu" / vm / "vcpu1/cpu.stat", "nr_periods 8\nnr_throttled 4\nthrottled_time 900000000\n")
+    write(tmp_path / "cpu" / vm / "vcpu1/cpu.cfs_period_us", "500000\n")
     write(tmp_path / "memory" / vm / "memory.usage_in_bytes", "77\n")
     groups = ControlGroups(tmp_path)
-    assert groups.throttling(V1) == Throttling(8, 4, 0.9)
+    assert groups.throttling(V1) == Throttling(4, 0.5)
     assert groups.memory_bytes(V1) == 77
     assert groups.cpu_seconds(V1) is None
     write(tmp_path / "cpuacct" / vm / "cpuacct.usage", "3000000000\n")
     assert groups.cpu_seconds(V1 | {"cpuacct": f"/{vm}"}) == 3.0
 
 
-def test_the_share_of_periods_in_which_a_vm_was_held_back() -> None:
-    before = Throttling(10, 4, 1.0)
-    assert Throttling(30, 9, 2.0).share_since(before) == 0.25
-    assert before.share_since(before) == 0.0
-    assert math.isnan(Throttling(3, 0, 0.0).share_since(before))
+def test_the_share_of_time_in_which_a_vm_was_held_back() -> None:
+    before = Throttling(4, 0.5)
+    assert Throttling(9, 0.5).share_since(before, 10.0) == 0.25
+    assert before.share_since(before, 10.0) == 0.0
+    assert Throttling(40, 0.5).share_since(before, 10.0) == 1.0
+    assert math.isnan(Throttling(3, 0.5).share_since(before, 10.0))
+    assert math.isnan(Throttling(9, 0.5).share_since(before, 0.0))
 
 
 @pytest.fixture
@@ -116,6 +120,6 @@ def test_a_group_on_the_real_tree_of_version_1() -> None:
         pytest.skip(f"no group can be made: {error}")
     try:
         seen = ControlGroups().throttling({"cpu": f"/{folder.name}/vcpu0"})
-        assert seen == Throttling(0, 0, 0.0)
+        assert seen == Throttling(0, 0.1)
     finally:
         folder.rmdir()

@@ -56,8 +56,8 @@ def test_a_gap_stays_a_gap_and_does_not_end_a_row() -> None:
 
 
 def test_what_was_throttled_was_capped_whatever_it_used() -> None:
-    assert one(0.8, 1.0, 4.0, throttled=0.3).demand[0] == 1.5
-    assert one(0.8, 1.0, 4.0, throttled=0.05).demand[0] == 0.8
+    assert one(0.8, 1.0, 4.0, throttled=0.6).demand[0] == 1.5
+    assert one(0.8, 1.0, 4.0, throttled=0.4).demand[0] == 0.8
     assert one(0.8, 1.0, 4.0, throttled=np.nan).demand[0] == 0.8
 
 

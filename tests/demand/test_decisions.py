@@ -132,3 +132,41 @@ def test_a_heavier_vm_keeps_a_stricter_promise() -> None:
         value = generator.gamma(2.0, 0.5)
         total += loop.step(np.array([value, value]), limit, i * 300, conditions).allocated[0]
     assert total[0] > total[1]
+
+
+@pytest.mark.parametrize(
+    ("rate", "gone", "tolerance"),
+    [(1.0, 0, 1e-6), (None, 0, 1e-6), (None, 30, 1e-3)],
+    ids=["few changes", "never seen", "the fleet has learned from them"],
+)
+def test_forgetting_vms_changes_nothing_for_the_others(rate: float | None, gone: int, tolerance: float) -> None:
+    holding = HoldingSettings(changes_per_vm_hour=rate)
+    never = BoostedSettings(first_training_seconds=10**9)
+    settings = DemandSettings(300, lead_steps=3, budgets=(0.05, 0.01), boosted=never, holding=holding)
+    kept, others, at = np.array([1, 3, 4]), np.array([0, 2, 5]), 100
+    demand = _demand(at + 30)
+    demand[gone:, others] = np.nan
+    whole, some = DemandLoop(Resource.CPU, settings), DemandLoop(Resource.CPU, settings)
+    host = np.where(np.isin(np.arange(6), others), 1, 0).astype(np.int64)
+    for i, row in enumerate(demand):
+        n = 6 if i > at - 2 else 5  # the last one came shortly before
+        usual = Conditions.default(LIMIT[:n], settings.budgets)
+        given = Conditions(usual.weight, usual.floor, usual.ceiling, usual.budget, host[:n], np.array([4.0, np.inf]))
+        expected = whole.step(row[:n], LIMIT[:n], i * 300, given)
+        if i < at:
+            cycle = some.step(row[:n], LIMIT[:n], i * 300, given)
+            continue
+        if i == at:
+            some.keep(kept)
+            before = cycle.allocated[:, kept]
+        usual = Conditions.default(LIMIT[kept], settings.budgets)
+        alone = Conditions(usual.weight, usual.floor, usual.ceiling, usual.budget, host[kept], np.array([4.0, np.inf]))
+        cycle = some.step(row[kept], LIMIT[kept], i * 300, alone)
+        np.testing.assert_array_equal(cycle.previous, before)
+        before = cycle.allocated
+        np.testing.assert_array_equal(cycle.cold, expected.cold[kept])
+        np.testing.assert_allclose(cycle.wanted, expected.wanted[:, kept], rtol=tolerance)
+        np.testing.assert_allclose(cycle.allocated, expected.allocated[:, kept], rtol=tolerance)
+        np.testing.assert_allclose(cycle.risk, expected.risk[:, :, kept], atol=tolerance)
+        np.testing.assert_allclose(cycle.price, expected.price, atol=tolerance)
+        np.testing.assert_allclose(cycle.overload, expected.overload, atol=tolerance)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,7 +12,7 @@ from live_host import CPU, GIB, MEMORY, SETTINGS, STEP, LiveHost, small_trace
 
 from forestall.demand.arbiter import ArbiterSettings
 from forestall.demand.policy import PolicySet, Rule, Terms
-from forestall.model.decision import Decision, Outcome, Result, Ruling
+from forestall.model.decision import Decision, Result, Ruling
 from forestall.model.errors import StoreError
 from forestall.model.mode import Mode
 from forestall.ports.hypervisor import Capability, Inventory
@@ -156,14 +157,30 @@ def test_what_cannot_be_written_down_is_not_done(monkeypatch: pytest.MonkeyPatch
     live = LiveHost()
     record = live.journal.record
 
-    def full(decisions: Sequence[Decision], outcomes: Sequence[Outcome] = ()) -> None:
+    def full(decisions: Sequence[Decision], *more: Any) -> None:
         if decisions:
             raise StoreError("no space left on device")
-        record(decisions, outcomes)
+        record(decisions, *more)
 
     monkeypatch.setattr(live.journal, "record", full)
     live.run(WARM)
     assert not live.lowered()
+
+
+def test_the_journal_tells_what_was_put_back_when_and_why() -> None:
+    live = LiveHost().run(WARM)
+    assert live.lowered()
+    for vm_id, held in zip(live.host.vm_ids(), live.held(), strict=True):
+        assert live.journal.explain(vm_id)[0].granted == pytest.approx(held)
+        assert live.journal.aftermath(vm_id)[CPU].restored is None
+    live.driver.restore(["vm-1"])
+    live.driver.stop()
+    told = {r.vm_id: r for r in live.journal.restorations()}
+    assert told["vm-1"].why == "restored by hand"
+    assert {r.why for r in told.values()} == {"restored by hand", "the daemon ends"}
+    assert told["vm-1"].at == int(live.clock.now())
+    for vm_id in told:
+        assert live.journal.aftermath(vm_id)[CPU].restored == told[vm_id]
 
 
 def test_restored_vms_are_left_alone_until_told_otherwise() -> None:
@@ -277,9 +294,16 @@ def test_not_every_repetition_is_recorded() -> None:
 
 def test_what_a_host_knows_of_throttling_is_believed(monkeypatch: pytest.MonkeyPatch) -> None:
     live = LiveHost().run(WARM)
-    monkeypatch.setattr(live.host, "throttled", lambda: {"vm-2": 0.4, "vm-1": 0.01}, raising=False)
+    monkeypatch.setattr(live.host, "throttled", lambda: {"vm-2": 0.8, "vm-1": 0.3}, raising=False)
     live.run()
     shown = {v.vm_id: v for v in live.driver.views() if v.resource is CPU}
     assert shown["vm-2"].demand > shown["vm-2"].seen
     assert "seen at its cap" in shown["vm-2"].reason
     assert shown["vm-1"].demand == shown["vm-1"].seen
+
+
+def test_what_a_host_measures_of_its_lead_times_is_shown(monkeypatch: pytest.MonkeyPatch) -> None:
+    live = LiveHost()
+    assert live.driver.view().lead_seconds == {}
+    monkeypatch.setattr(live.host, "lead_seconds", lambda: {"balloon": 1.5}, raising=False)
+    assert live.driver.view().lead_seconds == {"balloon": 1.5}

@@ -13,7 +13,7 @@ from forestall.learning.expert import Forecaster, RuleForecaster
 from forestall.learning.rules import LastValue, MovingPeak, PointRule, SeasonalNaive, Smoothing
 from forestall.learning.window import Window
 from forestall.model.forecast import LEVELS
-from forestall.model.samples import FloatArray
+from forestall.model.samples import FloatArray, IntArray
 from forestall.testing.forecaster import TARGETS, ForecasterContract
 
 RULES: tuple[Callable[[], PointRule], ...] = (LastValue, Smoothing, MovingPeak, SeasonalNaive, Analogue)
@@ -50,6 +50,10 @@ class _Trained:
 
     def forecast(self, window: Window, now: int) -> FloatArray:
         return self._model.forecast(window, now)
+
+    def keep(self, rows: IntArray) -> None:
+        self._season.keep(rows)
+        self._model.keep(rows)
 
 
 class TestBoosted(ForecasterContract):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from forestall.learning.window import Window
+from forestall.learning.window import Window, retained
 from forestall.model.samples import FloatArray
 
 STEP_SECONDS, HOUR = 1800, 2
@@ -110,3 +110,28 @@ def test_any_step_has_a_window(step_seconds: int) -> None:
     assert window.tail(48).shape == (48, 1)
     assert window.peak(24)[0] == 199
     assert 48 <= window.capacity <= 4032
+
+
+def test_a_window_without_some_vms_is_as_one_that_never_had_them() -> None:
+    demand, rows = _demand(CAPACITY + 30, vms=6), np.array([1, 2, 5])
+    window, only = _filled(demand), _filled(demand[:, rows])
+    window.moments(24)
+    window.keep(rows)
+    for more in _demand(20, vms=3):
+        for each in (window, only):
+            each.push(more, np.full(3, 5.0))
+    assert window.vms == 3
+    np.testing.assert_array_equal(window.tail(CAPACITY), only.tail(CAPACITY))
+    for name in ("last", "age", "seen", "limit"):
+        np.testing.assert_array_equal(getattr(window, name), getattr(only, name))
+    np.testing.assert_array_equal(window.moments(24), only.moments(24))
+    np.testing.assert_array_equal(window.peak(24), only.peak(24))
+    np.testing.assert_array_equal(window.scale(), only.scale())
+    window.push(np.ones(7), np.ones(7))
+    assert window.seen[3:].tolist() == [1] * 4
+
+
+def test_what_is_retained_of_an_array_that_ends_before_the_newest_vms() -> None:
+    array = np.arange(10).reshape(2, 5)
+    assert retained(array, np.array([0, 3, 6, 7]), 1).tolist() == [[0, 3], [5, 8]]
+    assert retained(array, np.array([], np.int64), 1).shape == (2, 0)

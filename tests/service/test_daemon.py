@@ -55,6 +55,7 @@ def test_the_command_line_of_a_running_daemon(site: Site) -> None:
     wait_until(lambda: len(site.altered()) == 6, "VMs are changed")
     status = json.loads(site.call("status", "--json").stdout)
     assert (status["mode"], status["fault"], status["pid"]) == ("enforce", "", daemon.pid)
+    assert status["lead_seconds"] == {}, "a simulated host does not measure"
     vms = json.loads(site.call("vms", "--json").stdout)
     assert len(vms) == 12
     assert {"demand", "in_force", "limit", "quantiles", "risk", "mode", "ruling", "reason"} <= vms[0].keys()

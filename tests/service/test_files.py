@@ -14,11 +14,20 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from forestall.adapters.files.crashes import FileCrashes
+from forestall.adapters.files.lead_times import FileLeadTimes
 from forestall.adapters.files.liveness import FileHeart, FilePulse, locked
 from forestall.adapters.files.originals import FileOriginals
-from forestall.model.errors import StoreError
+from forestall.adapters.files.restorations import FileRestorations
+from forestall.adapters.libvirt.lead_times import LeadTimes
+from forestall.adapters.simulated.memory_journal import MemoryJournal
+from forestall.bootstrap import live
+from forestall.bootstrap.live import Opened
+from forestall.model.decision import Restoration
+from forestall.model.errors import HypervisorError, StoreError
 from forestall.model.mode import Mode
 from forestall.ports.hypervisor import VmSettings
+from forestall.ports.restorations import hand_over
+from forestall.service.configuration import Configuration
 
 A = VmSettings("web-1", "run-7", {"cpu_quota": -1, "memory": 4096})
 
@@ -34,6 +43,19 @@ def test_the_first_settings_of_an_incarnation_are_kept(tmp_path: Path) -> None:
     originals.forget("web-1")
     originals.forget("web-1")
     assert originals.kept() == ()
+
+
+def test_restorations_wait_for_the_journal_and_are_handed_over_once(tmp_path: Path) -> None:
+    waiting, journal = FileRestorations(tmp_path), MemoryJournal()
+    assert hand_over(waiting, journal) == 0
+    restored = [Restoration("web-1", 900, "by hand"), Restoration("line\nbreak ☃", 1200, "")]
+    waiting.append(restored[:1])
+    (tmp_path / "restorations.jsonl").open("a").write('{"vm_id": "cut o')
+    waiting.append(restored[1:])
+    assert FileRestorations(tmp_path).held() == tuple(restored)
+    assert hand_over(waiting, journal) == 2
+    assert list(journal.restorations()) == restored
+    assert waiting.held() == ()
 
 
 @given(st.lists(st.text(min_size=1, max_size=300), unique=True, max_size=5))
@@ -146,3 +168,59 @@ def test_unclean_ends_are_counted(tmp_path: Path) -> None:
     assert FileCrashes(tmp_path).begin(400.0) == (200.0, 300.0)
     (tmp_path / "crashes.json").write_text("damaged")
     assert FileCrashes(tmp_path).begin(500.0) == (500.0,)
+
+
+def test_lead_times_are_read_as_they_were_written(tmp_path: Path) -> None:
+    said: list[str] = []
+    times = FileLeadTimes(tmp_path / "state" / "lead-times.json", said.append)
+    assert times.read() == {}
+    times.write({"balloon": [0.5, 1.25], "quota": []})
+    assert FileLeadTimes(tmp_path / "state" / "lead-times.json", said.append).read() == {
+        "balloon": [0.5, 1.25],
+        "quota": [],
+    }
+    assert said == []
+
+
+@pytest.mark.parametrize(
+    "content",
+    [b"{", b"[1]", b'{"balloon": 3}', b'{"balloon": "12"}', b'{"balloon": [null]}', b'{"balloon": [-1]}',
+     b'{"balloon": [NaN]}', b'{"balloon": [[1]]}', b"\xff", b"", b"null 1", b"[" * 100_000],
+)  # fmt: skip
+def test_damaged_lead_times_are_one_note_and_a_fresh_start(tmp_path: Path, content: bytes) -> None:
+    path, said = tmp_path / "lead-times.json", list[str]()
+    path.write_bytes(content)
+    times = FileLeadTimes(path, said.append)
+    assert times.read() == {}
+    assert len(said) == 1
+    assert "lead-times.json: is damaged: " in said[0]
+    assert said[0].count("\n") == 0
+    times.write({"balloon": [2.0]})
+    assert times.read() == {"balloon": [2.0]}
+
+
+def test_lead_times_that_cannot_be_written_are_told_once(tmp_path: Path) -> None:
+    said: list[str] = []
+    (tmp_path / "state").touch()
+    times = FileLeadTimes(tmp_path / "state" / "lead-times.json", said.append)
+    times.write({"balloon": [1.0]})
+    times.write({"balloon": [1.0]})
+    assert len(said) == 1
+    assert said[0].endswith("; lead times are not kept")
+    (tmp_path / "state").unlink()
+    times.write({"balloon": [1.0]})
+    assert times.read() == {"balloon": [1.0]}
+
+
+def test_a_daemon_starts_with_the_lead_times_that_were_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "lead-times.json").write_text('{"balloon": [2.0, 4.0, 3.0]}')
+    opened: list[LeadTimes] = []
+
+    def unreachable(configuration: Configuration, lead_times: LeadTimes) -> Opened:
+        opened.append(lead_times)
+        raise HypervisorError("nobody there")
+
+    monkeypatch.setattr(live, "open_host", unreachable)
+    with pytest.raises(HypervisorError, match="nobody there"):
+        live.run_daemon(Configuration(state_folder=tmp_path))
+    assert [times.seconds("balloon") for times in opened] == [3.0]

@@ -10,6 +10,7 @@ import pytest
 
 from forestall.adapters.clock.virtual import VirtualClock
 from forestall.adapters.files.originals import FileOriginals
+from forestall.adapters.files.restorations import FileRestorations
 from forestall.model.decision import Action, Outcome, Result
 from forestall.model.errors import HypervisorError
 from forestall.model.resources import Resource
@@ -71,9 +72,9 @@ def originals(tmp_path: Path) -> FileOriginals:
     return originals
 
 
-def test_it_tries_until_everything_is_as_it_was(originals: FileOriginals) -> None:
-    host, clock, said = Host(), VirtualClock(), []
-    watchdog = Watchdog(Pulse(), originals, host.connect, clock, said.append)
+def test_it_tries_until_everything_is_as_it_was(originals: FileOriginals, tmp_path: Path) -> None:
+    host, clock, said, word = Host(), VirtualClock(), [], FileRestorations(tmp_path)
+    watchdog = Watchdog(Pulse(), originals, host.connect, word, clock, said.append)
     watchdog.run(lambda: not originals.kept())
     assert host.asked == ["a", "b", "a", "b"]
     assert clock.monotonic() < 60
@@ -82,12 +83,22 @@ def test_it_tries_until_everything_is_as_it_was(originals: FileOriginals) -> Non
         "not put back yet: a: memory: the balloon moves; b: memory: the balloon moves",
         "no daemon runs: put back a, b",
     ]
+    assert [(r.vm_id, r.why) for r in word.held()] == [(v, "by the watchdog: no daemon runs") for v in ("a", "b")]
+    assert word.held()[0].at == int(clock.now())
 
 
-def test_it_leaves_a_daemon_that_lives_alone(originals: FileOriginals) -> None:
+def test_what_is_put_back_stays_so_where_no_word_can_be_left(originals: FileOriginals, tmp_path: Path) -> None:
+    host, said, word = Host(), [], FileRestorations(tmp_path / "gone")
+    Watchdog(Pulse(), originals, host.connect, word, VirtualClock(), said.append).run(lambda: not originals.kept())
+    assert originals.kept() == ()
+    assert any("cannot be written" in line and "stays so" in line for line in said)
+
+
+def test_it_leaves_a_daemon_that_lives_alone(originals: FileOriginals, tmp_path: Path) -> None:
     pulse, host = Pulse(), Host()
     pulse.why = ""
-    assert Watchdog(pulse, originals, host.connect, VirtualClock(), lambda line: None).look() == ()
+    watchdog = Watchdog(pulse, originals, host.connect, FileRestorations(tmp_path), VirtualClock(), lambda line: None)
+    assert watchdog.look() == ()
     assert len(originals.kept()) == 2
     assert not host.asked
 

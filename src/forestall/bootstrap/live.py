@@ -12,24 +12,30 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qs
 
 from forestall.adapters.clock.system import SystemClock
+from forestall.adapters.clock.time_lapse import Dated, TimeLapse
 from forestall.adapters.clock.virtual import VirtualClock
 from forestall.adapters.files.liveness import FilePulse, locked
 from forestall.adapters.files.originals import FileOriginals
+from forestall.adapters.files.restorations import FileRestorations
 from forestall.adapters.simulated.shared_settings import SharedSettings
 from forestall.demand.safekeeping import PutBack, Restorer, put_back_each
-from forestall.model.errors import WrongUse
+from forestall.model.decision import Restoration
+from forestall.model.errors import StoreError, WrongUse
 from forestall.model.resources import Resource
 from forestall.ports.clock import Clock
 from forestall.ports.hypervisor import Hypervisor
+from forestall.ports.restorations import hand_over
 from forestall.service.configuration import Configuration
 
 if TYPE_CHECKING:
+    from forestall.adapters.libvirt.lead_times import LeadTimes
     from forestall.demand.driver_settings import DriverSettings
     from forestall.demand.policy import PolicySet
     from forestall.model.samples import Trace
 
 SIMULATED = "simulated:"
 ORIGINALS, STORE, SIMULATED_STATE = "originals", "forestall.duckdb", "simulated-host.json"
+LEAD_TIMES = "lead-times.json"
 BOOSTED_ROWS = 40_000
 """Training rows of the boosted model on a live host: training takes seconds then, in which no cycle is turned."""
 
@@ -43,8 +49,8 @@ class Opened:
     step_seconds: int = 0
 
 
-def libvirt_host(configuration: Configuration, clock: Clock) -> Hypervisor:
-    """The host at the URI ``connect``, which is reached when it is first needed.
+def libvirt_host(configuration: Configuration, clock: Clock, lead_times: LeadTimes | None = None) -> Hypervisor:
+    """The host at the URI ``connect``, which is reached when it is first needed; ``lead_times`` as they were known.
 
     Raises
     ------
@@ -61,7 +67,8 @@ def libvirt_host(configuration: Configuration, clock: Clock) -> Hypervisor:
         clock=clock,
         resources=configuration.resources,
         cpu=actuators.cpu != "off",
-        hotplug=actuators.cpu == "quota+hotplug",
+        cpu_shares="shares" in actuators.cpu.split("+"),
+        hotplug="hotplug" in actuators.cpu.split("+"),
         memory=actuators.memory,
         disk=actuators.disk != "off",
         network=actuators.network != "off",
@@ -70,19 +77,26 @@ def libvirt_host(configuration: Configuration, clock: Clock) -> Hypervisor:
             Resource.CPU: host.cpu_allocation_ratio,
             Resource.MEMORY: host.memory_allocation_ratio,
         },
+        lead_times=lead_times,
     )
 
 
-def open_host(configuration: Configuration) -> Opened:
+def open_host(configuration: Configuration, lead_times: LeadTimes | None = None) -> Opened:
     """Open what ``connect`` names: ``simulated:TRACE.parquet[?clock=virtual]``, or a URI of libvirt.
 
     On the system's clock one row of the trace is played each ``step_seconds``, from the first start on; in virtual time
-    the trace keeps its own step and calendar, and passes at once.
+    the trace keeps its own step and calendar, and passes at once. With a time lapse the loop lives in the guests' time.
     """
     if configuration.connect.startswith(SIMULATED):
         return _open_simulated(configuration)
-    clock = SystemClock()
-    return Opened(libvirt_host(configuration, clock), clock)
+    clock = clock_of(configuration)
+    return Opened(libvirt_host(configuration, Dated(SystemClock(), clock), lead_times), clock)
+
+
+def clock_of(configuration: Configuration) -> Clock:
+    """The host's clock, or the guests' where they live faster."""
+    lapse = configuration.time_lapse
+    return SystemClock() if lapse.pace == 1.0 else TimeLapse(SystemClock(), lapse.pace, lapse.midnight_at)
 
 
 def open_restorer(configuration: Configuration) -> Restorer:
@@ -111,7 +125,14 @@ def restore_directly(configuration: Configuration, vm_ids: list[str] | None) -> 
         if not chosen:
             return PutBack()
         with closing(open_restorer(configuration)) as host:
-            return put_back_each(host, originals, chosen)
+            result = put_back_each(host, originals, chosen)
+        now = int(clock_of(configuration).now())
+        waiting = [Restoration(vm_id, now, "by hand, while no daemon ran") for vm_id in result.done]
+        try:
+            FileRestorations(configuration.state_folder).append(waiting)
+        except StoreError as error:
+            tell(f"{error}; what was put back stays so")
+        return result
 
 
 def watch(configuration: Configuration, *, once: bool) -> int:
@@ -124,7 +145,8 @@ def watch(configuration: Configuration, *, once: bool) -> int:
         FilePulse(folder),
         FileOriginals(folder / ORIGINALS, tell),
         lambda: open_restorer(configuration),
-        SystemClock(),
+        FileRestorations(folder),
+        clock_of(configuration),
         tell,
     )
     if once:
@@ -139,7 +161,9 @@ def run_daemon(configuration: Configuration, *, cycles: int | None = None) -> in
     from forestall.adapters.duckdb.journal import DuckdbJournal
     from forestall.adapters.duckdb.store import DuckdbStore
     from forestall.adapters.files.crashes import FileCrashes
+    from forestall.adapters.files.lead_times import FileLeadTimes
     from forestall.adapters.files.liveness import FileHeart
+    from forestall.adapters.libvirt.lead_times import LeadTimes
     from forestall.demand.driver import Driver, Ports
     from forestall.service.answering import Answering
     from forestall.service.control import serving
@@ -149,7 +173,7 @@ def run_daemon(configuration: Configuration, *, cycles: int | None = None) -> in
     folder = configuration.state_folder
     policies = _policies(configuration)
     with locked(folder), closing_all() as opened_parts:
-        opened = open_host(configuration)
+        opened = open_host(configuration, LeadTimes(FileLeadTimes(folder / LEAD_TIMES, tell)))
         opened_parts.append(opened.host)
         step = opened.step_seconds or configuration.step_seconds
         settings = driver_settings(configuration, step)
@@ -160,12 +184,13 @@ def run_daemon(configuration: Configuration, *, cycles: int | None = None) -> in
         opened_parts.append(journal)
         crashes = FileCrashes(folder)
         crashes_at = crashes.begin(opened.clock.now())
+        hand_over(FileRestorations(folder), journal)
         originals = FileOriginals(folder / ORIGINALS, notes)
         ports = Ports(opened.host, store, journal, originals, opened.clock)
         driver = Driver(ports, settings, policies, crashes_at=crashes_at, note=notes)
         turn = threading.RLock()
-        heart = FileHeart(folder, configuration.safety.lease_seconds)
-        daemon = Daemon(driver, opened.clock, heart, store, turn, lambda: _policies(configuration), notes)
+        heart = FileHeart(folder, configuration.safety.lease_seconds / opened.clock.pace)
+        daemon = Daemon(driver, opened.clock, heart, store, journal, turn, lambda: _policies(configuration), notes)
         answering = Answering(driver, journal, opened.clock, turn, configuration.connect)
         with Signals().listening() as signals, serving(folder, answering):
             code = daemon.run(signals, cycles)
@@ -215,20 +240,21 @@ def driver_settings(configuration: Configuration, step_seconds: int) -> DriverSe
             Resource.CPU: Pool(host.reserved_cores, host.cpu_allocation_ratio),
             Resource.MEMORY: Pool(host.reserved_bytes, host.memory_allocation_ratio),
         },
-        warming=WarmingSettings(most_seconds=min(30.0, safety.lease_seconds / 2)),
+        warming=WarmingSettings(most_seconds=min(30.0 * configuration.time_lapse.pace, safety.lease_seconds / 2)),
     )
 
 
 def read_journal(configuration: Configuration, vm_id: str, at: int | None) -> list[dict[str, Any]]:
     """Decisions in force from the journal's file, when no daemon runs."""
     from forestall.adapters.duckdb.journal import DuckdbJournal
-    from forestall.service.answering import explained
+    from forestall.service.answering import explained_of
 
     path = configuration.state_folder / STORE
     if not path.exists():
         raise WrongUse(f"no daemon runs on {configuration.state_folder}, and there is no journal there")
     with closing(DuckdbJournal(path)) as journal:
-        return [explained(decision) for decision in journal.explain(vm_id, at)]
+        hand_over(FileRestorations(configuration.state_folder), journal)
+        return explained_of(journal, vm_id, at)
 
 
 def tell(line: str) -> None:

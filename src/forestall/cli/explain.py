@@ -99,6 +99,8 @@ def _print(decision: dict[str, Any]) -> None:
     }
     table.add_row("allocated", f"{amounts['allocated']} (before: {amounts['previous']}; limit {amounts['limit']})")
     table.add_row("ruling", escape(f"{decision['ruling']}: {decision['reason']}"))
+    if decision["granted"] is not None:
+        table.add_row("done", escape(_done(decision)))
     table.add_row("forecast", "  ".join(f"P{100 * p:g} {_number(v, ',.4g')}" for p, v in decision["quantiles"]))
     table.add_row("risk", f"{_number(decision['risk'], '.3g')} to exceed the limit within the longest horizon")
     short = _number(decision["probability"], ".4g")
@@ -113,6 +115,23 @@ def _print(decision: dict[str, Any]) -> None:
     table.add_row("trust", "  ".join(f"{name} {weight:.2f}" for name, weight in decision["experts"].items()))
     table.add_row("policies", escape(", ".join(decision["policies"])) or "none")
     Console().print(table)
+
+
+def _done(decision: dict[str, Any]) -> str:
+    """What came of the last action, and whether it was undone since."""
+    from forestall.model.instants import format_instant
+
+    outcome, restored = decision["outcome"], decision["restored"]
+    parts = [f"granted {_number(decision['granted'], ',.6g')}"]
+    if outcome is None:
+        parts.append("nothing was set yet")
+    else:
+        why = f" ({outcome['reason']})" if outcome["reason"] else ""
+        amounts = f"{_number(outcome['amount'], ',.6g')}, in force {_number(outcome['read_back'], ',.6g')}"
+        parts.append(f"last set to {amounts}: {outcome['result']}{why}, {format_instant(outcome['at'])}")
+    if restored is not None:
+        parts.append(f"put back as it was {format_instant(restored['at'])}: {restored['why']}")
+    return "; ".join(parts)
 
 
 def _number(value: float | None, form: str) -> str:

@@ -50,7 +50,7 @@ class CensoringSettings:
 
     capped_ratio: float = 0.95
     growth: float = 1.5
-    throttled_share: float = 0.1
+    throttled_share: float = 0.5
 
 
 DEFAULTS: Mapping[Resource, CensoringSettings] = MappingProxyType(

@@ -18,6 +18,7 @@ from forestall.demand.risk import RiskModel
 from forestall.demand.settings import DemandSettings, peak_within
 from forestall.demand.waterfill import Claims, water_fill
 from forestall.learning.learner import Learner, LearnerSettings
+from forestall.learning.window import retained
 from forestall.model.forecast import exceedance
 from forestall.model.resources import Resource
 from forestall.model.samples import BoolArray, FloatArray, IntArray
@@ -205,6 +206,22 @@ class DemandLoop:
             cold=cold,
             conditions=conditions,
         )
+
+    def keep(self, rows: IntArray) -> None:
+        """Forget all VMs but those of ``rows`` (increasing), between two steps.
+
+        The others keep their order, all that is known of them, and what they have in common.
+        """
+        self.learner.keep(rows)
+        self._pacer.keep(rows)
+        self._holding.keep(rows)
+        self._joint.keep(rows)
+        for risk in self._risks.values():
+            risk.keep(rows)
+        lead = self.settings.lead_steps
+        self._in_force = deque(((retained(a, rows, 1), retained(b, rows, 1)) for a, b in self._in_force), lead)
+        self._forecast = deque(((retained(a, rows, 0), retained(b, rows, 0)) for a, b in self._forecast), lead)
+        self._allocated = retained(self._allocated, rows, 1)
 
     def _learn(self, demand: FloatArray, capacity: FloatArray) -> None:
         """Feed what happened back to prices and, where pools have an end, to the joint errors."""

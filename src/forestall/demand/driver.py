@@ -8,7 +8,7 @@ Nothing is changed before how it was, and why it is changed, are on the disk.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from forestall.demand.acting import carry_out
 from forestall.demand.arbiter import Arbiter
@@ -23,7 +23,7 @@ from forestall.demand.ruling import Ruled, rule_all, take_back
 from forestall.demand.safekeeping import Note, PutBack, Safekeeping
 from forestall.demand.view import LoopView, VmView, loop_view, vm_views
 from forestall.demand.warming import since_first_sample
-from forestall.model.decision import Decision, Outcome, Result, Ruling
+from forestall.model.decision import Decision, Outcome, Restoration, Result, Ruling
 from forestall.model.errors import HypervisorError, StoreError
 from forestall.model.mode import Mode
 from forestall.model.resources import Resource
@@ -94,7 +94,7 @@ class Driver:
 
     @property
     def known(self) -> frozenset[str]:
-        """Every VM that runs or has run here since the start, and those that may not be as they were."""
+        """Every VM that runs or has run here lately, and those that may not be as they were."""
         return frozenset(self._planner.roster.vm_ids) | frozenset(self.altered)
 
     @property
@@ -112,7 +112,7 @@ class Driver:
         """
         if self._keeping.altered:
             self._note(f"an earlier run left {len(self._keeping.altered)} VMs changed: putting them back")
-            self.put_back()
+            self.put_back(why="an earlier run left it changed")
         step = self.settings.demand.step_seconds
         until = int(self._clock.now()) // step * step
         since = max(until - self._planner.window_rows * step, 0)
@@ -147,12 +147,11 @@ class Driver:
         self._cycles += 1
         self._cycle_seconds = self._clock.monotonic() - steady
 
-    def put_back(self, vm_ids: Iterable[str] | None = None) -> PutBack:
+    def put_back(self, vm_ids: Iterable[str] | None = None, *, why: str) -> PutBack:
         """Set VMs as they were (None: all that were changed); what could not be is tried again in the next cycle."""
         result = self._keeping.put_back(vm_ids)
-        for vm_id in result.done:
-            self._leases.drop(vm_id)
         self._record((), result.outcomes)
+        self._restored(result.done, why)
         return result
 
     def restore(self, vm_ids: Iterable[str] | None = None) -> PutBack:
@@ -163,7 +162,7 @@ class Driver:
         chosen = set(self.known) if vm_ids is None else set(vm_ids)
         self._kept_back |= chosen
         self._all_kept_back |= vm_ids is None
-        return self.put_back(None if vm_ids is None else sorted(chosen))
+        return self.put_back(None if vm_ids is None else sorted(chosen), why="restored by hand")
 
     def resume(self, vm_ids: Iterable[str] | None = None) -> tuple[str, ...]:
         """Act on VMs again that were left alone since :meth:`restore`; which they are."""
@@ -173,12 +172,12 @@ class Driver:
         return tuple(sorted(chosen))
 
     def stop(self, within_seconds: float = 30.0) -> PutBack:
-        """Put everything back, trying again once a second for so long."""
+        """Put everything back, trying again once a second (of the host) for so long."""
         deadline = self._clock.monotonic() + within_seconds
-        result = self.put_back()
+        result = self.put_back(why="the daemon ends")
         while result.left and self._clock.monotonic() < deadline:
-            self._clock.sleep_until(self._clock.now() + 1.0)
-            result = self.put_back()
+            self._clock.sleep_until(self._clock.now() + self._clock.pace)
+            result = self.put_back(why="the daemon ends")
         return result
 
     def set_policies(self, policies: PolicySet | None) -> None:
@@ -204,6 +203,7 @@ class Driver:
             cycle_seconds=self._cycle_seconds,
             altered=self.altered,
             kept_back=tuple(sorted(self._kept_back)),
+            lead_seconds=self._lookout.lead_seconds(),
             plans=self._plans,
         )
 
@@ -213,7 +213,6 @@ class Driver:
         return vm_views(
             self._ruled,
             self._plans,
-            self._planner.roster.vm_ids,
             altered=set(self.altered),
             mode_of=lambda vm_id: self.mode_of(vm_id)[0],
             lease_left=lambda vm_id, resource: self._leases.left_seconds(vm_id, resource, steady),
@@ -231,8 +230,8 @@ class Driver:
         """Forget VMs that do not run any more, and those that run anew as they are defined."""
         anew = {e.vm_id for e in sight.events if e.kind in (EventKind.STARTED, EventKind.STOPPED)}
         restarted = [vm_id for vm_id in anew & set(self.altered) if vm_id in sight.running]
-        for vm_id in (*self._keeping.forget_gone(sight.running), *self._keeping.forget_older(restarted)):
-            self._leases.drop(vm_id)
+        self._restored(self._keeping.forget_gone(sight.running), "it does not run any more")
+        self._restored(self._keeping.forget_older(restarted), "it was started anew, as it is defined")
 
     def _is_new(self, at: int) -> bool:
         """Whether an interval is news; also after the clock was set far back."""
@@ -254,11 +253,19 @@ class Driver:
         try:
             if missing > 0:
                 self._planner.catch_up(missing, at)
+            self._retire(sight)
             self._plans = self._planner.step(sight)
         except Exception as error:  # a defect of the loop must not leave VMs as they were last set
             self._note(f"{_DEFECT}: {type(error).__name__}: {error}")
             return False
         return True
+
+    def _retire(self, sight: Sight) -> None:
+        """Forget VMs that have been gone for long."""
+        if retired := self._planner.retire(sight.running):
+            self._recording.forget(retired)
+            hours = self.settings.retire_seconds / 3600
+            self._note(f"{len(retired)} VMs that have not run for {hours:g} h are forgotten")
 
     def _judge(self, decided: bool | None) -> None:
         step = self.settings.demand.step_seconds
@@ -273,12 +280,11 @@ class Driver:
 
     def _let_go(self) -> None:
         if self.altered:
-            self.put_back()
+            self.put_back(why=self._health.fault)
 
     def _rule(self, sight: Sight) -> dict[Resource, list[Ruled]]:
-        vm_ids = self._planner.roster.vm_ids
         return {
-            resource: rule_all(self._arbiter, plan, sight, vm_ids, self.mode_of, self.settings.demand)
+            resource: rule_all(self._arbiter, plan, sight, self.mode_of, self.settings.demand)
             for resource, plan in self._plans.items()
         }
 
@@ -314,13 +320,24 @@ class Driver:
 
     def _expire(self) -> None:
         for vm_id in self._leases.expired(self._clock.monotonic()):
-            self._note(f"{vm_id}: what it was given was not renewed within {self.settings.lease_seconds:g} s")
-            self.put_back([vm_id])
+            why = f"what it was given was not renewed within {self.settings.lease_seconds:g} s"
+            self._note(f"{vm_id}: {why}")
+            self.put_back([vm_id], why=why)
 
-    def _record(self, decisions: Sequence[Decision], outcomes: Sequence[Outcome]) -> str:
+    def _restored(self, vm_ids: Iterable[str], why: str) -> None:
+        """VMs are as they were: their leases end, and the journal knows."""
+        now, restored = int(self._clock.now()), tuple(vm_ids)
+        for vm_id in restored:
+            self._leases.drop(vm_id)
+        self._record((), (), [Restoration(vm_id, now, why) for vm_id in restored])
+
+    def _record(
+        self, decisions: Sequence[Decision], outcomes: Sequence[Outcome], restorations: Sequence[Restoration] = ()
+    ) -> str:
         """Write down; why it could not be, or nothing."""
+        now = int(self._clock.now())
         try:
-            self._ports.journal.record(decisions, outcomes)
+            self._ports.journal.record(decisions, [replace(o, at=now) for o in outcomes], restorations)
         except StoreError as error:
             self._note(f"not recorded: {error}")
             return str(error)

@@ -50,6 +50,9 @@ class DriverSettings:
         Intervals without an observation that are decided on anew; more of them are only counted.
     repeat_seconds
         How often a decision that stays the same is recorded again.
+    retire_seconds, retire_at_least
+        VMs that have not run for so long are forgotten by the learner, once there are so many of them; one that comes
+        back is as one that was never seen.
     """
 
     demand: DemandSettings
@@ -63,3 +66,5 @@ class DriverSettings:
     warming: WarmingSettings = field(default_factory=WarmingSettings)
     most_caught_up_rows: int = 30
     repeat_seconds: int = 300
+    retire_seconds: int = 86_400
+    retire_at_least: int = 32

@@ -13,8 +13,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from forestall.learning.window import grown
-from forestall.model.samples import BoolArray, FloatArray
+from forestall.learning.window import grown, retained
+from forestall.model.samples import BoolArray, FloatArray, IntArray
 
 SMALLEST_CHANGE = 0.01
 
@@ -103,6 +103,10 @@ class Holding:
         self._spend(held, result, vms)
         self._held[:, :vms] = result
         return result
+
+    def keep(self, rows: IntArray) -> None:
+        """Forget all VMs but those of ``rows``."""
+        self._held, self._tokens = retained(self._held, rows, 1), retained(self._tokens, rows, 1)
 
     def _may_change(self, held: FloatArray, needed: FloatArray, target: FloatArray, vms: int) -> BoolArray:
         tokens = self._tokens[:, :vms]

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from forestall.learning.window import Float32Array, grown
+from forestall.learning.window import Float32Array, grown, retained
 from forestall.model.samples import FloatArray, IntArray
 
 
@@ -35,6 +35,10 @@ class JointRisk:
         row[:] = 0.0
         row[: len(actual)] = np.nan_to_num(error, nan=0.0, posinf=0.0, neginf=0.0)
         self._count += 1
+
+    def keep(self, rows: IntArray) -> None:
+        """Forget the errors of all VMs but those of ``rows``."""
+        self._errors = retained(self._errors, rows, 1)
 
     def overload(
         self,

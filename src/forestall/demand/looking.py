@@ -28,6 +28,15 @@ class KnowsThrottling(Protocol):
         ...
 
 
+@runtime_checkable
+class KnowsLeadTimes(Protocol):
+    """A hypervisor that measures how long each of its means takes to have effect."""
+
+    def lead_seconds(self) -> Mapping[str, float]:
+        """Seconds by name of the means, of those that were used."""
+        ...
+
+
 @dataclass(frozen=True)
 class Sight:
     """One look at the host.
@@ -103,6 +112,10 @@ class Lookout:
             self._note("contact regained")
         self.lost = ""
         return sight
+
+    def lead_seconds(self) -> Mapping[str, float]:
+        """How long each means of changing a VM takes, as measured; empty where the host does not tell."""
+        return dict(self._host.lead_seconds()) if isinstance(self._host, KnowsLeadTimes) else {}
 
     def _look(self) -> Sight:
         events = tuple(self._host.events())

@@ -24,8 +24,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from forestall.learning.levels import MAX_EXTRAPOLATION, logit, tail
-from forestall.learning.window import grown
-from forestall.model.samples import BoolArray, FloatArray
+from forestall.learning.window import grown, retained
+from forestall.model.samples import BoolArray, FloatArray, IntArray
 
 GRID = 17
 DEBT_MEMORY = 0.9995
@@ -136,6 +136,11 @@ class Pacer:
         self._debt = grown(self._debt, vms, 1, 0.0)  # type: ignore[assignment]
         self._slope = grown(self._slope, vms, 1, 0.0)  # type: ignore[assignment]
         self._steps = grown(self._steps, vms, 0, 0.0)  # type: ignore[assignment]
+
+    def keep(self, rows: IntArray) -> None:
+        """Forget all VMs but those of ``rows``."""
+        self._log_price, self._debt = retained(self._log_price, rows, 1), retained(self._debt, rows, 1)
+        self._slope, self._steps = retained(self._slope, rows, 1), retained(self._steps, rows, 0)
 
     def _anchor(self, amount: FloatArray, budget: FloatArray, scale: FloatArray) -> None:
         """Follow what one unit of z usually costs: the price at which the budget itself would be chosen."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -14,6 +15,7 @@ from forestall.demand.looking import Sight
 from forestall.demand.policy import PolicySet
 from forestall.demand.roster import Roster
 from forestall.demand.warming import Steady, warm
+from forestall.learning.window import retained
 from forestall.model.resources import Resource
 from forestall.model.samples import BoolArray, FloatArray, IntArray, Trace
 
@@ -23,13 +25,14 @@ HERE, ELSEWHERE = 0, 1
 
 @dataclass(frozen=True)
 class Plan:
-    """What was decided about one resource: the whole cycle, and what it was decided on, arrays (vm,).
+    """What was decided about one resource: the whole cycle, and what it was decided on, arrays (vm,) over ``vm_ids``.
 
     ``seen`` is what was observed, ``demand`` what it is taken to be, ``held`` what is in force. ``trust`` (expert, vm)
     says how far each expert is believed. ``names`` are those of the rules, ``running`` says which VMs are here.
     """
 
     resource: Resource
+    vm_ids: tuple[str, ...]
     cycle: Cycle
     seen: FloatArray
     demand: FloatArray
@@ -60,6 +63,7 @@ class Planner:
         self._at_cap: dict[Resource, IntArray] = {r: np.zeros(0, np.int64) for r in settings.resources}
         self._policies: dict[Resource, PolicySet | None] = {}
         self._last: dict[Resource, tuple[FloatArray, Conditions]] = {}
+        self._away: IntArray = np.zeros(0, np.int64)
         self.set_policies(policies)
 
     def set_policies(self, policies: PolicySet | None) -> None:
@@ -98,6 +102,28 @@ class Planner:
                 else:
                     loop.step(gap, limit, at - i * step, conditions)
 
+    def retire(self, running: Iterable[str]) -> tuple[str, ...]:
+        """Forget VMs that have not run for long, once they are many; which they are. To be called before each step.
+
+        Without it, the arrays of a host where VMs come and go would grow for ever. Nothing changes for the others.
+        """
+        here = self.roster.mask(running)
+        self._away = np.where(here, 0, np.pad(self._away, (0, len(here) - len(self._away))) + 1)
+        long_gone = self._away * self._settings.demand.step_seconds > self._settings.retire_seconds
+        if np.count_nonzero(long_gone) < max(self._settings.retire_at_least, 1):
+            return ()
+        retired = tuple(self.roster.vm_ids[row] for row in np.flatnonzero(long_gone))
+        self._keep(np.flatnonzero(~long_gone))
+        return retired
+
+    def _keep(self, rows: IntArray) -> None:
+        self.roster.keep(rows)
+        for loop in self._loops.values():
+            loop.keep(rows)
+        self._at_cap = {resource: retained(in_a_row, rows, 0) for resource, in_a_row in self._at_cap.items()}
+        self._away = retained(self._away, rows, 0)
+        self._last = {}  # of VMs that are no longer all there; the step that follows has its own
+
     def step(self, sight: Sight) -> dict[Resource, Plan]:
         """Learn from one observation and decide, for each resource."""
         self.roster.add(sight.running)
@@ -124,6 +150,7 @@ class Planner:
         target = self._settings.demand.targets.index(self._settings.demand.decided_target)
         return Plan(
             resource=resource,
+            vm_ids=self.roster.vm_ids,
             cycle=cycle,
             seen=seen,
             demand=found.demand,

@@ -6,6 +6,7 @@ until the next one that differs, so that leaving out repetitions loses nothing t
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from forestall.model.decision import Decision, Ruling
@@ -48,3 +49,8 @@ class Recording:
         if not same:
             self._last[key] = _Last(decision.in_force_at, decision.allocated, decision.ruling)
         return not same
+
+    def forget(self, vm_ids: Iterable[str]) -> None:
+        """Forget VMs that are gone."""
+        gone = set(vm_ids)
+        self._last = {key: last for key, last in self._last.items() if key[0] not in gone}

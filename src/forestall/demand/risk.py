@@ -14,8 +14,8 @@ from collections import deque
 import numpy as np
 
 from forestall.learning.levels import logit
-from forestall.learning.window import Float32Array, grown
-from forestall.model.samples import BoolArray, FloatArray
+from forestall.learning.window import Float32Array, grown, left_behind, retained
+from forestall.model.samples import BoolArray, FloatArray, IntArray
 
 EDGE = 1e-5
 MEMORY_DAYS = 7.0
@@ -41,6 +41,7 @@ class RiskModel:
         self._decay = 0.5 ** (1.0 / (MEMORY_DAYS * steps_per_day))
         self._rate: FloatArray = np.zeros(0)
         self._steps: FloatArray = np.zeros(0)
+        self._of_the_forgotten: FloatArray = np.zeros(2)
         self._weight: FloatArray = np.array([0.0, 0.5, 0.5, 0.0, 0.0, 0.0])
         self._curvature: FloatArray = np.eye(FEATURES) * REGULARISATION
         self._issued: deque[Float32Array] = deque(maxlen=horizon_steps)
@@ -75,9 +76,18 @@ class RiskModel:
         self._issued.append(features.astype(np.float32))
         return 1.0 / (1.0 + np.exp(-np.clip(features @ self._weight, -12.0, 12.0)))
 
+    def keep(self, rows: IntArray) -> None:
+        """Forget all VMs but those of ``rows``; what the others taught the fleet stays, and fades."""
+        self._of_the_forgotten += [left_behind(self._rate, rows, 0), left_behind(self._steps, rows, 0)]
+        self._rate, self._steps = retained(self._rate, rows, 0), retained(self._steps, rows, 0)
+        self._issued = deque((retained(features, rows, 0) for features in self._issued), self.horizon_steps)
+        self._above = deque((retained(above, rows, 0) for above in self._above), self.horizon_steps)
+        self._seen = deque((retained(seen, rows, 0) for seen in self._seen), self.horizon_steps)
+
     def _features(self, exceedance: FloatArray, above: BoolArray, vms: int) -> FloatArray:
         rate, steps = self._rate[:vms], self._steps[:vms]
-        fleet = (rate.sum() + 1e-3) / (steps.sum() + 1.0)
+        others_rate, others_steps = self._of_the_forgotten
+        fleet = (rate.sum() + others_rate + 1e-3) / (steps.sum() + others_steps + 1.0)
         own = (rate + PRIOR_STEPS * fleet) / (steps + PRIOR_STEPS)
         stated = logit(np.clip(exceedance, EDGE, 1.0 - EDGE))
         usual = logit(np.clip(own, EDGE, 1.0 - EDGE))
@@ -86,6 +96,7 @@ class RiskModel:
 
     def _learn(self, features: FloatArray) -> None:
         n = len(features)
+        self._of_the_forgotten *= self._decay
         outcome = np.zeros(n, dtype=bool)
         known = np.zeros(n, dtype=bool)
         for above, seen in zip(self._above, self._seen, strict=True):

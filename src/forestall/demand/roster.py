@@ -11,7 +11,7 @@ from forestall.model.samples import BoolArray, FloatArray, IntArray, Observation
 
 
 class Roster:
-    """VMs only ever append, as the decision core needs it; a VM that comes back stands where it stood.
+    """VMs append, as the decision core needs it; a VM that comes back stands where it stood, until it was forgotten.
 
     Parameters
     ----------
@@ -37,19 +37,29 @@ class Roster:
     def lay(self, seen: Observation, axes: Sequence[Resource]) -> tuple[FloatArray, FloatArray]:
         """Demand and limit (vm, resource) of an observation whose axis 1 is ``axes``.
 
-        Demand is NaN where there is no sample, limit the last known one; both for every VM of the roster.
+        Demand is NaN where there is no sample, limit the last known one; both for every VM of the roster. A VM without
+        a sample that is not in the roster is left out: the observation may know VMs that were forgotten here.
         """
-        self.add(seen.vm_ids)
+        sampled: list[int] = np.flatnonzero((~np.isnan(seen.demand)).any(axis=1)).tolist()
+        self.add(seen.vm_ids[i] for i in sampled)
+        theirs = [i for i, vm_id in enumerate(seen.vm_ids) if vm_id in self._index]
+        rows: IntArray = np.array([self._index[seen.vm_ids[i]] for i in theirs], dtype=np.int64)
         demand = np.full(self._limit.shape, np.nan)
-        rows: IntArray = np.array([self._index[vm_id] for vm_id in seen.vm_ids], dtype=np.int64)
         for column, resource in enumerate(self._resources):
             if resource not in axes:
                 continue
             k = axes.index(resource)
-            demand[rows, column] = seen.demand[:, k]
-            known = ~np.isnan(seen.limit[:, k])
-            self._limit[rows[known], column] = seen.limit[known, k]
+            demand[rows, column] = seen.demand[theirs, k]
+            limit = seen.limit[theirs, k]
+            known = ~np.isnan(limit)
+            self._limit[rows[known], column] = limit[known]
         return demand, self._limit.copy()
+
+    def keep(self, rows: IntArray) -> None:
+        """Forget all VMs but those of ``rows`` (increasing), which keep their order."""
+        self.vm_ids = tuple(self.vm_ids[row] for row in rows.tolist())
+        self._index = {vm_id: row for row, vm_id in enumerate(self.vm_ids)}
+        self._limit = self._limit[rows]
 
     def mask(self, vm_ids: Iterable[str]) -> BoolArray:
         """Which VMs (vm,) of the roster are among ``vm_ids``."""

@@ -36,16 +36,15 @@ class Ruled:
         """The decision as the journal wants it: with the ruling, and the reasons of both."""
         verdict = self.verdict
         ruling = self.decision.ruling if verdict.ruling is Ruling.ACCEPTED else verdict.ruling
-        return replace(self.decision, ruling=ruling, reason=f"{self.decision.reason}; arbiter: {verdict.reason}")
+        reason = f"{self.decision.reason}; arbiter: {verdict.reason}"
+        return replace(self.decision, granted=verdict.granted, ruling=ruling, reason=reason)
 
 
-def rule_all(
-    arbiter: Arbiter, plan: Plan, sight: Sight, vm_ids: Sequence[str], mode_of: ModeOf, settings: DemandSettings
-) -> list[Ruled]:
+def rule_all(arbiter: Arbiter, plan: Plan, sight: Sight, mode_of: ModeOf, settings: DemandSettings) -> list[Ruled]:
     """Rule on one resource of every VM that runs, and fit what may be changed into the pool."""
     ruled = [
         _rule(arbiter, plan, sight, j, vm_id, mode_of, settings)
-        for j, vm_id in enumerate(vm_ids)
+        for j, vm_id in enumerate(plan.vm_ids)
         if plan.running[j] and vm_id in sight.held
     ]
     return refit(ruled, plan.capacity)

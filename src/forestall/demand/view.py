@@ -56,7 +56,10 @@ class PoolView:
 
 @dataclass(frozen=True)
 class LoopView:
-    """The loop as a whole; ``cycle_seconds`` is what the last cycle took, ``fault`` why nothing is changed."""
+    """The loop as a whole; ``cycle_seconds`` is what the last cycle took, ``fault`` why nothing is changed.
+
+    ``lead_seconds`` is how long each means of changing a VM takes, as measured; empty where nobody measures.
+    """
 
     asked: Mode
     mode: Mode
@@ -68,6 +71,7 @@ class LoopView:
     vms: int
     altered: tuple[str, ...]
     kept_back: tuple[str, ...]
+    lead_seconds: Mapping[str, float]
     pools: tuple[PoolView, ...]
 
 
@@ -83,17 +87,16 @@ def quantiles_of(decision: Decision) -> dict[str, float]:
 def vm_views(
     ruled: Mapping[Resource, Sequence[Ruled]],
     plans: Mapping[Resource, Plan],
-    vm_ids: Sequence[str],
     *,
     altered: AbstractSet[str],
     mode_of: Callable[[str], Mode],
     lease_left: Callable[[str, Resource], float | None],
 ) -> list[VmView]:
     """One view for each VM and resource that was ruled on, by VM and then by resource."""
-    place = {vm_id: j for j, vm_id in enumerate(vm_ids)}
     views = []
     for resource, mine in ruled.items():
         plan = plans[resource]
+        place = {vm_id: j for j, vm_id in enumerate(plan.vm_ids)}
         for r in mine:
             decision, vm_id = r.recorded(), r.decision.vm_id
             j = place[vm_id]
@@ -128,6 +131,7 @@ def loop_view(
     cycle_seconds: float,
     altered: tuple[str, ...],
     kept_back: tuple[str, ...],
+    lead_seconds: Mapping[str, float],
     plans: Mapping[Resource, Plan],
 ) -> LoopView:
     """The loop as a whole, with the pools as of the last cycle."""
@@ -143,6 +147,7 @@ def loop_view(
         vms=vms,
         altered=altered,
         kept_back=kept_back,
+        lead_seconds=lead_seconds,
         pools=tuple(_pool_view(plan) for plan in plans.values()),
     )
 

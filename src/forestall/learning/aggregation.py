@@ -18,8 +18,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from forestall.learning.window import Float32Array, grown
-from forestall.model.samples import FloatArray
+from forestall.learning.window import Float32Array, grown, retained
+from forestall.model.samples import FloatArray, IntArray
 
 RATE = 0.02
 SHARE = 1.0 / 4032
@@ -60,6 +60,12 @@ class Aggregation:
         self._mean_loss = grown(self._mean_loss, vms, 0, 0.0)  # type: ignore[assignment]
         self._steps = grown(self._steps, vms, 0, 0.0)  # type: ignore[assignment]
         self._vms = vms
+
+    def keep(self, rows: IntArray) -> None:
+        """Forget all VMs but those of ``rows``; what the others taught the fleet stays."""
+        self._log_weight = retained(self._log_weight, rows, 1)
+        self._mean_loss, self._steps = retained(self._mean_loss, rows, 0), retained(self._steps, rows, 0)
+        self._vms = len(rows)
 
     def weights(self) -> FloatArray:
         """Weights (expert, vm, level), adding to one over experts."""

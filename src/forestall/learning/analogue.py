@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from forestall.learning.window import Window, highest
+from forestall.learning.window import Window, highest, retained
 from forestall.model.forecast import Statistic, Target
 from forestall.model.samples import FloatArray, IntArray
 
@@ -46,6 +46,10 @@ class Analogue:
         distance[KEPT:][(self._lags[None] == fresh[:, None, None]).any(axis=1)] = np.inf
         best = np.argsort(distance, axis=0, kind="stable")[:KEPT]
         self._lags = np.take_along_axis(candidates, best, axis=0)
+
+    def keep(self, rows: IntArray) -> None:
+        """Forget the matches of all VMs but those of ``rows``."""
+        self._lags = retained(self._lags, rows, 1)
 
     @staticmethod
     def _distances(window: Window, lags: IntArray) -> FloatArray:

@@ -21,9 +21,9 @@ from forestall.learning.features import WeekStatistics, feature_matrix
 from forestall.learning.levels import logit
 from forestall.learning.residuals import ResidualQuantiles
 from forestall.learning.rules import SeasonalNaive
-from forestall.learning.window import Float32Array, Window
+from forestall.learning.window import Float32Array, Window, retained
 from forestall.model.forecast import Target
-from forestall.model.samples import FloatArray
+from forestall.model.samples import FloatArray, IntArray
 
 
 @dataclass(frozen=True)
@@ -124,6 +124,10 @@ class TargetModel:
         share = min(1.0, self.settings.max_rows / max(window.vms * steps, 1.0))
         chosen = np.flatnonzero(self._generator.random(window.vms) < share)
         self._pending.append((features[chosen], chosen.astype(np.float64), window.last[chosen], window.scale()[chosen]))
+
+    def keep(self, rows: IntArray) -> None:
+        """Wait no longer for outcomes of VMs that are not in ``rows``; what they have taught stays."""
+        self._pending = deque((_of_rows(rows, *due) for due in self._pending), self._pending.maxlen)
 
     def train(self) -> bool:
         """Fit all boosters on what has been collected; False when that is too little."""
@@ -245,6 +249,18 @@ class Boosted:
             result[i] = np.maximum(last + scale * np.maximum.accumulate(scaled, axis=1), 0.0)
         return result
 
+    def keep(self, rows: IntArray) -> None:
+        """Forget all VMs but those of ``rows``; the boosters, and the rows that they learn from, stay."""
+        self._week.keep(rows)
+        self._residuals.keep(rows)
+        for model in self._models.values():
+            model.keep(rows)
+        self._features = {i: retained(features, rows, 0) for i, features in self._features.items()}
+        self._medians = {
+            i: deque((retained(median, rows, 0) for median in issued), issued.maxlen)
+            for i, issued in self._medians.items()
+        }
+
     def _interpolated(self, own: FloatArray) -> FloatArray:
         """Quantiles at the wanted levels from those that have boosters, straight in tail coordinates."""
         knots = logit(np.asarray(self._settings.levels))
@@ -252,3 +268,11 @@ class Boosted:
         j = np.clip(np.searchsorted(knots, wanted, side="right") - 1, 0, len(knots) - 2)
         share = (wanted - knots[j]) / (knots[j + 1] - knots[j])
         return own[:, j] + np.maximum(share, 0.0) * (own[:, j + 1] - own[:, j])
+
+
+def _of_rows(
+    rows: IntArray, features: Float32Array, vm: FloatArray, base: FloatArray, scale: FloatArray
+) -> tuple[Float32Array, FloatArray, FloatArray, FloatArray]:
+    """What waits for its outcome, of the VMs ``rows`` alone, which are numbered by their place in it."""
+    there = np.isin(vm, rows)
+    return features[there], np.searchsorted(rows, vm[there]).astype(np.float64), base[there], scale[there]

@@ -12,8 +12,8 @@ from __future__ import annotations
 import numpy as np
 
 from forestall.learning.levels import logit, value_at
-from forestall.learning.window import Float32Array, grown
-from forestall.model.samples import FloatArray
+from forestall.learning.window import Float32Array, grown, left_behind, retained
+from forestall.model.samples import FloatArray, IntArray
 
 HALF_LIFE_DAYS = 10.0
 PRIOR_STEPS = 400.0
@@ -36,6 +36,7 @@ class Recalibration:
         self._decay = 0.5 ** (1.0 / (HALF_LIFE_DAYS * steps_per_day))
         self._exceeded: Float32Array = np.zeros((0, len(levels)), np.float32)
         self._steps: Float32Array = np.zeros(0, np.float32)
+        self._of_the_forgotten: tuple[FloatArray, FloatArray] = np.zeros(len(levels)), np.zeros(())
         self._vms = 0
 
     def grow(self, vms: int) -> None:
@@ -43,6 +44,14 @@ class Recalibration:
         self._exceeded = grown(self._exceeded, vms, 0, 0.0)  # type: ignore[assignment]
         self._steps = grown(self._steps, vms, 0, 0.0)  # type: ignore[assignment]
         self._vms = vms
+
+    def keep(self, rows: IntArray) -> None:
+        """Forget all VMs but those of ``rows``; what the others taught the fleet stays, and fades."""
+        exceeded, steps = self._of_the_forgotten
+        exceeded, steps = exceeded + left_behind(self._exceeded, rows, 0), steps + left_behind(self._steps, rows, 0)
+        self._of_the_forgotten = exceeded, steps
+        self._exceeded, self._steps = retained(self._exceeded, rows, 0), retained(self._steps, rows, 0)
+        self._vms = len(rows)
 
     def update(self, combined: FloatArray, actual: FloatArray) -> None:
         """Count one outcome a VM: ``combined`` (vm, level) as issued, ``actual`` (vm,) with NaN for none."""
@@ -52,13 +61,16 @@ class Recalibration:
         keep = np.where(known, self._decay, 1.0).astype(np.float32)
         self._exceeded[:n] = self._exceeded[:n] * keep[:, None] + above
         self._steps[:n] = self._steps[:n] * keep + known
+        exceeded, steps = self._of_the_forgotten
+        self._of_the_forgotten = exceeded * self._decay, steps * self._decay
 
     def coordinates(self) -> FloatArray:
         """Tail coordinates (vm, level) that the issued quantiles really have, strictly increasing."""
         exceeded, steps = self._exceeded[: self._vms], self._steps[: self._vms]
         nominal = 1.0 - self._levels
-        fleet = (exceeded.sum(axis=0, dtype=np.float64) + FLEET_PRIOR_STEPS * nominal) / (
-            steps.sum(dtype=np.float64) + FLEET_PRIOR_STEPS
+        others_exceeded, others_steps = self._of_the_forgotten
+        fleet = (exceeded.sum(axis=0, dtype=np.float64) + others_exceeded + FLEET_PRIOR_STEPS * nominal) / (
+            steps.sum(dtype=np.float64) + others_steps + FLEET_PRIOR_STEPS
         )
         share = (exceeded + PRIOR_STEPS * fleet) / (steps[:, None] + PRIOR_STEPS)
         z = logit(1.0 - np.clip(share, 1e-6, 1.0 - 1e-6))

@@ -9,9 +9,9 @@ import numpy as np
 
 from forestall.learning.residuals import ResidualQuantiles
 from forestall.learning.rules import PointRule
-from forestall.learning.window import Float32Array, Window, highest
+from forestall.learning.window import Float32Array, Window, highest, retained
 from forestall.model.forecast import Statistic, Target
-from forestall.model.samples import FloatArray
+from forestall.model.samples import FloatArray, IntArray
 
 SMALLEST_SHARE = 0.02
 
@@ -38,6 +38,10 @@ class Forecaster(Protocol):
 
     def forecast(self, window: Window, now: int) -> FloatArray:
         """Quantiles (target, vm, level), non-decreasing over levels; NaN where nothing can be said."""
+        ...
+
+    def keep(self, rows: IntArray) -> None:
+        """Forget all VMs but those of ``rows`` (increasing), which keep their order; between two steps."""
         ...
 
 
@@ -93,6 +97,15 @@ class RuleForecaster:
             self._issued[i].append((point.astype(np.float32), unit.astype(np.float32)))
             result[i] = point[:, None] + unit[:, None] * result[i]
         return np.maximum(result, 0.0)
+
+    def keep(self, rows: IntArray) -> None:
+        """Forget all VMs but those of ``rows``."""
+        self.rule.keep(rows)
+        self._residuals.keep(rows)
+        self._issued = [
+            deque(((retained(point, rows, 0), retained(unit, rows, 0)) for point, unit in issued), issued.maxlen)
+            for issued in self._issued
+        ]
 
     def _unit(self, window: Window, point: FloatArray) -> FloatArray:
         if not self._relative:

@@ -10,9 +10,9 @@ import warnings
 
 import numpy as np
 
-from forestall.learning.window import Float32Array, Window, highest
+from forestall.learning.window import Float32Array, Window, highest, retained
 from forestall.model.forecast import Statistic, Target
-from forestall.model.samples import FloatArray
+from forestall.model.samples import FloatArray, IntArray
 
 LAGS = (0, 1, 2, 3, 5, 8, 11)
 SPANS = (3, 6, 12, 36, 72)
@@ -48,6 +48,10 @@ class WeekStatistics:
         recent = window.tail(window.capacity)[:, due]
         self.level[:, due] = sorted_quantiles(recent, self.LEVELS)
         self.change[:, due] = sorted_quantiles(np.diff(recent, axis=0), (0.01, 0.99))
+
+    def keep(self, rows: IntArray) -> None:
+        """Forget all VMs but those of ``rows``."""
+        self.level, self.change = retained(self.level, rows, 1), retained(self.change, rows, 1)
 
 
 def sorted_quantiles(values: Float32Array, levels: tuple[float, ...]) -> FloatArray:

@@ -14,10 +14,10 @@ from forestall.learning.calibration import Recalibration
 from forestall.learning.expert import Forecaster, RuleForecaster, realised
 from forestall.learning.rules import LastValue, MovingPeak, PointRule, SeasonalNaive, Smoothing
 from forestall.learning.statistical import HourlyModel
-from forestall.learning.window import Float32Array, Window
+from forestall.learning.window import Float32Array, Window, retained
 from forestall.model.forecast import LEVELS, Target
 from forestall.model.resources import Resource
-from forestall.model.samples import FloatArray
+from forestall.model.samples import FloatArray, IntArray
 
 RESIDUAL_HALF_LIFE_DAYS = 5.0
 OVER_LIMIT_RATIO = 1.5
@@ -129,6 +129,19 @@ class Learner:
             cap = limit[: len(combined), None]
             self._aggregations[i].update(np.minimum(experts, cap), np.minimum(combined, cap), np.minimum(actual, limit))
             self._calibrations[i].update(combined, actual)
+
+    def keep(self, rows: IntArray) -> None:
+        """Forget all VMs but those of ``rows`` (increasing), which keep their order and all that is known of them."""
+        self.window.keep(rows)
+        for expert in self.experts:
+            expert.keep(rows)
+        for aggregation, calibration in zip(self._aggregations, self._calibrations, strict=True):
+            aggregation.keep(rows)
+            calibration.keep(rows)
+        self._issued = [
+            deque(((retained(experts, rows, 1), retained(mixed, rows, 0)) for experts, mixed in issued), issued.maxlen)
+            for issued in self._issued
+        ]
 
     def weights(self) -> FloatArray:
         """Trust in each expert (target, expert, vm), averaged over levels."""

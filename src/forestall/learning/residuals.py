@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from forestall.learning.window import Float32Array, grown
+from forestall.learning.window import Float32Array, grown, left_behind, retained
 from forestall.model.samples import FloatArray, IntArray
 
 BINS = 64
@@ -47,11 +47,18 @@ class ResidualQuantiles:
         self._vms = 0
         self._increment = 1.0
         self._counts: Float32Array = np.zeros((targets, 0, BINS), np.float32)
+        self._of_the_forgotten: FloatArray = np.zeros((targets, BINS))
 
     def grow(self, vms: int) -> None:
         """Make room for ``vms`` VMs."""
         self._counts = grown(self._counts, vms, 1, 0.0)  # type: ignore[assignment]
         self._vms = vms
+
+    def keep(self, rows: IntArray) -> None:
+        """Forget all VMs but those of ``rows``; what the others taught the fleet stays, and fades."""
+        self._of_the_forgotten += left_behind(self._counts, rows, 1)
+        self._counts = retained(self._counts, rows, 1)
+        self._vms = len(rows)
 
     def update(self, target: int, residual: FloatArray) -> None:
         """Count one residual a VM; NaN is no residual. The first VMs of the roster, in its order."""
@@ -63,12 +70,13 @@ class ResidualQuantiles:
         self._increment /= self.decay
         if self._increment > _RESCALE_AT:
             self._counts /= np.float32(self._increment)
+            self._of_the_forgotten /= self._increment
             self._increment = 1.0
 
     def quantiles(self, levels: FloatArray) -> FloatArray:
         """Quantiles (target, vm, level) of the scaled residual; NaN while nobody has any for a target."""
         counts = self._counts[:, : self._vms]
-        pooled = counts.sum(axis=1, dtype=np.float64)
+        pooled = counts.sum(axis=1, dtype=np.float64) + self._of_the_forgotten
         total = pooled.sum(axis=1, keepdims=True)
         prior = pooled / np.where(total > 0, total, 1.0) * (self.prior_samples * self._increment)
         mixed = (counts + prior[:, None, :].astype(np.float32)).reshape(-1, BINS)

@@ -17,7 +17,7 @@ from typing import Protocol
 import numpy as np
 
 from forestall.learning.period import find_period
-from forestall.learning.window import Float32Array, Window, highest
+from forestall.learning.window import Float32Array, Window, highest, retained
 from forestall.model.forecast import Statistic, Target
 from forestall.model.samples import FloatArray, IntArray
 
@@ -33,6 +33,10 @@ class PointRule(Protocol):
         """Take note of the newest step."""
         ...
 
+    def keep(self, rows: IntArray) -> None:
+        """Forget all VMs but those of ``rows`` (increasing), which keep their order."""
+        ...
+
     def point(self, window: Window, target: Target) -> FloatArray:
         """Forecast (vm,) of ``target`` in the resource's unit; NaN where the rule has nothing to say."""
         ...
@@ -46,6 +50,9 @@ class LastValue:
     def observe(self, window: Window) -> None:
         """Nothing to learn."""
 
+    def keep(self, rows: IntArray) -> None:
+        """Nothing to forget."""
+
     def point(self, window: Window, target: Target) -> FloatArray:
         """The newest sample, for every target."""
         return window.last
@@ -58,6 +65,9 @@ class Smoothing:
 
     def observe(self, window: Window) -> None:
         """Nothing to learn."""
+
+    def keep(self, rows: IntArray) -> None:
+        """Nothing to forget."""
 
     def point(self, window: Window, target: Target) -> FloatArray:
         """Weighted mean of the last three hours, gaps left out."""
@@ -77,6 +87,9 @@ class MovingPeak:
 
     def observe(self, window: Window) -> None:
         """Nothing to learn."""
+
+    def keep(self, rows: IntArray) -> None:
+        """Nothing to forget."""
 
     def point(self, window: Window, target: Target) -> FloatArray:
         """Maximum of the last hour; the last value where the hour is empty."""
@@ -107,6 +120,10 @@ class SeasonalNaive:
         turn = np.flatnonzero(np.arange(window.vms) % 24 == hours % 24)
         if len(turn):
             self.period[turn] = find_period(window.tail(window.capacity)[:, turn])
+
+    def keep(self, rows: IntArray) -> None:
+        """Forget the periods of all VMs but those of ``rows``."""
+        self.period = retained(self.period, rows, 0)
 
     def point(self, window: Window, target: Target) -> FloatArray:
         """Value (peak: highest value) of the corresponding interval(s) one period before."""

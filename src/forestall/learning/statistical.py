@@ -12,10 +12,10 @@ from typing import Any
 
 import numpy as np
 
-from forestall.learning.window import Window
+from forestall.learning.window import Window, retained
 from forestall.model.errors import Unsupported
 from forestall.model.forecast import Target
-from forestall.model.samples import FloatArray
+from forestall.model.samples import FloatArray, IntArray
 
 SEASON_HOURS = 24
 AHEAD_HOURS = 30
@@ -69,6 +69,10 @@ class HourlyModel:
                 hours = np.arange(len(means))
                 series = np.interp(hours, hours[known], means[known, vm])
                 self._forecast[:, vm] = self._models().forecast(y=series, h=AHEAD_HOURS)["mean"]
+
+    def keep(self, rows: IntArray) -> None:
+        """Forget the forecasts of all VMs but those of ``rows``."""
+        self._forecast = retained(self._forecast, rows, 1)
 
     def point(self, window: Window, target: Target) -> FloatArray:
         """Hourly mean (vm,) forecast for the hour in which ``target`` ends; NaN for VMs that are not modelled."""

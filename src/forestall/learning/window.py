@@ -7,13 +7,15 @@ float32: a VM costs 4 bytes a sample, 8 kB for a week at 5 minutes.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from forestall.model.samples import FloatArray
+from forestall.model.samples import FloatArray, IntArray
 
 Float32Array = NDArray[np.float32]
+Kind = TypeVar("Kind", bound=np.generic)
 
 DAY_SECONDS = 86_400
 HOUR_SECONDS = 3_600
@@ -31,6 +33,21 @@ def grown(array: NDArray[np.generic], size: int, axis: int, fill: float) -> NDAr
     shape = list(array.shape)
     shape[axis] = max(size, 2 * have) - have
     return np.concatenate([array, np.full(shape, fill, dtype=array.dtype)], axis=axis)
+
+
+def retained(array: NDArray[Kind], rows: IntArray, axis: int) -> NDArray[Kind]:
+    """Return what ``array`` has along ``axis`` of the VMs ``rows``, which increase.
+
+    An array that was made when there were fewer VMs ends before those that came later, and does so again.
+    """
+    part: NDArray[Kind] = array.take(rows[rows < array.shape[axis]], axis=axis)
+    return part
+
+
+def left_behind(array: NDArray[Kind], rows: IntArray, axis: int) -> FloatArray:
+    """Sum along ``axis`` over the VMs that are not in ``rows``."""
+    others = np.delete(array, rows[rows < array.shape[axis]], axis=axis)
+    return np.asarray(others.sum(axis=axis, dtype=np.float64))
 
 
 def highest(rows: Sequence[Float32Array] | Float32Array) -> Float32Array:
@@ -107,6 +124,16 @@ class Window:
         self._age = np.pad(self._age, (0, new))
         self._seen = np.pad(self._seen, (0, new))
         self.vms = vms
+
+    def keep(self, rows: IntArray) -> None:
+        """Forget all VMs but those of ``rows`` (increasing), which keep their order."""
+        self._samples = retained(self._samples, rows, 1)
+        self._block_max = retained(self._block_max, rows, 1)
+        self._block_sums = retained(self._block_sums, rows, 2)
+        self._last, self._age = retained(self._last, rows, 0), retained(self._age, rows, 0)
+        self._seen, self._limit = retained(self._seen, rows, 0), retained(self._limit, rows, 0)
+        self.vms = len(self._last)
+        self._moments.clear()
 
     @property
     def last(self) -> FloatArray:

@@ -6,6 +6,7 @@ frozen values; an action says "set to X", so that repeating it is harmless.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from enum import StrEnum
@@ -66,12 +67,33 @@ class Result(StrEnum):
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of an action: ``read_back`` is what the hypervisor says is in force afterwards."""
+    """What became of an action: ``read_back`` is what the hypervisor says is in force afterwards.
+
+    ``at`` is when it was recorded, seconds; None before.
+    """
 
     action: Action
     result: Result
     read_back: float | None
     reason: str = ""
+    at: int | None = None
+
+
+@dataclass(frozen=True)
+class Restoration:
+    """A VM was set as it had been before it was ever changed: at which instant (seconds), and why."""
+
+    vm_id: str
+    at: int
+    why: str
+
+
+@dataclass(frozen=True)
+class Aftermath:
+    """What was last done about one resource of a VM, and whether all of the VM was put back since; None: never."""
+
+    outcome: Outcome | None = None
+    restored: Restoration | None = None
 
 
 @dataclass(frozen=True)
@@ -102,6 +124,8 @@ class Decision:
         Start of the interval from which the allocation holds, seconds.
     allocated, previous, limit
         In the resource's unit.
+    granted
+        What the arbiter let through of it, in the resource's unit; NaN in a replay, which has no arbiter.
     quantiles
         Pairs (level, value) of the forecast that was used.
     risk
@@ -140,6 +164,7 @@ class Decision:
     reason: str
     policies: tuple[str, ...] = ()
     experts: dict[str, float] = field(default_factory=dict)
+    granted: float = math.nan
 
     def as_record(self) -> dict[str, Any]:
         """The decision as plain values, for a table: the quantiles in two lists, ``levels`` and ``quantiles``."""

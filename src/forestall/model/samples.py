@@ -44,14 +44,16 @@ class Grid:
 
 @dataclass(frozen=True)
 class Observation:
-    """All that became known at one step: demand and limit of every VM seen so far.
+    """All that became known at one step: demand and limit of every VM seen so far, or at least of those that run.
 
     Attributes
     ----------
     at
         Start of the interval that was observed, seconds.
     vm_ids
-        VMs known so far, in the order of their first appearance; a later observation only appends.
+        VMs known so far, in the order of their first appearance. In a trace a later observation only appends. A host
+        where VMs come and go may leave out those that do not run any more, or its observations would grow for ever:
+        who lays several of them side by side goes by the names.
     demand, limit
         Arrays (vm, resource), in the unit of the resource. Demand is NaN where there was no sample. Limit is
         the last known one; NaN where it has never been known, inf where the resource has no limit.

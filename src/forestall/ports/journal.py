@@ -2,17 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Protocol
 
-from forestall.model.decision import Decision, Outcome
+from forestall.model.decision import Aftermath, Decision, Outcome, Restoration
+from forestall.model.resources import Resource
+
+RETENTION_SECONDS = 90 * 86_400
+"""How long decisions stay in the journal itself; older ones may move to an archive, from where they are read too."""
 
 
 class Journal(Protocol):
-    """Append-only record of decisions and outcomes. What :meth:`record` has returned from is durable."""
+    """Append-only record of decisions, outcomes and restorations.
 
-    def record(self, decisions: Sequence[Decision], outcomes: Sequence[Outcome] = ()) -> None:
-        """Append one cycle's decisions and the outcomes of their actions."""
+    Errors are :class:`~forestall.model.errors.StoreError`. What :meth:`record` has returned from is durable. Nothing is
+    ever lost: what is read is the same before and after :meth:`maintain`.
+    """
+
+    def record(
+        self,
+        decisions: Sequence[Decision],
+        outcomes: Sequence[Outcome] = (),
+        restorations: Sequence[Restoration] = (),
+    ) -> None:
+        """Append one cycle's decisions, the outcomes of their actions, and the VMs that were put back then."""
         ...
 
     def decisions(
@@ -27,6 +40,21 @@ class Journal(Protocol):
 
     def outcomes(self, vm_id: str | None = None) -> Iterable[Outcome]:
         """Outcomes in the order in which they were recorded."""
+        ...
+
+    def restorations(self, vm_id: str | None = None) -> Iterable[Restoration]:
+        """Restorations in the order in which they were recorded."""
+        ...
+
+    def aftermath(self, vm_id: str, at: int | None = None) -> Mapping[Resource, Aftermath]:
+        """What was last done about each resource of a VM until instant ``at`` (None: until now); none that is empty.
+
+        Of an outcome and a restoration of the same second, the one recorded later is the later one.
+        """
+        ...
+
+    def maintain(self, now: int) -> None:
+        """Housekeeping: archiving what is past its retention at instant ``now``."""
         ...
 
     def close(self) -> None:

@@ -13,7 +13,7 @@ from typing import Any
 from forestall import __version__
 from forestall.demand.driver import Driver
 from forestall.demand.explain import reproduce
-from forestall.model.decision import Decision
+from forestall.model.decision import Aftermath, Decision
 from forestall.model.errors import WrongUse
 from forestall.ports.clock import Clock
 from forestall.ports.journal import Journal
@@ -30,10 +30,19 @@ def plain(value: Any) -> Any:
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
-def explained(decision: Decision) -> dict[str, Any]:
-    """A decision with what its formula gives, as plain values."""
-    found: dict[str, Any] = plain(asdict(decision) | {"reproduced": reproduce(decision)})
+def explained(decision: Decision, after: Aftermath | None = None) -> dict[str, Any]:
+    """A decision with what its formula gives and what came of it, as plain values."""
+    came_of_it = asdict(after or Aftermath())
+    if (outcome := came_of_it["outcome"]) is not None:
+        outcome["amount"] = outcome.pop("action")["amount"]
+    found: dict[str, Any] = plain(asdict(decision) | came_of_it | {"reproduced": reproduce(decision)})
     return found
+
+
+def explained_of(journal: Journal, vm_id: str, at: int | None) -> list[dict[str, Any]]:
+    """What the journal knows of a VM at an instant (None: now), a part for each resource."""
+    after = journal.aftermath(vm_id, at)
+    return [explained(decision, after.get(decision.resource)) for decision in journal.explain(vm_id, at)]
 
 
 @dataclass
@@ -80,7 +89,7 @@ class Answering:
             "pid": os.getpid(),
             "connect": self.connect,
             "step_seconds": self.driver.settings.demand.step_seconds,
-            "uptime_seconds": self.clock.monotonic() - self._started,
+            "uptime_seconds": (self.clock.monotonic() - self._started) / self.clock.pace,
             **view,
         }
 
@@ -92,7 +101,7 @@ class Answering:
         vm_id, at = request.get("vm"), request.get("at")
         if not isinstance(vm_id, str) or not (at is None or isinstance(at, int)):
             raise WrongUse("explain wants a vm, and at in whole seconds or not at all")
-        return [explained(decision) for decision in self.journal.explain(vm_id, at)]
+        return explained_of(self.journal, vm_id, at)
 
     def _restore(self, request: Mapping[str, Any]) -> Any:
         names = _names(request)

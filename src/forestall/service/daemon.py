@@ -9,13 +9,14 @@ from forestall.demand.driver import Driver
 from forestall.demand.policy import PolicySet
 from forestall.model.errors import ForestallError, StoreError
 from forestall.ports.clock import Clock
+from forestall.ports.journal import Journal
 from forestall.ports.store import BehaviourStore
 from forestall.service.liveness import Heart
 from forestall.service.stopping import Signals
 
 Note = Callable[[str], None]
 LONGEST_WAIT_SECONDS = 0.5
-"""The longest sleep without looking whether to stop."""
+"""The longest sleep without looking whether to stop, in the host's seconds, as the following."""
 MAINTAIN_SECONDS = 3600
 STOP_WITHIN_SECONDS = 45.0
 
@@ -31,7 +32,7 @@ class Daemon:
         The clock.
     heart
         Says that this process lives.
-    store
+    store, journal
         Tidied up once an hour.
     turn
         Held during a cycle; whoever else uses the driver holds it meanwhile.
@@ -47,11 +48,13 @@ class Daemon:
         clock: Clock,
         heart: Heart,
         store: BehaviourStore,
+        journal: Journal,
         turn: threading.RLock,
         reload: Callable[[], PolicySet | None],
         note: Note,
     ) -> None:
-        self._driver, self._clock, self._heart, self._store = driver, clock, heart, store
+        self._driver, self._clock, self._heart = driver, clock, heart
+        self._kept: dict[str, BehaviourStore | Journal] = {"store": store, "journal": journal}
         self._turn, self._reload, self._note = turn, reload, note
         self._step = driver.settings.demand.step_seconds
         self._maintained_at = clock.monotonic()
@@ -78,7 +81,7 @@ class Daemon:
                 done += 1
         finally:
             with self._turn:
-                left = self._driver.stop(STOP_WITHIN_SECONDS).left
+                left = self._driver.stop(STOP_WITHIN_SECONDS * self._clock.pace).left
         for vm_id, reason in left:
             self._note(f"{vm_id} is not as it was: {reason}; forestall restore tries again")
         self._note("every VM is as it was" if not left else f"{len(left)} VMs are not as they were")
@@ -92,7 +95,7 @@ class Daemon:
         now = self._clock.now()
         until = self._clock.monotonic() + self._step - now % self._step
         while not signals.stopping and (left := until - self._clock.monotonic()) > 1e-6:
-            self._clock.sleep_until(self._clock.now() + min(left, LONGEST_WAIT_SECONDS))
+            self._clock.sleep_until(self._clock.now() + min(left, LONGEST_WAIT_SECONDS * self._clock.pace))
 
     def _one(self, signals: Signals) -> None:
         with self._turn:
@@ -102,10 +105,10 @@ class Daemon:
             seen = self._beat()
             if not seen and self._driver.altered:
                 # Nobody would notice if this process died now.
-                self._driver.put_back()
+                self._driver.put_back(why="the heartbeat could not be written")
             self._driver.cycle()
             self._beat()
-            if self._clock.monotonic() - self._maintained_at >= MAINTAIN_SECONDS:
+            if self._clock.monotonic() - self._maintained_at >= MAINTAIN_SECONDS * self._clock.pace:
                 self._maintain()
 
     def _beat(self) -> bool:
@@ -127,10 +130,11 @@ class Daemon:
 
     def _maintain(self) -> None:
         self._maintained_at = self._clock.monotonic()
-        try:
-            self._store.maintain(int(self._clock.now()))
-        except StoreError as error:
-            self._note(f"the store could not be tidied up: {error}")
+        for name, kept in self._kept.items():
+            try:
+                kept.maintain(int(self._clock.now()))
+            except StoreError as error:
+                self._note(f"the {name} could not be tidied up: {error}")
 
 
 class Notes:
@@ -143,7 +147,7 @@ class Notes:
     clock
         The clock.
     again_seconds
-        The same line is said again after so long.
+        The same line is said again after so long, in the host's seconds.
     """
 
     def __init__(self, say: Note, clock: Clock, again_seconds: float = 300.0) -> None:
@@ -153,7 +157,7 @@ class Notes:
     def __call__(self, line: str) -> None:
         """Say ``line``, unless it was said not long ago."""
         now = self._clock.monotonic()
-        self._said = {old: at for old, at in self._said.items() if now - at < self._again_seconds}
+        self._said = {old: at for old, at in self._said.items() if now - at < self._again_seconds * self._clock.pace}
         if line not in self._said:
             self._said[line] = now
             self._say(line)

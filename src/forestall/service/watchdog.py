@@ -1,7 +1,7 @@
 """The watchdog: a small process of its own that puts VMs back when the daemon that changed them is gone or hangs.
 
-It needs the originals and the hypervisor, nothing else: no store, no learning. It is safe to run beside a daemon that
-starts at the same moment: both put the same VMs back to the same settings.
+It needs the originals and the hypervisor, nothing else: no store, no journal, no learning. It is safe to run beside a
+daemon that starts at the same moment: both put the same VMs back to the same settings.
 """
 
 from __future__ import annotations
@@ -9,10 +9,12 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from forestall.demand.safekeeping import PutBack, Restorer, put_back_each
+from forestall.model.decision import Restoration
 from forestall.model.errors import HypervisorError, StoreError
 from forestall.ports.clock import Clock
 from forestall.ports.hypervisor import VmSettings
 from forestall.ports.originals import Originals
+from forestall.ports.restorations import Restorations
 from forestall.service.liveness import Pulse
 
 Note = Callable[[str], None]
@@ -30,6 +32,8 @@ class Watchdog:
         What was kept before VMs were changed.
     connect
         Opens the hypervisor; tried again and again while it is away.
+    restorations
+        Where it leaves word of what it has put back; the next daemon takes it into the journal.
     clock
         The clock.
     note
@@ -43,12 +47,14 @@ class Watchdog:
         pulse: Pulse,
         originals: Originals,
         connect: Callable[[], Restorer],
+        restorations: Restorations,
         clock: Clock,
         note: Note,
         *,
         look_seconds: float = 2.0,
     ) -> None:
         self._pulse, self._originals, self._connect = pulse, originals, connect
+        self._restorations = restorations
         self._clock, self._note, self._look_seconds = clock, note, look_seconds
         self._last_note = ""
 
@@ -72,6 +78,7 @@ class Watchdog:
             return ()
         result = self._put_back(kept)
         if result.done:
+            self._leave_word(result.done, why)
             self._say(f"{why}: put back {', '.join(result.done)}")
         if result.left:
             self._say("not put back yet: " + "; ".join(f"{vm_id}: {reason}" for vm_id, reason in result.left))
@@ -87,10 +94,18 @@ class Watchdog:
         finally:
             host.close()
 
+    def _leave_word(self, vm_ids: Sequence[str], why: str) -> None:
+        now = int(self._clock.now())
+        try:
+            self._restorations.append([Restoration(vm_id, now, f"by the watchdog: {why}") for vm_id in vm_ids])
+        except StoreError as error:
+            self._say(f"{error}; what was put back stays so")
+
     def _sleep(self, seconds: float, stopping: Callable[[], bool]) -> None:
-        until = self._clock.monotonic() + seconds
+        """Sleep for so many of the host's seconds."""
+        until = self._clock.monotonic() + seconds * self._clock.pace
         while not stopping() and (left := until - self._clock.monotonic()) > 0:
-            self._clock.sleep_until(self._clock.now() + min(left, 0.5))
+            self._clock.sleep_until(self._clock.now() + min(left, 0.5 * self._clock.pace))
 
     def _say(self, line: str) -> None:
         """Say something, but not the same thing at every look."""

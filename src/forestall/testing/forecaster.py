@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 import pytest
@@ -10,7 +10,7 @@ import pytest
 from forestall.learning.expert import Forecaster
 from forestall.learning.window import Window
 from forestall.model.forecast import LEVELS, Statistic, Target
-from forestall.model.samples import FloatArray
+from forestall.model.samples import FloatArray, IntArray
 
 STEP_SECONDS = 300
 LIMIT = 8.0
@@ -35,11 +35,16 @@ class ForecasterContract:
         """Makes forecasters."""
         raise NotImplementedError
 
-    def drive(self, forecaster: Forecaster, rows: Sequence[FloatArray]) -> list[FloatArray]:
-        """Forecasts (target, vm, level) after each row (vm,) of demand."""
+    def drive(
+        self, forecaster: Forecaster, rows: Sequence[FloatArray], keep: Mapping[int, IntArray] | None = None
+    ) -> list[FloatArray]:
+        """Forecasts (target, vm, level) after each row (vm,) of demand; ``keep``: the VMs kept before a row."""
         window = Window(STEP_SECONDS, 1e-3)
         made = []
         for i, row in enumerate(rows):
+            if keep and i in keep:
+                window.keep(keep[i])
+                forecaster.keep(keep[i])
             window.push(row, np.full(len(row), LIMIT))
             forecaster.observe(window, i * STEP_SECONDS)
             made.append(forecaster.forecast(window, i * STEP_SECONDS))
@@ -125,6 +130,19 @@ class ForecasterContract:
         for forecast, row in zip(made, rows, strict=True):
             self.assert_lawful(forecast, len(row))
         self.assert_speaks(made[-1])
+
+    def test_vms_may_be_forgotten(self, make: Callable[[], Forecaster]) -> None:
+        demand, kept = self.noise(vms=7) * 4.0 ** -np.arange(7), np.array([1, 3, 6])
+        demand[:, [0, 2, 4, 5]] = np.nan  # whatever they taught the fleet would stay, or go
+        at = len(demand) - 8
+        rows = [row[: 6 + (i >= at - 5)] for i, row in enumerate(demand)]
+        whole = self.drive(make(), rows)
+        some = self.drive(make(), [*rows[:at], *demand[at:, kept]], {at: kept})
+        for forecast, expected in zip(some[at:], whole[at:], strict=True):
+            self.assert_lawful(forecast, len(kept))
+            self.assert_speaks(forecast)
+            # What is renewed by turns is renewed at others.
+            np.testing.assert_allclose(forecast, expected[:, kept], rtol=0.1)
 
     def test_its_errors_are_what_it_states(self, make: Callable[[], Forecaster]) -> None:
         demand = self.noise(vms=6, steps=max(2 * self.steps, 300))

@@ -8,7 +8,7 @@ from dataclasses import replace
 
 import pytest
 
-from forestall.model.decision import Action, Decision, Outcome, Result, Ruling
+from forestall.model.decision import Action, Aftermath, Decision, Outcome, Restoration, Result, Ruling
 from forestall.model.resources import Resource
 from forestall.ports.journal import Journal
 
@@ -33,7 +33,11 @@ FULL = Decision(
     reason="ceiling of 'gold';\nsecond line",
     policies=("default", "gold"),
     experts={"seasonal_naive": 0.75, "gbm": 0.25},
+    granted=0.5,
 )
+
+LATE = 1000 * 86_400
+"""An instant at which the others are long past."""
 
 
 def decision(vm_id: str, in_force_at: int, allocated: float = 1.0, resource: Resource = Resource.CPU) -> Decision:
@@ -43,10 +47,11 @@ def decision(vm_id: str, in_force_at: int, allocated: float = 1.0, resource: Res
     )
 
 
-def outcome(vm_id: str, result: Result = Result.DONE) -> Outcome:
+def outcome(vm_id: str, result: Result = Result.DONE, at: int | None = 900) -> Outcome:
     """An outcome of an action on a VM's memory."""
     done = result is Result.DONE
-    return Outcome(Action(vm_id, Resource.MEMORY, 2.0**30), result, 2.0**30 if done else None, "" if done else "gone")
+    action = Action(vm_id, Resource.MEMORY, 2.0**30)
+    return Outcome(action, result, 2.0**30 if done else None, "" if done else "gone", at)
 
 
 class JournalContract:
@@ -68,6 +73,7 @@ class JournalContract:
     def test_an_empty_journal(self, journal: Journal) -> None:
         journal.record([])
         assert (list(journal.decisions()), list(journal.outcomes()), journal.explain("a")) == ([], [], [])
+        assert (list(journal.restorations()), journal.aftermath("a")) == ([], {})
 
     def test_decisions_come_back_as_they_were(self, journal: Journal) -> None:
         bare = replace(FULL, vm_id="bare", quantiles=(), policies=(), experts={}, reason="")
@@ -76,9 +82,11 @@ class JournalContract:
 
     def test_what_is_not_known_stays_unknown(self, journal: Journal) -> None:
         journal.record([replace(FULL, risk=math.nan, quantiles=((0.5, math.nan),))])
-        (read,) = journal.decisions()
-        assert math.isnan(read.risk)
-        assert math.isnan(read.quantiles[0][1])
+        for _ in range(2):
+            (read,) = journal.decisions()
+            assert math.isnan(read.risk)
+            assert math.isnan(read.quantiles[0][1])
+            journal.maintain(LATE)
 
     def test_outcomes_come_back_as_they_were(self, journal: Journal) -> None:
         outcomes = [outcome("a"), outcome("b", Result.FAILED), outcome("a", Result.REFUSED)]
@@ -86,6 +94,30 @@ class JournalContract:
         journal.record([], outcomes[1:])
         assert list(journal.outcomes()) == outcomes
         assert list(journal.outcomes("a")) == [outcomes[0], outcomes[2]]
+
+    def test_restorations_come_back_as_they_were(self, journal: Journal) -> None:
+        restored = [Restoration("a", 300, "by hand; 'now'"), Restoration("b", 600, ""), Restoration("a", 200, "again")]
+        journal.record([], (), restored[:2])
+        journal.record([FULL], [outcome("a")], restored[2:])
+        assert list(journal.restorations()) == restored
+        assert list(journal.restorations("a")) == [restored[0], restored[2]]
+
+    def test_the_aftermath_is_what_was_done_last(self, journal: Journal) -> None:
+        done = {at: outcome("a", at=at) for at in (100, 300, 300 + 100)}
+        undone, other = Restoration("a", 300, "stopped"), Restoration("b", 350, "gone")
+        journal.record([decision("a", 100)], [done[100]])
+        journal.record([], [done[300], outcome("b", at=300)])
+        journal.record([], (), [undone, other])
+        journal.record([], [done[400], outcome("a", Result.FAILED, 400)])
+        memory = Resource.MEMORY
+        for _ in range(2):
+            assert journal.aftermath("a", 99) == {}
+            assert journal.aftermath("a", 299) == {memory: Aftermath(done[100])}
+            assert journal.aftermath("a", 399)[memory] == Aftermath(done[300], undone)
+            assert journal.aftermath("a", 399)[Resource.CPU] == Aftermath(None, undone)
+            assert journal.aftermath("a")[memory] == Aftermath(outcome("a", Result.FAILED, 400))
+            assert journal.aftermath("b")[memory].restored == other
+            journal.maintain(LATE)
 
     def test_order_is_that_of_recording(self, journal: Journal) -> None:
         recorded = [decision("a", at, at) for at in (900, 300, 600)]
@@ -134,6 +166,48 @@ class JournalContract:
         assert len(list(reader)) <= 1
         assert len(list(journal.decisions())) == 2
 
+    def test_maintaining_changes_nothing_that_is_read(self, journal: Journal) -> None:
+        journal.record([FULL, decision("a", LATE), decision("a", 300, 2.0)])
+        journal.record([], [outcome("a"), outcome("b", Result.FAILED)])
+        journal.record([decision("b", LATE), decision("a", 300, 3.0, Resource.MEMORY)], [outcome("c")])
+        journal.record([decision("a", 600, 4.0), decision("b", 300)])
+        journal.record([], [outcome("d")], [Restoration("a", 700, "stopped")])
+        journal.record([decision("c", LATE)])
+        asked = (
+            lambda: list(journal.decisions()),
+            lambda: list(journal.decisions("a", since=300, until=600)),
+            lambda: list(journal.decisions(since=600)),
+            lambda: list(journal.outcomes()),
+            lambda: list(journal.outcomes("b")),
+            lambda: list(journal.restorations()),
+            lambda: [journal.aftermath("a", at) for at in (600, 900, None)],
+            lambda: [journal.explain("a", at) for at in (299, 300, 600, LATE, None)],
+        )
+        before = [ask() for ask in asked]
+        for now in (0, LATE, 2 * LATE, 2 * LATE):
+            journal.maintain(now)
+            assert [ask() for ask in asked] == before
+
+    def test_recording_goes_on_after_maintaining(self, journal: Journal) -> None:
+        recorded = [decision("a", at, at) for at in (300, 900, 600)]
+        done = [outcome("a"), outcome("b")]
+        journal.record(recorded[:1], done[:1])
+        journal.maintain(LATE)
+        journal.record(recorded[1:2])
+        journal.maintain(LATE)
+        journal.record(recorded[2:], done[1:])
+        assert list(journal.decisions()) == recorded
+        assert list(journal.outcomes()) == done
+        assert journal.explain("a") == [recorded[1]]
+
+    def test_reading_goes_on_while_maintaining(self, journal: Journal) -> None:
+        for first in (0, 6_000):
+            journal.record([decision(f"vm-{i % 7}", i) for i in range(first, first + 6_000)])
+        reader = iter(journal.decisions())
+        early = [next(reader).in_force_at for _ in range(10)]
+        journal.maintain(LATE)
+        assert early + [d.in_force_at for d in reader] == list(range(12_000))
+
     def test_what_was_recorded_outlives_the_journal(self, make: Callable[[], Journal]) -> None:
         if not self.persistent:
             pytest.skip("lives only as long as its process")
@@ -144,3 +218,8 @@ class JournalContract:
         again.record([decision("a", 1200)])
         assert list(again.decisions()) == [FULL, decision("a", 1200)]
         assert list(again.outcomes()) == [outcome("a")]
+        again.maintain(LATE)
+        again.close()
+        archived = make()
+        assert list(archived.decisions()) == [FULL, decision("a", 1200)]
+        assert list(archived.outcomes()) == [outcome("a")]

@@ -1,4 +1,4 @@
-"""Journal on DuckDB: decisions and outcomes, append-only."""
+"""Journal on DuckDB: decisions, outcomes and restorations, append-only, with an archive of Parquet files."""
 
 from __future__ import annotations
 
@@ -9,44 +9,29 @@ from typing import Any
 import duckdb
 import pyarrow as pa
 
-from forestall.adapters.duckdb import schema
 from forestall.adapters.duckdb.database import Database
+from forestall.adapters.duckdb.day_files import DAY_SECONDS
+from forestall.adapters.duckdb.journal_archive import JournalArchive, last_cycle
+from forestall.adapters.duckdb.journal_rows import (
+    DECISION,
+    OUTCOME,
+    RESTORATION,
+    decision_rows,
+    outcome_of,
+    outcome_rows,
+    restoration_of,
+    restoration_rows,
+)
 from forestall.adapters.duckdb.writing import insert_table
-from forestall.model.decision import Action, Decision, Outcome, Result
+from forestall.model.decision import Aftermath, Decision, Outcome, Restoration
+from forestall.model.errors import StoreError
 from forestall.model.resources import Resource
+from forestall.ports.journal import RETENTION_SECONDS
+from forestall.ports.store import LATEST
 
 _PAGE_ROWS = 5000
-_DECISION = pa.schema(
-    [
-        ("cycle", pa.int64()),
-        ("vm_id", pa.string()),
-        ("resource", pa.string()),
-        ("decided_at", pa.int64()),
-        ("in_force_at", pa.int64()),
-        *((name, pa.float64()) for name in ("allocated", "previous", "limit")),
-        ("levels", pa.list_(pa.float64())),
-        ("quantiles", pa.list_(pa.float64())),
-        *(
-            (name, pa.float64())
-            for name in ("risk", "probability", "wanted", "price", "weight", "floor", "ceiling", "budget")
-        ),
-        ("ruling", pa.string()),
-        ("reason", pa.string()),
-        ("policies", pa.list_(pa.string())),
-        ("experts", pa.map_(pa.string(), pa.float64())),
-    ]
-)
-_OUTCOME = pa.schema(
-    [
-        ("cycle", pa.int64()),
-        ("vm_id", pa.string()),
-        ("resource", pa.string()),
-        ("amount", pa.float64()),
-        ("result", pa.string()),
-        ("read_back", pa.float64()),
-        ("reason", pa.string()),
-    ]
-)
+_WHEN = 'coalesce("at", 0)'
+"""Instant of an outcome or a restoration; journals of the first version of the schema have none."""
 
 
 class DuckdbJournal:
@@ -58,6 +43,11 @@ class DuckdbJournal:
     ----------
     path
         The file; made if it does not exist.
+    retention_seconds
+        How long decisions stay in the file, from when they are in force; then they move to the archive, whole days at a
+        time, with all that was recorded before them, and are read from there as before.
+    archive
+        Folder of the archive; by default ``NAME-journal`` beside the file. A new file adopts what its archive holds.
 
     Raises
     ------
@@ -65,93 +55,150 @@ class DuckdbJournal:
         The file cannot be opened.
     """
 
-    def __init__(self, path: Path | str) -> None:
-        self._database = Database(Path(path))
+    def __init__(
+        self, path: Path | str, *, retention_seconds: int = RETENTION_SECONDS, archive: Path | str | None = None
+    ) -> None:
+        path = Path(path)
+        self._retention_seconds = retention_seconds
+        self._archive = JournalArchive(Path(archive) if archive else path.with_name(f"{path.stem}-journal"))
+        self._database = Database(path)
+        try:
+            with self._database.transaction() as cursor:
+                self._archive.prepare(cursor)
+        except StoreError:
+            self._database.close()
+            raise
 
-    def record(self, decisions: Sequence[Decision], outcomes: Sequence[Outcome] = ()) -> None:
-        """Append one cycle's decisions and outcomes; they are on the disk when this returns."""
-        if not decisions and not outcomes:
+    def record(
+        self,
+        decisions: Sequence[Decision],
+        outcomes: Sequence[Outcome] = (),
+        restorations: Sequence[Restoration] = (),
+    ) -> None:
+        """Append what belongs to one cycle; it is on the disk when this returns."""
+        if not (decisions or outcomes or restorations):
             return
         with self._database.transaction() as cursor:
-            cycle = _next_cycle(cursor)
+            cycle = last_cycle(cursor) + 1
             if decisions:
-                rows = [d.as_record() | {"cycle": cycle} for d in decisions]
-                insert_table(cursor, "decision", pa.Table.from_pylist(rows, _DECISION))
+                insert_table(cursor, "decision", decision_rows(cycle, decisions))
             if outcomes:
-                rows = [_outcome_row(cycle, o) for o in outcomes]
-                insert_table(cursor, "outcome", pa.Table.from_pylist(rows, _OUTCOME))
+                insert_table(cursor, "outcome", outcome_rows(cycle, outcomes))
+            if restorations:
+                insert_table(cursor, "restoration", restoration_rows(cycle, restorations))
 
     def decisions(
         self, vm_id: str | None = None, *, since: int | None = None, until: int | None = None
     ) -> Iterator[Decision]:
         """Decisions in the order in which they were recorded, read page by page."""
         bounds = {"vm_id = ?": vm_id, "in_force_at >= ?": since, "in_force_at < ?": until}
-        for row in self._pages("decision", _DECISION, bounds):
+        span = (0 if since is None else since, LATEST if until is None else until)
+        for row in self._pages("decision", DECISION, bounds, span):
             yield Decision.from_record(row)
 
     def outcomes(self, vm_id: str | None = None) -> Iterator[Outcome]:
         """Outcomes in the order in which they were recorded, read page by page."""
-        for row in self._pages("outcome", _OUTCOME, {"vm_id = ?": vm_id}):
-            yield _outcome(row)
+        for row in self._pages("outcome", OUTCOME, {"vm_id = ?": vm_id}):
+            yield outcome_of(row)
 
     def explain(self, vm_id: str, at: int | None = None) -> list[Decision]:
         """For each resource the decision in force at an instant; of several, the one recorded last."""
-        bound = "" if at is None else f"AND in_force_at <= {int(at)}"
-        with self._database.snapshot() as cursor:
-            rows = _fetch(
+        until = LATEST if at is None else int(at) + 1
+        with self._database.snapshot() as cursor, self._archive.days["decision"].reading:
+            # First which: a forecast is wide, and most of a year's files hold nothing that is wanted.
+            keys = _fetch(
                 cursor,
-                f"SELECT {_columns(_DECISION)} FROM decision WHERE vm_id = ? {bound} QUALIFY row_number()"
-                " OVER (PARTITION BY resource ORDER BY in_force_at DESC, rowid DESC) = 1",
+                f"SELECT in_force_at, cycle, position"
+                f" FROM ({self._archive.everything(cursor, 'decision', 'vm_id, resource, in_force_at', until=until)})"
+                f" WHERE vm_id = ? AND in_force_at < {until} QUALIFY row_number()"
+                " OVER (PARTITION BY resource ORDER BY in_force_at DESC, cycle DESC, position DESC) = 1",
                 [vm_id],
             )
+            rows = [self._row(cursor, key["in_force_at"], key["cycle"], key["position"]) for key in keys]
         order = list(Resource)
         return sorted((Decision.from_record(row) for row in rows), key=lambda d: order.index(d.resource))
+
+    def restorations(self, vm_id: str | None = None) -> Iterator[Restoration]:
+        """Restorations in the order in which they were recorded."""
+        for row in self._pages("restoration", RESTORATION, {"vm_id = ?": vm_id}):
+            yield restoration_of(row)
+
+    def aftermath(self, vm_id: str, at: int | None = None) -> dict[Resource, Aftermath]:
+        """What was last done about each resource of a VM until an instant."""
+        restored = self._newest("restoration", RESTORATION, "vm_id", vm_id, at)
+        restoration = restoration_of(restored[0]) if restored else None
+        found = dict.fromkeys(Resource, Aftermath(None, restoration)) if restoration else {}
+        for row in self._newest("outcome", OUTCOME, "vm_id, resource", vm_id, at):
+            since = restored and (restored[0]["at"], restored[0]["cycle"]) >= (row["at"] or 0, row["cycle"])
+            outcome = outcome_of(row)
+            found[outcome.action.resource] = Aftermath(outcome, restoration if since else None)
+        return found
+
+    def maintain(self, now: int) -> None:
+        """Move the days that are past their retention into the archive, each in a transaction of its own."""
+        with self._database.translated():
+            self._archive.tidy()
+        with self._database.snapshot() as cursor:
+            expired = cursor.execute(
+                "SELECT DISTINCT in_force_at // ? AS day FROM decision WHERE in_force_at < ? ORDER BY day",
+                [DAY_SECONDS, (now - self._retention_seconds) // DAY_SECONDS * DAY_SECONDS],
+            ).fetchall()
+        for (day,) in expired:
+            with self._database.transaction() as cursor:
+                self._archive.move(cursor, (day + 1) * DAY_SECONDS)
 
     def close(self) -> None:
         """Write everything into the one file and release it; harmless when repeated."""
         self._database.close()
 
-    def _pages(self, table: str, columns: pa.Schema, bounds: dict[str, Any]) -> Iterator[dict[str, Any]]:
-        """Rows that satisfy every bound that is not None; the file is free between two pages."""
+    def _newest(self, table: str, columns: pa.Schema, key: str, vm_id: str, at: int | None) -> list[dict[str, Any]]:
+        """The last row of a VM for each value of ``key``, of those until an instant."""
+        until = LATEST if at is None else int(at)
+        with self._database.snapshot() as cursor, self._archive.days[table].reading:
+            recorded = self._archive.everything(cursor, table, _columns(columns))
+            return _fetch(
+                cursor,
+                f"SELECT * FROM ({recorded}) WHERE vm_id = ? AND {_WHEN} <= {until} QUALIFY row_number()"
+                f" OVER (PARTITION BY {key} ORDER BY {_WHEN} DESC, cycle DESC, position DESC) = 1",
+                [vm_id],
+            )
+
+    def _row(self, cursor: duckdb.DuckDBPyConnection, at: int, cycle: int, position: int) -> dict[str, Any]:
+        """The decision in force at ``at`` of that place in the journal."""
+        recorded = self._archive.everything(cursor, "decision", _columns(DECISION), at, at + 1)
+        (row,) = _fetch(cursor, f"SELECT * FROM ({recorded}) WHERE cycle = ? AND position = ?", [cycle, position])
+        return row
+
+    def _pages(
+        self, table: str, columns: pa.Schema, bounds: dict[str, Any], span: tuple[int, int] = (0, LATEST)
+    ) -> Iterator[dict[str, Any]]:
+        """Rows that satisfy every bound that is not None; the file is free between two pages.
+
+        A page is of whole cycles, for a cycle's number stays the same when it is archived meanwhile.
+        """
         chosen = {condition: value for condition, value in bounds.items() if value is not None}
-        where = " AND ".join(["rowid > ?", *chosen])
-        query = f"SELECT {_columns(columns)}, rowid FROM {table} WHERE {where} ORDER BY rowid LIMIT {_PAGE_ROWS}"
-        last = -1
+        where = " AND ".join(["cycle > ?", *chosen])
+        last = 0
         while True:
-            with self._database.snapshot() as cursor:
-                rows = _fetch(cursor, query, [last, *chosen.values()])
+            with self._database.snapshot() as cursor, self._archive.days[table].reading:
+                recorded = self._archive.everything(cursor, table, _columns(columns), *span)
+                rows = _fetch(
+                    cursor,
+                    f"WITH chosen AS NOT MATERIALIZED (SELECT * FROM ({recorded}) WHERE {where}) SELECT * FROM chosen"
+                    f" WHERE cycle <= (SELECT max(cycle) FROM"
+                    f" (SELECT cycle FROM chosen ORDER BY cycle LIMIT {_PAGE_ROWS})) ORDER BY cycle, position",
+                    [last, *chosen.values()],
+                )
             yield from rows
             if len(rows) < _PAGE_ROWS:
                 return
-            last = rows[-1]["rowid"]
-
-
-def _next_cycle(cursor: duckdb.DuckDBPyConnection) -> int:
-    last = schema.single(cursor, "SELECT greatest((SELECT max(cycle) FROM decision), (SELECT max(cycle) FROM outcome))")
-    return (last or 0) + 1
+            last = rows[-1]["cycle"]
 
 
 def _columns(columns: pa.Schema) -> str:
-    return ", ".join(f'"{name}"' for name in columns.names)
+    return ", ".join(f'"{name}"' for name in columns.names if name != "cycle")
 
 
 def _fetch(cursor: duckdb.DuckDBPyConnection, query: str, values: list[Any]) -> list[dict[str, Any]]:
     rows: list[dict[str, Any]] = cursor.sql(query, params=values).to_arrow_table().to_pylist()
     return rows
-
-
-def _outcome_row(cycle: int, outcome: Outcome) -> dict[str, Any]:
-    return {
-        "cycle": cycle,
-        "vm_id": outcome.action.vm_id,
-        "resource": outcome.action.resource.value,
-        "amount": outcome.action.amount,
-        "result": outcome.result.value,
-        "read_back": outcome.read_back,
-        "reason": outcome.reason,
-    }
-
-
-def _outcome(row: dict[str, Any]) -> Outcome:
-    action = Action(row["vm_id"], Resource(row["resource"]), row["amount"])
-    return Outcome(action, Result(row["result"]), row["read_back"], row["reason"])

@@ -18,7 +18,7 @@ import duckdb
 from forestall.model.errors import StoreError
 from forestall.model.resources import Resource
 
-VERSION = 1
+VERSION = 2
 ROLLUPS = {"5min": 300, "1h": 3600}
 """Suffix of each table of rolled up samples, and its bucket in seconds."""
 
@@ -35,6 +35,7 @@ ROLLUP_COLUMNS = tuple(
     for c in (r.demand_column, f"{r.demand_column}_max", f"{r.demand_column}_count", limit_column(r))
 )
 
+_RESTORATION = 'CREATE TABLE restoration (cycle BIGINT NOT NULL, vm_id VARCHAR NOT NULL, "at" BIGINT, why VARCHAR)'
 _KEY = "instant BIGINT NOT NULL, vm INTEGER NOT NULL"
 _TABLES = (
     "CREATE TABLE meta (key VARCHAR NOT NULL, value BIGINT NOT NULL)",
@@ -52,10 +53,19 @@ _TABLES = (
         levels DOUBLE[], quantiles DOUBLE[], risk DOUBLE, probability DOUBLE, wanted DOUBLE,
         price DOUBLE, weight DOUBLE, floor DOUBLE, ceiling DOUBLE, budget DOUBLE,
         ruling VARCHAR, reason VARCHAR, policies VARCHAR[],
-        experts MAP(VARCHAR, DOUBLE))""",
+        experts MAP(VARCHAR, DOUBLE), granted DOUBLE)""",
     """CREATE TABLE outcome (cycle BIGINT NOT NULL, vm_id VARCHAR NOT NULL, resource VARCHAR NOT NULL,
-        amount DOUBLE, result VARCHAR, read_back DOUBLE, reason VARCHAR)""",
+        amount DOUBLE, result VARCHAR, read_back DOUBLE, reason VARCHAR, "at" BIGINT)""",
+    _RESTORATION,
 )
+_UPGRADES = {
+    1: (
+        "ALTER TABLE decision ADD COLUMN granted DOUBLE",
+        'ALTER TABLE outcome ADD COLUMN "at" BIGINT',
+        _RESTORATION,
+    ),
+}
+"""What makes of a file of each older version one of the next."""
 
 
 def prepare(cursor: duckdb.DuckDBPyConnection, path: Path) -> None:
@@ -71,6 +81,10 @@ def prepare(cursor: duckdb.DuckDBPyConnection, path: Path) -> None:
         raise StoreError(f"{path}: is a DuckDB database, but not one of Forestall's")
     if version > VERSION:
         raise StoreError(f"{path}: was written by a newer Forestall (schema {version}; this one reads up to {VERSION})")
+    for older in range(version, VERSION):
+        for change in _UPGRADES[older]:
+            cursor.execute(change)
+        write_meta(cursor, "version", older + 1)
 
 
 def read_meta(cursor: duckdb.DuckDBPyConnection, key: str) -> int | None:

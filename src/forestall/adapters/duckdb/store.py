@@ -9,8 +9,9 @@ from weakref import WeakValueDictionary
 import duckdb
 
 from forestall.adapters.duckdb import reading, schema
-from forestall.adapters.duckdb.archive import DAY_SECONDS, Archive
+from forestall.adapters.duckdb.archive import Archive
 from forestall.adapters.duckdb.database import Database
+from forestall.adapters.duckdb.day_files import DAY_SECONDS
 from forestall.adapters.duckdb.rows import named, table_of, trace_of
 from forestall.adapters.duckdb.writing import Known, insert, mark_pending, read_known, register, roll_up
 from forestall.model.errors import StoreError

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -39,7 +40,8 @@ def write_json(path: Path, value: Any, *, durable: bool = True) -> None:
         if durable:
             sync_folder(path.parent)
     except (OSError, TypeError, ValueError) as error:
-        aside.unlink(missing_ok=True)
+        with suppress(OSError):
+            aside.unlink()
         reason = error.strerror if isinstance(error, OSError) else str(error)
         raise StoreError(f"{path}: cannot be written: {reason}") from error
 

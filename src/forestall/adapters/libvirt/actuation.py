@@ -35,6 +35,8 @@ class Actuation:
         Clock that never goes back, seconds.
     patience_seconds
         How long a guest has to follow.
+    lead_times
+        How long each means takes; what is measured is noted there.
     """
 
     def __init__(
@@ -43,12 +45,13 @@ class Actuation:
         off: Collection[Resource],
         monotonic: Callable[[], float],
         patience_seconds: float,
+        lead_times: LeadTimes,
     ) -> None:
         self._actuators = dict(zip(_GROUPS, actuators, strict=True))
         self._by_resource = {r: actuator for actuator in actuators for r in actuator.resources}
         self._off, self._monotonic = frozenset(off), monotonic
-        self.lead_times = LeadTimes()
-        self.pending = PendingMoves(monotonic, self.lead_times, patience_seconds)
+        self.lead_times = lead_times
+        self.pending = PendingMoves(monotonic, lead_times, patience_seconds)
 
     def is_on(self, resource: Resource) -> bool:
         """Whether a resource may be moved."""

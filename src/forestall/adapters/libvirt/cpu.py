@@ -1,4 +1,4 @@
-"""CPU of a VM, in cores: its quota and, where that is allowed, the number of its vCPUs."""
+"""CPU of a VM, in cores: its quota and, where that is allowed, its shares and the number of its vCPUs."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from collections.abc import Mapping
 from typing import Any
 
 from forestall.adapters.libvirt.actuator import Effect, Progress, Restored, Vm, Watch, rounded_up
-from forestall.adapters.libvirt.cpu_quota import LEAST_CORES, CpuQuota, settings_as_quota
+from forestall.adapters.libvirt.cpu_quota import LEAST_CORES, SHARES, CpuQuota, settings_as_quota, shares
 from forestall.adapters.libvirt.domain import Domain
 from forestall.adapters.libvirt.errors import translated
-from forestall.adapters.libvirt.vcpus import asleep, plug_refusal, set_vcpus, unplug_refusal
+from forestall.adapters.libvirt.vcpus import asleep, plug_refusal, set_vcpus, switch_off, unplug_refusal
 from forestall.model.errors import Unsupported
 from forestall.model.resources import Resource
 
@@ -27,12 +27,14 @@ class Cpu:
         Whether vCPUs are added when a VM is given more cores than it has vCPUs.
     emulated
         Whether also where QEMU emulates.
+    shares_of_a_core
+        So many shares go with each core that a VM is given; 0: shares stay as they are.
     """
 
     resources: tuple[Resource, ...] = (CPU,)
 
-    def __init__(self, *, hotplug: bool, emulated: bool = False) -> None:
-        self._hotplug, self._emulated = hotplug, emulated
+    def __init__(self, *, hotplug: bool, emulated: bool = False, shares_of_a_core: int = 0) -> None:
+        self._hotplug, self._emulated, self._shares_of_a_core = hotplug, emulated, shares_of_a_core
 
     def refusal(self, vm: Vm) -> str:
         """Whether the driver has a quota."""
@@ -80,7 +82,7 @@ class Cpu:
         vcpus = max(min(math.ceil(cores), self._vcpus_at_most(vm)), before) if math.isfinite(cores) else before
         if vcpus > before:
             set_vcpus(vm, vcpus)
-        now = quota.write(vm, quota.wanted(cores, vcpus))
+        now = quota.write(vm, quota.wanted(cores, vcpus) | self._shares(quota, min(cores, vcpus)))
         in_force, expected = now.cores(vcpus), min(max(cores, LEAST_CORES), float(vcpus), now.others_cap(vcpus))
         if vcpus > before and asleep(vm, before, vcpus):
             return Effect("vcpu", in_force, expected, _watch(before, vcpus))
@@ -90,14 +92,19 @@ class Cpu:
         return Effect("vcpu" if vcpus > before else "quota", in_force, expected, remark=remark)
 
     def settings(self, vm: Vm) -> dict[str, Any]:
-        """Number of vCPUs and the quotas."""
+        """Number of vCPUs, the quotas, and the shares where they are moved."""
         try:
-            return {"vcpus": vm.domain.vcpus, **CpuQuota.read(vm).settings()}
+            quota = CpuQuota.read(vm)
         except Unsupported:
             return {}
+        moved = {SHARES: int(quota.parameters[SHARES])} if self._shares(quota, 1.0) else {}
+        return {"vcpus": vm.domain.vcpus, **quota.settings(), **moved}
 
     def put_back(self, vm: Vm, values: Mapping[str, Any]) -> list[Restored]:
-        """Quota as it was; vCPUs that were added are taken out, or held down by a quota if they cannot be."""
+        """Quota as it was; vCPUs that were added are taken out.
+
+        Where they cannot be, the guest's agent switches them off if there is one, and a quota holds the VM down.
+        """
         if "vcpus" not in values:
             return []
         quota, vcpus, original = CpuQuota.read(vm), vm.domain.vcpus, int(values["vcpus"])
@@ -106,12 +113,18 @@ class Cpu:
         if vcpus > original and not (refusal := unplug_refusal(vm)):
             set_vcpus(vm, original)
             vcpus = original
+        if vcpus > original and switch_off(vm, original):
+            refusal = f"{refusal}; switched off in the guest"
         if vcpus > original and CpuQuota(wanted).cores(vcpus) > amount:
             wanted |= quota.wanted(amount, vcpus)
         if not refusal and vcpus == vm.domain.vcpus and not _differs(quota, wanted):
             return []
         effect = Effect("quota", quota.write(vm, wanted).cores(vcpus), min(amount, vcpus))
         return [Restored(CPU, amount, effect, refusal)]
+
+    def _shares(self, quota: CpuQuota, cores: float) -> dict[str, int]:
+        """Parameters of the shares that go with so many cores; none where shares stay as they are."""
+        return shares(cores, self._shares_of_a_core) if self._shares_of_a_core and SHARES in quota.parameters else {}
 
     def _vcpus_at_most(self, vm: Vm) -> int:
         return vm.domain.vcpus if self._plug_refusal(vm.driver, vm.domain) else vm.domain.max_vcpus

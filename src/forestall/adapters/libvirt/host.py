@@ -21,6 +21,7 @@ from forestall.adapters.libvirt.events import EventQueue
 from forestall.adapters.libvirt.held_back import HeldBack
 from forestall.adapters.libvirt.host_totals import host_totals
 from forestall.adapters.libvirt.iotune import Iotune
+from forestall.adapters.libvirt.lead_times import LeadTimes
 from forestall.adapters.libvirt.memory import Memory
 from forestall.adapters.libvirt.network import Network
 from forestall.adapters.libvirt.roster import Roster
@@ -55,6 +56,8 @@ class LibvirtHost:
         What is observed: axis 1 of an observation's arrays.
     cpu
         Whether CPU quotas may be moved.
+    cpu_shares
+        Whether shares follow the quota, so that VMs that want more than the host has run in that proportion.
     hotplug
         Whether vCPUs may be added, up to the VM's maximum.
     hotplug_emulated
@@ -71,6 +74,8 @@ class LibvirtHost:
         How much may be promised for each unit there is, by resource.
     patience_seconds
         How long a guest has to follow.
+    lead_times
+        How long each means took before; None: nothing is known.
     opener
         What opens a URI.
     """
@@ -82,6 +87,7 @@ class LibvirtHost:
         clock: Clock,
         resources: tuple[Resource, ...] = (Resource.CPU, Resource.MEMORY),
         cpu: bool = True,
+        cpu_shares: bool = False,
         hotplug: bool = False,
         hotplug_emulated: bool = False,
         memory: str = "auto",
@@ -92,6 +98,7 @@ class LibvirtHost:
         reserved: Mapping[Resource, float] | None = None,
         allocation_ratio: Mapping[Resource, float] | None = None,
         patience_seconds: float = 30.0,
+        lead_times: LeadTimes | None = None,
         opener: Callable[[str], Handle] = libvirt.open,
     ) -> None:
         self._clock, self._resources = clock, resources
@@ -101,16 +108,21 @@ class LibvirtHost:
         here = self._connection.is_local
         processes = Processes(proc_root)
         self._processes, self._runs = processes, Runs(processes if here else None)
-        self._held_back = HeldBack(processes, ControlGroups(cgroup_root))
+        groups = ControlGroups(cgroup_root)
+        self._held_back = HeldBack(processes, groups, clock.monotonic)
         self._cpu, self._memory = (
-            Cpu(hotplug=hotplug, emulated=hotplug_emulated),
+            Cpu(
+                hotplug=hotplug,
+                emulated=hotplug_emulated,
+                shares_of_a_core=groups.usual_shares if cpu_shares else 0,
+            ),
             Memory("auto" if memory == "off" else memory),
         )
         self._network = Network(is_local=here)
         enabled = (cpu, memory != "off", disk, network)
         actuators: tuple[Actuator, ...] = (self._cpu, self._memory, Iotune(), self._network)
         off = {r for actuator, on in zip(actuators, enabled, strict=True) if not on for r in actuator.resources}
-        self._actuation = Actuation(actuators, off, clock.monotonic, patience_seconds)
+        self._actuation = Actuation(actuators, off, clock.monotonic, patience_seconds, lead_times or LeadTimes())
         self._sampler = Sampler(self._connection, clock.monotonic, self._limits)
         self._roster = Roster(resources)
         self._described: dict[str, Domain] = {}
@@ -154,7 +166,7 @@ class LibvirtHost:
         return self._roster.observe(readings, at)
 
     def throttled(self) -> Mapping[str, float]:
-        """For each VM, the share of the last interval's quota periods in which it was held back; NaN if not known.
+        """For each VM, the share of the last interval in which its quota held it back; NaN if not known.
 
         A VM that was held back wanted more than its demand shows.
         """
@@ -186,8 +198,13 @@ class LibvirtHost:
         return [self._actuation.carry_out(action, self._vm, self._resources, promises) for action in actions]
 
     def follow_up(self) -> list[Outcome]:
-        """Slow moves that have ended since the last call: done, or failed because the guest did not follow in time."""
-        return self._actuation.pending.ended(self._vm)
+        """Slow moves that have ended since the last call: done, or failed because the guest did not follow in time.
+
+        Asked once a cycle, so here the times that were measured since are kept.
+        """
+        ended = self._actuation.pending.ended(self._vm)
+        self._actuation.lead_times.keep()
+        return ended
 
     def settings(self, vm_id: str) -> VmSettings:
         """How a VM is set now, whatever of it may be moved."""
@@ -221,6 +238,7 @@ class LibvirtHost:
         except HypervisorError as error:
             _log.info("%s", error)
         self._stats_periods.clear()
+        self._actuation.lead_times.keep()
         self._network.close()
         self._connection.close()
 

@@ -72,6 +72,10 @@ class PendingMoves:
             if outcome is not None:
                 outcomes.append(outcome)
                 del self._moves[key]
+        moving = {vm_id for vm_id, _ in self._moves}
+        for vm_id in list(self._changed_at):  # another thread may add to it
+            if vm_id not in moving:
+                self._changed_at.pop(vm_id, None)
         return outcomes
 
     def _look(self, move: _Move, find: Callable[[str], Vm]) -> Outcome | None:

@@ -5,16 +5,20 @@ time of its thread: it stays at zero until then. Neither is done where QEMU emul
 so does plugging once a guest has worked for some minutes. Measured with QEMU 7.2: 12 guests that were young took a
 vCPU, both of two that were not ended with ``tcg_region_initial_alloc__locked: assertion failed``, no room being left
 for the code of another vCPU. A guest without an agent may ignore that a vCPU is to go: elsewhere the quota holds it to
-less.
+less, and a guest with an agent switches the vCPU off (0.1 s) while it stays plugged in.
 """
 
 from __future__ import annotations
+
+import logging
 
 import libvirt
 
 from forestall.adapters.libvirt.actuator import Vm
 from forestall.adapters.libvirt.errors import translated
+from forestall.model.errors import HypervisorError
 
+_log = logging.getLogger(__name__)
 _AWAKE_SECONDS = 0.01
 
 
@@ -44,12 +48,36 @@ def unplug_refusal(vm: Vm) -> str:
     return ""
 
 
+def switch_off(vm: Vm, count: int) -> bool:
+    """Have the guest's agent run on ``count`` vCPUs, the others switched off; whether it did anything.
+
+    An agent that is not there, or does not know how, changes nothing: the quota still holds.
+    """
+    if not vm.domain.has_agent:
+        return False
+    try:
+        with translated(f"cannot ask the agent of {vm.domain.name}"):
+            if len(_numbers(vm.handle.guestVcpus()["online"])) <= count:
+                return False
+            vm.handle.setVcpusFlags(count, libvirt.VIR_DOMAIN_VCPU_GUEST)
+    except HypervisorError as error:
+        _log.info("%s", error)
+        return False
+    return True
+
+
 def set_vcpus(vm: Vm, count: int) -> None:
     """Plug in, or take out, up to ``count`` vCPUs."""
     with translated(f"cannot give {vm.domain.name} {count} vCPUs"):
         if count < vm.domain.vcpus:
             vm.handle.setVcpusFlags(count, libvirt.VIR_DOMAIN_VCPU_GUEST)
         vm.handle.setVcpusFlags(count, libvirt.VIR_DOMAIN_AFFECT_LIVE)
+
+
+def _numbers(text: str) -> list[int]:
+    """Numbers in a list of CPUs such as ``0-2,5``."""
+    ranges = (part.partition("-") for part in text.split(",") if part)
+    return [n for first, _, last in ranges for n in range(int(first), int(last or first) + 1)]
 
 
 def asleep(vm: Vm, first: int, count: int) -> list[int]:

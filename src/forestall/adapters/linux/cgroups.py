@@ -8,23 +8,27 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+USUAL_PERIOD_SECONDS = 0.1
 _INNER = re.compile(r"/(emulator|vcpu\d+|iothread\d+)$")
 
 
 @dataclass(frozen=True)
 class Throttling:
-    """Periods in which a group wanted to run, those in which it was held back, and for how long in all."""
+    """Periods of its quota in which a group was held back, and how long such a period is."""
 
-    periods: int
     throttled_periods: int
-    throttled_seconds: float
+    period_seconds: float
 
-    def share_since(self, before: Throttling) -> float:
-        """Share of the periods since ``before`` in which the group was held back; NaN if the counters went back."""
-        periods, throttled = self.periods - before.periods, self.throttled_periods - before.throttled_periods
-        if periods < 0 or throttled < 0:
+    def share_since(self, before: Throttling, seconds: float) -> float:
+        """Share of the ``seconds`` since ``before`` whose periods held the group back; NaN if the counter went back.
+
+        Of time, not of the periods that the kernel counts: it counts those in which the group wanted to run, so that
+        a group which ran once in an hour, for longer than its quota, would have been held back in all of them.
+        """
+        throttled = self.throttled_periods - before.throttled_periods
+        if throttled < 0 or not seconds > 0:
             return math.nan
-        return throttled / periods if periods else 0.0
+        return min(throttled * self.period_seconds / seconds, 1.0)
 
 
 class ControlGroups:
@@ -38,6 +42,11 @@ class ControlGroups:
 
     def __init__(self, root: Path = Path("/sys/fs/cgroup")) -> None:
         self._root = root
+
+    @property
+    def usual_shares(self) -> int:
+        """What a group has unless it is set: 1024 shares in version 1, a weight of 100 in version 2."""
+        return 100 if self._has(self._root, "cpu") else 1024
 
     def folder(self, controller: str, groups: Mapping[str, str]) -> Path | None:
         """Folder of a VM's group for a controller, from the groups of its process.
@@ -64,7 +73,7 @@ class ControlGroups:
         folder = self.folder("cpu", groups)
         if folder is None:
             return None
-        seen = [_throttling(part / "cpu.stat") for part in (folder, *sorted(folder.glob("vcpu*")))]
+        seen = [_throttling(part) for part in (folder, *sorted(folder.glob("vcpu*")))]
         return max(filter(None, seen), key=lambda t: t.throttled_periods, default=None)
 
     def memory_bytes(self, groups: Mapping[str, str]) -> float | None:
@@ -79,12 +88,12 @@ class ControlGroups:
         return controller in _read(folder / "cgroup.controllers").split()
 
 
-def _throttling(path: Path) -> Throttling | None:
-    stat = _numbers(path)
-    if "nr_periods" not in stat:
+def _throttling(folder: Path) -> Throttling | None:
+    stat = _numbers(folder / "cpu.stat")
+    if "nr_throttled" not in stat:
         return None
-    seconds = stat["throttled_time"] / 1e9 if "throttled_time" in stat else stat.get("throttled_usec", 0) / 1e6
-    return Throttling(stat["nr_periods"], stat.get("nr_throttled", 0), seconds)
+    period_us = _read(folder / "cpu.cfs_period_us") or _read(folder / "cpu.max").rpartition(" ")[2]
+    return Throttling(stat["nr_throttled"], int(period_us) / 1e6 if period_us.isdigit() else USUAL_PERIOD_SECONDS)
 
 
 def _numbers(path: Path) -> dict[str, int]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from forestall.model.decision import Decision, Outcome
+from forestall.model.decision import Aftermath, Decision, Outcome, Restoration
 from forestall.model.resources import Resource
 
 
@@ -13,12 +13,17 @@ class MemoryJournal:
 
     def __init__(self) -> None:
         self._decisions: list[Decision] = []
-        self._outcomes: list[Outcome] = []
+        self._done: list[Outcome | Restoration] = []
 
-    def record(self, decisions: Sequence[Decision], outcomes: Sequence[Outcome] = ()) -> None:
-        """Append one cycle's decisions and outcomes."""
+    def record(
+        self,
+        decisions: Sequence[Decision],
+        outcomes: Sequence[Outcome] = (),
+        restorations: Sequence[Restoration] = (),
+    ) -> None:
+        """Append what belongs to one cycle."""
         self._decisions.extend(decisions)
-        self._outcomes.extend(outcomes)
+        self._done += [*outcomes, *restorations]
 
     def decisions(
         self, vm_id: str | None = None, *, since: int | None = None, until: int | None = None
@@ -32,7 +37,7 @@ class MemoryJournal:
 
     def outcomes(self, vm_id: str | None = None) -> Iterator[Outcome]:
         """Outcomes in the order in which they were recorded."""
-        return (o for o in tuple(self._outcomes) if vm_id in (None, o.action.vm_id))
+        return (o for o in tuple(self._done) if isinstance(o, Outcome) and vm_id in (None, o.action.vm_id))
 
     def explain(self, vm_id: str, at: int | None = None) -> list[Decision]:
         """For each resource the decision in force at an instant; of several, the one recorded last."""
@@ -42,6 +47,23 @@ class MemoryJournal:
             if best is None or decision.in_force_at >= best.in_force_at:
                 found[decision.resource] = decision
         return [found[r] for r in Resource if r in found]
+
+    def restorations(self, vm_id: str | None = None) -> Iterator[Restoration]:
+        """Restorations in the order in which they were recorded."""
+        return (r for r in tuple(self._done) if isinstance(r, Restoration) and vm_id in (None, r.vm_id))
+
+    def aftermath(self, vm_id: str, at: int | None = None) -> dict[Resource, Aftermath]:
+        """What was last done about each resource of a VM until an instant."""
+        found: dict[Resource, Aftermath] = {}
+        for done in sorted((d for d in self._done if at is None or (d.at or 0) <= at), key=lambda d: d.at or 0):
+            if isinstance(done, Outcome) and done.action.vm_id == vm_id:
+                found[done.action.resource] = Aftermath(done)
+            elif isinstance(done, Restoration) and done.vm_id == vm_id:
+                found = {r: Aftermath(found[r].outcome if r in found else None, done) for r in Resource}
+        return found
+
+    def maintain(self, now: int) -> None:
+        """Nothing to archive: it lasts no longer than its process."""
 
     def close(self) -> None:
         """Nothing to release."""

@@ -1,0 +1,77 @@
+"""The daemon's hourly housekeeping."""
+
+from __future__ import annotations
+
+import threading
+
+from daemons import steady_trace
+
+from forestall.adapters.clock.virtual import VirtualClock
+from forestall.adapters.simulated.host import SimulatedHost
+from forestall.adapters.simulated.memory_journal import MemoryJournal
+from forestall.adapters.simulated.memory_store import MemoryStore
+from forestall.demand.driver import Driver, Ports
+from forestall.demand.driver_settings import DriverSettings
+from forestall.demand.health import HealthSettings
+from forestall.demand.settings import DemandSettings
+from forestall.model.errors import StoreError
+from forestall.model.mode import Mode
+from forestall.ports.hypervisor import VmSettings
+from forestall.service.daemon import Daemon
+from forestall.service.stopping import Signals
+
+STEP = 300
+
+
+class NoOriginals:
+    """Originals of a loop that changes nothing."""
+
+    def keep(self, settings: VmSettings) -> VmSettings:
+        """Never called."""
+        raise AssertionError
+
+    def kept(self) -> tuple[VmSettings, ...]:
+        """None."""
+        return ()
+
+    def forget(self, vm_id: str) -> None:
+        """Nothing to forget."""
+
+
+class Heart:
+    """Beats unheard."""
+
+    def beat(self, mode: Mode) -> None:
+        """Say nothing."""
+
+
+class FullStore(MemoryStore):
+    """A store that cannot be tidied up."""
+
+    def maintain(self, now: int) -> None:
+        """Fail."""
+        raise StoreError("no space left on device")
+
+
+class WatchedJournal(MemoryJournal):
+    """A journal that remembers when it was tidied up."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.maintained_at: list[int] = []
+
+    def maintain(self, now: int) -> None:
+        """Remember."""
+        self.maintained_at.append(now)
+
+
+def test_store_and_journal_are_tidied_up_once_an_hour_whatever_becomes_of_the_other() -> None:
+    trace, said = steady_trace(2, 40), list[str]()
+    clock = VirtualClock(float(trace.grid.start))
+    store, journal = FullStore(step_seconds=STEP), WatchedJournal()
+    ports = Ports(SimulatedHost(trace, clock), store, journal, NoOriginals(), clock)
+    driver = Driver(ports, DriverSettings(DemandSettings(STEP), HealthSettings(3.0 * STEP), Mode.OBSERVE))
+    daemon = Daemon(driver, clock, Heart(), store, journal, threading.RLock(), lambda: None, said.append)
+    assert daemon.run(Signals(), cycles=30) == 0
+    assert journal.maintained_at == [trace.grid.start + 3600, trace.grid.start + 7200]
+    assert said.count("the store could not be tidied up: no space left on device") == 2
