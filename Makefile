@@ -58,7 +58,7 @@ $(LIVE): $(STAMP)
 	then $(PIP) install --quiet --constraint constraints.txt --editable '.[live]'; fi
 	@touch $@
 
-demo: setup ## the main job on made-up virtual machines; ends with demo/report.html
+demo: setup ## the main job on recorded virtual machines; ends with demo/report.html
 	$(BIN)/forestall demo
 
 test: check live ## set up, then all checks and all tests

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from forestall.cli.generate import generate_command
+from forestall.cli.resample import resample_command
 
 if TYPE_CHECKING:
     from forestall.replay.trace_summary import TraceSummary
@@ -17,10 +18,11 @@ _FORMATS = "alibaba, azure, bitbrains, planetlab, prometheus or table"
 
 def register(app: typer.Typer) -> None:
     """Add ``trace`` and its commands to the command line."""
-    group = typer.Typer(help="Import, generate and check recorded demand traces.", no_args_is_help=True)
+    group = typer.Typer(help="Import, generate, resample and check recorded demand traces.", no_args_is_help=True)
     group.command("import")(import_command)
     group.command("check")(check_command)
     group.command("generate")(generate_command)
+    group.command("resample")(resample_command)
     app.add_typer(group, name="trace")
 
 

@@ -14,7 +14,7 @@ from forestall.model.decision import Decision
 from forestall.model.errors import BadInput, WrongUse
 from forestall.replay.demand_run import ResourceRun
 
-_AMOUNTS = ("allocated", "previous", "wanted", "limit", "floor", "ceiling")
+_AMOUNTS = ("allocated", "granted", "previous", "wanted", "limit", "floor", "ceiling")
 _NUMBERS = (*_AMOUNTS, "risk", "probability", "price", "weight", "budget")
 _ROWS_AT_ONCE = 50_000
 

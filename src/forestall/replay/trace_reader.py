@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from forestall.model.errors import BadInput
+from forestall.model.instants import CALENDAR_FROM
 from forestall.model.resources import Resource
 from forestall.model.samples import FloatArray, Grid, Trace
 from forestall.replay.trace_checks import Notes, check_clock, prune, repair_values, sort_rows
@@ -24,9 +25,6 @@ from forestall.replay.trace_grid import Gridded, lay_out
 from forestall.replay.trace_writer import write_trace
 
 __all__ = ["Warn", "assemble", "log_warning", "read_trace", "write_trace"]
-
-CALENDAR_FROM = 366 * 86400
-"""A trace that starts before this instant (a year after the epoch) has a hidden calendar."""
 
 Warn = Callable[[str], None]
 """Takes one line for each repair (``repair: ...``) or doubt (``warning: ...``)."""

@@ -182,7 +182,9 @@ def churn_bars(points: Sequence[CurvePoint], name: str) -> Markup:
     undone = [p.scores.reversals_per_vm_hour for p in points]
     ours = [ACCENT if p.variant is Variant.FORESTALL else "#56b4e9" for p in points]
     axes.barh(rows, changes, height=0.62, color=ours)
-    axes.barh(rows, undone, height=0.22, color="#d55e00", label="of these, taken back within 10 minutes")
+    if any(undone):
+        axes.barh(rows, undone, height=0.22, color="#d55e00", label="of these, taken back within 10 minutes")
+        axes.legend(loc="lower left", bbox_to_anchor=(0, 1), borderaxespad=0.2)
     for row, value in zip(rows, changes, strict=True):
         axes.annotate(f"{value:.2f}", (value, row), xytext=(4, 0), textcoords="offset points", va="center", fontsize=10)
     axes.set_yticks(rows, [p.policy for p in points])
@@ -190,5 +192,4 @@ def churn_bars(points: Sequence[CurvePoint], name: str) -> Markup:
     axes.grid(visible=False, axis="y")
     axes.margins(x=0.1)
     axes.set_xlabel("changes per VM-hour")
-    axes.legend(loc="lower left", bbox_to_anchor=(0, 1), borderaxespad=0.2)
     return inline_svg(figure, name, "Changes per VM-hour for each policy")

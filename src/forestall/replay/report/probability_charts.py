@@ -67,11 +67,13 @@ def quantile_reliability(rows: Sequence[Reliability], name: str) -> Markup:
     return inline_svg(figure, name, "Observed coverage minus quantile level for each kind of VM")
 
 
-def risk_reliability(risks: Sequence[RiskResult], name: str) -> Markup:
-    """Observed frequency over stated probability in bins of equal mass, one line for each horizon."""
+def risk_reliability(risks: Sequence[RiskResult], name: str) -> Markup | None:
+    """Observed frequency over stated probability in bins of equal mass, one line a horizon; None without events."""
+    stated = [v for r in risks for b in r.scores.reliability if b.observed > 0 for v in (b.stated, b.observed)]
+    if not stated:
+        return None
     figure = Figure(figsize=(5.6, 4.4), layout="constrained")
     axes = figure.subplots()
-    stated = [v for r in risks for b in r.scores.reliability if b.observed > 0 for v in (b.stated, b.observed)]
     floor = max(min([p for p in stated if p > 0], default=1e-3) / 2, 1e-6)
     for index, risk in enumerate(risks):
         bins = [b for b in risk.scores.reliability if b.observed > 0]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from datetime import UTC, datetime
 
+from forestall.model.instants import day_and_hour
 from forestall.model.resources import Resource
 
 LABELS = {
@@ -68,10 +69,10 @@ def scaled(value: float) -> str:
 
 
 def instant(seconds: int, calendar: bool) -> str:
-    """An instant: a date where the trace has one, else its day and hour from the start."""
+    """An instant: a date where the trace has one, else its day and hour."""
     if calendar:
         return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%d %H:%M UTC")
-    return f"day {seconds // 86_400}, {seconds % 86_400 // 3600:02d}:{seconds % 3600 // 60:02d}"
+    return day_and_hour(seconds)
 
 
 def amount(value: float, resource: Resource) -> str:

@@ -1,0 +1,1 @@
+"""Recordings that come with Forestall; ``README.md`` in this folder says how they were made."""
