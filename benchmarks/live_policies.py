@@ -15,6 +15,8 @@ Needs root and what the lab needs; see ``docs/evaluation.md``. Usage::
 from __future__ import annotations
 
 import argparse
+import heapq
+import json
 import subprocess
 import sys
 import time
@@ -41,7 +43,7 @@ from forestall.model.resources import Resource
 GUESTS = ("web", "redis", "database", "batch")
 POLICIES = ("forestall", "static", "reactive")
 RESOURCES = (Resource.CPU, Resource.MEMORY)
-STEP_SECONDS, HOURS_APART = 5.0, 8.0
+STEP_SECONDS, BEFORE_SECONDS, HOURS_APART = 5.0, 0.5, 8.0
 FORESTALL = (sys.executable, "-c", "import sys; from forestall.cli import main; sys.exit(main())")
 
 
@@ -52,7 +54,7 @@ class Site:
     lab: Lab
     host: LibvirtHost
     links: Mapping[str, GuestLink]
-    budget: float
+    epoch: float
     daemon: subprocess.Popen[bytes] | None = None
     rows: list[dict[str, Any]] = field(default_factory=list)
     arbiter: Arbiter = field(default_factory=Arbiter)
@@ -84,6 +86,10 @@ class Site:
                     }
                 )
         return used
+
+    def next_look(self, after: float) -> float:
+        """The next instant at which a cycle of this lab's daemon is about to begin, seconds."""
+        return after + (self.epoch - BEFORE_SECONDS - after) % STEP_SECONDS
 
     def start(self, mode: Mode) -> None:
         """Start the daemon on the lab's own settings, with all of its history."""
@@ -149,17 +155,17 @@ def sites(folder: Path, pace: Pace, budget: float) -> Iterator[list[Site]]:
             settings = lab.place.settings
             settings.write_text(f"violation_budget = {budget}\n{settings.read_text()}")
             print(f"{lab.place.name}: {lab.uri}", flush=True)
-            found.append((lab, hour))
-        for lab, _ in found:
+            found.append(lab)
+        for lab in found:
             lab.wait(300.0)
-        yield [_site(lab, stack, budget) for lab, _ in found]
+        yield [_site(lab, stack) for lab in found]
 
 
-def _site(lab: Lab, stack: ExitStack, budget: float) -> Site:
+def _site(lab: Lab, stack: ExitStack) -> Site:
     host = LibvirtHost(lab.uri, clock=SystemClock(), resources=RESOURCES)
     stack.callback(host.close)
     links = {guest: stack.enter_context(lab.link(guest)) for guest in GUESTS}
-    site = Site(lab, host, links, budget)
+    site = Site(lab, host, links, json.loads(lab.place.record.read_text())["epoch"])
     stack.callback(site.stop)
     return site
 
@@ -167,17 +173,22 @@ def _site(lab: Lab, stack: ExitStack, budget: float) -> Site:
 def watch(
     all_sites: Sequence[Site], policies: Sequence[str], run: int, minutes: float, margin: Mapping[Resource, float]
 ) -> None:
-    """Let time pass, looking every few seconds; the reactive policy acts at each look."""
+    """Let time pass, looking at the end of each cycle; the reactive policy acts at each look, as Forestall's does then.
+
+    What is in force at a look was so for the whole of the cycle that ends.
+    """
     for site in all_sites:
         site.look(-1, "start")
-    tick, end = time.monotonic() + STEP_SECONDS, time.monotonic() + 60.0 * minutes
-    while time.monotonic() < end:
-        time.sleep(max(0.0, tick - time.monotonic()))
-        tick += STEP_SECONDS
-        for site, policy in zip(all_sites, policies, strict=True):
-            used = site.look(run, policy)
-            if policy == "reactive":
-                site.follow({(g, r): (1 + margin[r]) * u for (g, r), u in used.items() if np.isfinite(u)})
+    began = time.time()
+    due = [(site.next_look(began), k) for k, site in enumerate(all_sites)]
+    heapq.heapify(due)
+    while due[0][0] < began + 60.0 * minutes:
+        at, k = heapq.heappop(due)
+        time.sleep(max(0.0, at - time.time()))
+        used = all_sites[k].look(run, policies[k])
+        if policies[k] == "reactive":
+            all_sites[k].follow({(g, r): (1 + margin[r]) * u for (g, r), u in used.items() if np.isfinite(u)})
+        heapq.heappush(due, (all_sites[k].next_look(max(at, time.time()) + STEP_SECONDS / 2), k))
 
 
 def sized(site: Site, quantile: float, margin: float) -> dict[tuple[str, Resource], float]:

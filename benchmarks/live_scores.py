@@ -1,8 +1,8 @@
 """What came of ``live_policies.py``: how often guests were short, what was held for nothing, how often it was moved.
 
-A guest is short of CPU in an interval in which it used all that it held (97 % of it, or its quota stopped it in a tenth
-of the periods) below its limit: its demand was above its allocation. Beside that stands what the guest says itself:
-the share of intervals at whose end work waited (three pieces or more), how long work took from its arrival, and for how
+A guest is short of CPU in an interval in which it used all that it held (97 % of it, or its quota stopped it for half
+of the time) below its limit: its demand was above its allocation. Beside that stands what the guest says itself: the
+share of intervals at whose end work waited (three pieces or more), how long work took from its arrival, and for how
 long tasks stood still for want of memory. Usage::
 
     python benchmarks/live_scores.py benchmarks/results/live.parquet
@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pandas as pd
 
-AT_CAP_RATIO, THROTTLED_SHARE, WAITING_JOBS, CHANGE_RATIO = 0.97, 0.1, 3, 0.01
+AT_CAP_RATIO, THROTTLED_SHARE, WAITING_JOBS, CHANGE_RATIO = 0.97, 0.5, 3, 0.01
 MEMORY_CAP_RATIO, STALLED_SHARE = 0.9, 0.01
 
 
@@ -24,20 +24,17 @@ def read(path: Path) -> pd.DataFrame:
     looks = pd.read_parquet(path).sort_values(["run", "lab", "guest", "resource", "at"])
     by = looks.groupby(["run", "lab", "guest", "resource"], sort=False)
     seconds = by["at"].diff()
-    # What was used in an interval stands in the look at its end, what was in force then in the look before.
-    looks["allocated"] = by["held"].shift()
     looks["stalled_share"] = by["memory_stalled_seconds"].diff() / seconds
     looks["done_per_s"] = by["done"].diff() / seconds
-    moved = (looks["held"] - looks["allocated"]).abs() > CHANGE_RATIO * looks["allocated"]
-    looks["moved"] = moved & looks["allocated"].notna()
-    below = looks["allocated"] < 0.99 * looks["limit"]
+    looks["moved"] = by["held"].diff().abs() > CHANGE_RATIO * by["held"].shift()
+    below = looks["held"] < 0.99 * looks["limit"]
     ratio = looks["resource"].map({"cpu": AT_CAP_RATIO, "memory": MEMORY_CAP_RATIO})
     stopped = (looks["throttled"] > THROTTLED_SHARE) & (looks["resource"] == "cpu")
-    looks["short"] = below & ((looks["used"] >= ratio * looks["allocated"]) | stopped)
+    looks["short"] = below & ((looks["used"] >= ratio * looks["held"]) | stopped)
     looks["waits"] = looks["waiting"] >= WAITING_JOBS
     looks["short_and_waits"] = looks["short"] & looks["waits"]
     looks["seconds"] = seconds
-    return looks[looks["allocated"].notna() & looks["used"].notna() & (seconds < 60)]
+    return looks[looks["used"].notna() & (seconds < 60)]
 
 
 def scores(looks: pd.DataFrame, by: list[str]) -> pd.DataFrame:
@@ -53,8 +50,8 @@ def scores(looks: pd.DataFrame, by: list[str]) -> pd.DataFrame:
                 "both %": 100 * part["short_and_waits"].mean(),
                 "stalled %": 100 * (part["stalled_share"] > STALLED_SHARE).mean(),
                 "P95 latency s": part["latency_seconds"].quantile(0.95),
-                "slack": part["allocated"].sum() / part["used"].sum() - 1,
-                "of limit %": 100 * part["allocated"].sum() / part["limit"].sum(),
+                "slack": part["held"].sum() / part["used"].sum() - 1,
+                "of limit %": 100 * part["held"].sum() / part["limit"].sum(),
                 "moves/VM-h": part["moved"].sum() / hours,
             }
         )

@@ -159,8 +159,8 @@ def test_cpu_is_what_the_guest_says(lab: Lab, host: LibvirtHost, guest: str, lin
     QEMU emulates here, and tells the guest nothing of the time for which it waits for a core of the host: to the guest
     that is its own work, and has to be taken off. The kernel tells how long it was.
     """
-    link.ask({"load": 1.0}, PATIENCE)
-    link.wait(lambda report: report["load"]["level"] > 0.5, PATIENCE)
+    link.ask({"load": 3.0}, PATIENCE)
+    link.wait(lambda report: report["work"]["queue"] >= 2, PATIENCE)
     stretches = [_cpu_seen_and_said(lab, host, guest, link) for _ in range(STRETCHES)]
     print(
         "\n".join(f"host {seen:.3f} cores, guest {said:.3f}, waiting {waited:.3f}" for seen, said, waited in stretches)
@@ -403,6 +403,8 @@ def _plug_in(lab: Lab, guest: str, link: GuestLink) -> None:
     (outcome,) = host.put_back(before)
     assert outcome.result is Result.REFUSED
     assert "crashes QEMU without KVM" in outcome.reason
+    assert outcome.reason.endswith("switched off in the guest")
+    assert link.wait(lambda report: report["cpus_online"] == [0], PATIENCE)["cpus_present"] == [0, 1]
     assert outcome.read_back == host.in_force(vm_id)[CPU] == 1.0
     (again,) = host.put_back(before)
     assert (again.result, again.read_back) == (Result.REFUSED, 1.0)

@@ -17,7 +17,7 @@ import pytest
 from forestall.lab.site import Lab
 from forestall.model.resources import Resource
 
-PATIENCE_SECONDS, LEASE_SECONDS, STEP_SECONDS = 150.0, 20, 2
+PATIENCE_SECONDS, LEASE_SECONDS, STEP_SECONDS = 150.0, 20, 1
 MOMENT_SECONDS = 0.2
 FORESTALL = (sys.executable, "-c", "import sys; from forestall.cli import main; sys.exit(main())")
 SETTINGS = f"""\

@@ -1,7 +1,7 @@
-"""A guest whose work grows at the same hour every day holds more before it begins, and less when it is over.
+"""A guest whose work grows holds more before it is short, and less when that is over.
 
-Its days last 48 s, of which the daemon is told (a time lapse). What the guest says of its pressure and of the work that
-waits stands beside what the journal says of the same hour.
+Its days last 48 s, of which the daemon is told (a time lapse); its work grows in the morning and is least at night.
+What the guest says of its use, its pressure and the work that waits stands beside what the journal says of that hour.
 """
 
 from __future__ import annotations
@@ -19,19 +19,21 @@ from live_daemon import PATIENCE_SECONDS, Ask, Daemon, Held, load
 
 from forestall.adapters.clock.system import SystemClock
 from forestall.adapters.clock.time_lapse import TimeLapse
+from forestall.lab.guest import curve
 from forestall.lab.site import Lab
 from forestall.model.resources import Resource
 
 pytestmark = [pytest.mark.guests, pytest.mark.slow]
 GUEST = "spare"
-DAY_SECONDS, HOUR, DAYS = 48.0, 2.0, 5
-FIRST_HOUR, LAST_HOUR = 8, 14
-CALM_LEVEL, BUSY_LEVEL = 0.05, 0.9
+DAY_SECONDS, HOUR, DAYS = 48.0, 2.0, 4
+SHAPE = "web"
+"""Of the lab's day curves: least at 4, most at 9 and at 15."""
+NIGHT, MORNING, FORENOON = 3, 5, 10
 PACE = 86_400.0 / DAY_SECONDS
 SETTINGS = f"""\
 step_seconds = 3600
 cold_seconds = 21600
-violation_budget = 0.02
+violation_budget = 0.05
 resources = ["cpu"]
 [safety]
 lease_seconds = 36000
@@ -71,18 +73,13 @@ def daemon(lab: Lab, tmp_path: Path, held: Ask, before: Held, midnight: float) -
 
 
 @contextmanager
-def working_days(lab: Lab, midnight: float) -> Iterator[None]:
-    """The guest works from eight to two, and has hardly anything to do at other hours."""
+def days_of_work(lab: Lab, midnight: float) -> Iterator[None]:
+    """What the guest has to do follows the hour."""
     over = threading.Event()
 
     def live() -> None:
-        level = None
-        while not over.wait(0.05):
-            hour = (time.time() - midnight) / HOUR % 24
-            wanted = BUSY_LEVEL if FIRST_HOUR <= hour < LAST_HOUR else CALM_LEVEL
-            if wanted != level:
-                load(lab, GUEST, wanted)
-                level = wanted
+        while not over.wait(HOUR / 4):
+            load(lab, GUEST, curve.shape(SHAPE, (time.time() - midnight) / HOUR % 24))
 
     thread = threading.Thread(target=live)
     thread.start()
@@ -117,32 +114,30 @@ def _busy_seconds(report: Mapping[str, Any]) -> float:
     return sum(seconds for kind, seconds in report["cpu_seconds"].items() if kind not in ("idle", "iowait"))
 
 
-def mean(values: list[float]) -> float:
-    return sum(values) / len(values)
+def mean_of(name: str, looks: list[Look], first: float, last: float) -> float:
+    """Mean of an attribute over the looks of some hours of the last day."""
+    hours = [look for look in looks if first <= look.hour - 24 * (DAYS - 1) < last]
+    return sum(getattr(look, name) for look in hours) / len(hours)
 
 
 def test_more_before_it_is_short_and_less_when_it_is_over(lab: Lab, daemon: Daemon, held: Ask, midnight: float) -> None:
     daemon.start("enforce")
-    with working_days(lab, midnight):
+    with days_of_work(lab, midnight):
         seen = looks(lab, lambda: held()[GUEST, Resource.CPU], midnight)
-    day = DAYS - 1
-    hours = [look for look in seen if look.hour >= 24 * day]
-    print("\n".join(f"{look.hour - 24 * day:5.1f} h {look}" for look in hours))
-
-    def held_in(first: float, last: float) -> float:
-        return mean([look.held for look in hours if first <= look.hour - 24 * day < last])
-
-    calm, busy, after = held_in(2, FIRST_HOUR - 1), held_in(FIRST_HOUR + 1, LAST_HOUR), held_in(LAST_HOUR + 4, 24)
-    assert busy > 1.2 * calm, "more while it works"
-    assert after < 0.9 * busy, "less when that is over"
-    # What was in force when the first hour of work began was decided an hour before, on samples of the calm night.
-    lapse = TimeLapse(SystemClock(), PACE, midnight)
-    begins = int(lapse.instant(midnight + (24 * day + FIRST_HOUR) * HOUR))
-    (told,) = daemon.ask("explain", lab.domain(GUEST), "--at", str(begins))
-    print(
-        f"the journal, of {begins}: {told['decided_at']}, {told['previous']} -> {told['allocated']}: {told['reason']}"
-    )
-    assert told["decided_at"] < begins
-    assert told["allocated"] > 1.1 * calm, "more before the work begins"
-    first = [look for look in hours if FIRST_HOUR <= look.hour - 24 * day < FIRST_HOUR + 2]
-    assert max(look.waiting for look in first) < 10, "and so the work does not wait"
+    lapse, rows = TimeLapse(SystemClock(), PACE, midnight), []
+    for hour in range(24):
+        at = lapse.instant(midnight + (24 * (DAYS - 1) + hour + 0.5) * HOUR)
+        (told,) = daemon.ask("explain", lab.domain(GUEST), "--at", str(int(at)))
+        figures = [
+            mean_of(name, seen, hour, hour + 1) for name in ("level", "used", "held", "stalled_share", "waiting")
+        ]
+        rows.append((told["allocated"], *figures))
+    print(" hour | journal: allocated | guest: level, used, held, stalled, waiting")
+    print("\n".join(f"{h:5} | {row[0]:.2f} | {' '.join(f'{x:.3f}' for x in row[1:])}" for h, row in enumerate(rows)))
+    night, forenoon = (mean_of("held", seen, h, h + 2) for h in (NIGHT, FORENOON - 1))
+    assert mean_of("used", seen, FORENOON - 1, FORENOON + 1) > 2 * mean_of("used", seen, NIGHT, NIGHT + 2), "it works"
+    assert forenoon > 1.3 * night, "and holds more"
+    assert mean_of("held", seen, 22, 24) < 0.9 * forenoon, "less when that is over"
+    early = [mean_of("held", seen, h, h + 1) >= mean_of("used", seen, h + 1, h + 2) for h in range(MORNING, FORENOON)]
+    assert sum(early) >= len(early) - 1, f"in each hour it holds what it uses in the next: {early}"
+    assert mean_of("waiting", seen, MORNING, FORENOON + 1) < 3, "its work does not wait"

@@ -23,7 +23,8 @@ from forestall.model.resources import Resource
 pytestmark = [pytest.mark.guests, pytest.mark.slow]
 BUSY, CALM = "spare", "database"
 KILLS, SEED = 20, 20
-UNTIL_KILLED_SECONDS = (1.0, 14.0)
+IN_THE_MIDDLE_SHARE, MIDDLE_SECONDS, START_SECONDS = 0.7, 4.0, 8.0
+"""So many kills come within some seconds of the first change, the others within some of the start."""
 SWAY_SECONDS = 5.0
 DISK_BYTES = 48 * 1024 * 1024
 
@@ -73,19 +74,25 @@ def unexplained(daemon: Daemon, lab: Lab, held: Held, before: Held) -> list[str]
 
 def test_twenty_kills_at_random_moments(lab: Lab, daemon: Daemon, held: Ask, before: Held) -> None:
     """Every second one with a watchdog beside the daemon; after the others the next start puts back."""
-    chance, took = random.Random(SEED), []
+    chance, took, changed = random.Random(SEED), [], 0
     with swaying(lab):
         for kill in range(KILLS):
             watched = kill % 2 == 0
             daemon.start("enforce")
-            pass_time(chance.uniform(*UNTIL_KILLED_SECONDS))
+            if chance.random() < IN_THE_MIDDLE_SHARE:
+                daemon.until_it_has_changed_something(held, before)
+                pass_time(chance.uniform(0.0, MIDDLE_SECONDS))
+            else:
+                pass_time(chance.uniform(0.0, START_SECONDS))
             daemon.end(signal.SIGKILL)
+            changed += held() != before
             if watched:
                 with daemon.watched():
                     took.append(daemon.until_all_is_back(held, before))
             else:
                 assert unexplained(daemon, lab, held(), before) == []
-    print(f"back after {sorted(round(t, 1) for t in took)} s")
+    print(f"changed when it was killed: {changed} of {KILLS}; back after {sorted(round(t, 1) for t in took)} s")
+    assert changed >= KILLS / 3
     daemon.ask("restore")
     daemon.until_all_is_back(held, before)
     assert list((daemon.state / "originals").glob("*.json")) == []

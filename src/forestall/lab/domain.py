@@ -12,7 +12,7 @@ from forestall.lab.accelerator import Accelerator
 from forestall.lab.place import Place
 from forestall.lab.plan import GuestPlan, Pace
 
-CHANNEL = "org.forestall.lab.0"
+CHANNEL, AGENT_CHANNEL = "org.forestall.lab.0", "org.qemu.guest_agent.0"
 KERNEL_ARGUMENTS = "console=ttyS0 quiet panic=1 psi=1 swiotlb=noforce memhp_default_state=online_movable"
 TRANSLATED_CODE_MIB = 64
 MEMORY_BLOCK_BYTES = 2 * 1024 * 1024
@@ -113,9 +113,10 @@ def _devices(devices: Element, place: Place, plan: GuestPlan) -> None:
     for side in ("host", "guest"):
         SubElement(driver, side, csum="off", tso4="off", tso6="off", ecn="off", ufo="off")
 
-    channel = SubElement(devices, "channel", type="unix")
-    SubElement(channel, "source", mode="bind", path=str(place.port(plan.name)))
-    SubElement(channel, "target", type="virtio", name=CHANNEL)
+    for name, socket in ((CHANNEL, place.port(plan.name)), (AGENT_CHANNEL, place.agent(plan.name))):
+        channel = SubElement(devices, "channel", type="unix")
+        SubElement(channel, "source", mode="bind", path=str(socket))
+        SubElement(channel, "target", type="virtio", name=name)
 
     serial = SubElement(devices, "serial", type="file")
     SubElement(serial, "source", path=str(folder / "console.log"))

@@ -21,10 +21,13 @@ from forestall.model.errors import HypervisorError
 class Recipe:
     """What an image is made from; ``version`` grows when the way in which it is made changes."""
 
-    version: int = 1
+    version: int = 2
     mirror: str = "http://deb.debian.org/debian"
     suite: str = "bookworm"
-    packages: tuple[str, ...] = ("python3-minimal", "libpython3.11-stdlib", "redis-server", "nginx-light", "xz-utils")
+    packages: tuple[str, ...] = (
+        *("python3-minimal", "libpython3.11-stdlib", "redis-server", "nginx-light", "xz-utils"),
+        "qemu-guest-agent",
+    )
     kernel: str = "linux-image-cloud-amd64"
     dropped: tuple[str, ...] = (
         *("usr/share/doc", "usr/share/man", "usr/share/locale"),

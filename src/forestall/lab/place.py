@@ -14,7 +14,7 @@ DEFAULT_FOLDER = Path("/run/forestall-lab")
 DEFAULT_CACHE = Path("/var/cache/forestall/lab")
 MAX_SOCKET_PATH = 107
 """Longest path of a Unix socket, bytes; unix(7)."""
-LONGEST_SOCKET = "guests/database/port.sock"
+LONGEST_SOCKET = "guests/database/agent.sock"
 NAMESPACE_PREFIX = "forestall-"
 LIBVIRT_FOLDERS = {"run": "/run/libvirt", "lib": "/var/lib/libvirt", "etc": "/etc/libvirt", "log": "/var/log/libvirt"}
 """Folders of ours that libvirtd sees in place of the system's."""
@@ -103,6 +103,10 @@ class Place:
     def port(self, guest: str) -> Path:
         """Socket of a guest's virtio-serial port; the lab's attendant holds its only connection."""
         return self.guest_folder(guest) / "port.sock"
+
+    def agent(self, guest: str) -> Path:
+        """Socket of QEMU's agent in a guest; the lab's libvirtd holds its only connection."""
+        return self.guest_folder(guest) / "agent.sock"
 
     def link(self, guest: str) -> Path:
         """Socket on which the attendant passes a guest's reports on, and takes commands, for any number of clients."""

@@ -16,8 +16,9 @@ from typing import Any
 from forestall.lab.guest import curve, facts
 
 PORT_NAME = "org.forestall.lab.0"
-REPORT_SECONDS = 1.0
+TICK_SECONDS = 1.0
 MAX_LINE_BYTES = 64 * 1024
+MOST_BY_HAND = 3.0
 LEVEL_FILE, WORK_FILE = Path("/run/lab/level"), Path("/run/lab/work.json")
 HOLDER = "import sys,time\nb=bytearray(int(sys.argv[1]))\nfor i in range(0,len(b),4096): b[i]=1\ntime.sleep(1e9)"
 OUT_OF_MEMORY_FIRST = "1000"
@@ -32,16 +33,18 @@ class Reporter:
         self.by_hand: float | None = None
         self.holder: subprocess.Popen[bytes] | None = None
         self.held_bytes = 0
-        self.switched_off: set[int] = set()
+        self.known_cpus: set[int] = set()
         self.outside_work: dict[str, Any] = {}
         self.sequence = 0
+        self.report_seconds = float(self.arguments["report"])
 
     def level(self) -> float:
         """Load level (0-1) that is in force."""
         if self.by_hand is not None:
             return self.by_hand
         day_seconds, epoch = float(self.arguments["day"]), float(self.arguments["epoch"])
-        return curve.level(self.arguments["role"], max(0.0, time.time() - epoch), day_seconds)
+        level = curve.level(self.arguments["role"], max(0.0, time.time() - epoch), day_seconds)
+        return level * float(self.arguments["load"])
 
     def report(self) -> dict[str, Any]:
         """Everything that is said of the guest in a second."""
@@ -75,12 +78,14 @@ class Reporter:
         return work
 
     def tick(self) -> None:
-        """Tell the worker the level, and switch hot-plugged CPUs on."""
+        """Tell the worker the level, and switch CPUs on that have just been plugged in."""
         fresh = LEVEL_FILE.with_suffix(".new")
         fresh.write_text(f"{self.level():.6f}")
         fresh.replace(LEVEL_FILE)
-        for number in set(facts.cpus_present()) - set(facts.cpus_online()) - self.switched_off:
+        present = set(facts.cpus_present())
+        for number in present - self.known_cpus - set(facts.cpus_online()):
             facts.set_cpu_online(number, True)
+        self.known_cpus = present
 
     def obey(self, command: dict[str, Any]) -> dict[str, Any]:
         """Carry out every part of a command that is known; an unknown one is an error (ValueError)."""
@@ -99,8 +104,8 @@ class Reporter:
         return {key: known[key](value) for key, value in command.items() if key != "id"}
 
     def set_load(self, level: float | None) -> None:
-        """Set the load by hand (0-1), or back to the day curve (None)."""
-        self.by_hand = None if level is None else min(1.0, max(0.0, float(level)))
+        """Set the load by hand (0 to 3 times the full work), or back to the day curve (None)."""
+        self.by_hand = None if level is None else min(MOST_BY_HAND, max(0.0, float(level)))
         self.tick()
 
     def hold(self, amount_bytes: int | None) -> None:
@@ -117,7 +122,6 @@ class Reporter:
     def switch_cpu(self, number: int, online: bool) -> list[int]:
         """Switch a CPU on or off; returns those that work then."""
         facts.set_cpu_online(number, online)
-        (self.switched_off.discard if online else self.switched_off.add)(number)
         return facts.cpus_online()
 
     def take_work(self, work: dict[str, Any]) -> None:
@@ -171,12 +175,14 @@ def main() -> None:
     while (device := facts.report_port(PORT_NAME)) is None:
         time.sleep(0.05)
     port = os.open(device, os.O_RDWR | os.O_NONBLOCK)
-    due = time.monotonic()
+    due = report_due = time.monotonic()
     while True:
         if (left := due - time.monotonic()) <= 0:
             reporter.tick()
-            send(port, reporter.report())
-            due = max(due + REPORT_SECONDS, time.monotonic() + REPORT_SECONDS / 2)
+            if due >= report_due:
+                send(port, reporter.report())
+                report_due = due + reporter.report_seconds
+            due = max(due + TICK_SECONDS, time.monotonic() + TICK_SECONDS / 2)
             continue
         if not select.select([port], [], [], left)[0]:
             continue
