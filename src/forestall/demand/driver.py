@@ -150,7 +150,7 @@ class Driver:
     def put_back(self, vm_ids: Iterable[str] | None = None, *, why: str) -> PutBack:
         """Set VMs as they were (None: all that were changed); what could not be is tried again in the next cycle."""
         result = self._keeping.put_back(vm_ids)
-        self._record((), result.outcomes)
+        self._record((), [_because(outcome, why) for outcome in result.outcomes])
         self._restored(result.done, why)
         return result
 
@@ -342,3 +342,8 @@ class Driver:
             self._note(f"not recorded: {error}")
             return str(error)
         return ""
+
+
+def _because(outcome: Outcome, why: str) -> Outcome:
+    """The outcome of putting back, with the reason for that before its own."""
+    return replace(outcome, reason="; ".join(filter(None, (f"put back: {why}", outcome.reason))))
