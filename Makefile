@@ -62,7 +62,7 @@ demo: setup ## the main job on recorded virtual machines; ends with demo/report.
 	$(BIN)/forestall demo
 
 test: check live ## set up, then all checks and all tests
-	$(BIN)/pytest
+	$(BIN)/pytest --numprocesses auto --maxprocesses 8 --dist loadgroup
 
 check: setup ## what can be checked without running the code
 	$(BIN)/ruff check .

@@ -39,6 +39,7 @@ from forestall.lab.site import Lab
 from forestall.model.decision import Proposal
 from forestall.model.mode import Mode
 from forestall.model.resources import Resource
+from forestall.ports.hypervisor import VmSettings
 
 GUESTS = ("web", "redis", "database", "batch")
 POLICIES = ("forestall", "static", "reactive")
@@ -55,6 +56,7 @@ class Site:
     host: LibvirtHost
     links: Mapping[str, GuestLink]
     epoch: float
+    originals: tuple[VmSettings, ...]
     daemon: subprocess.Popen[bytes] | None = None
     rows: list[dict[str, Any]] = field(default_factory=list)
     arbiter: Arbiter = field(default_factory=Arbiter)
@@ -165,7 +167,8 @@ def _site(lab: Lab, stack: ExitStack) -> Site:
     host = LibvirtHost(lab.uri, clock=SystemClock(), resources=RESOURCES)
     stack.callback(host.close)
     links = {guest: stack.enter_context(lab.link(guest)) for guest in GUESTS}
-    site = Site(lab, host, links, json.loads(lab.place.record.read_text())["epoch"])
+    epoch = json.loads(lab.place.record.read_text())["epoch"]
+    site = Site(lab, host, links, epoch, tuple(host.settings(lab.domain(guest)) for guest in GUESTS))
     stack.callback(site.stop)
     return site
 
@@ -209,7 +212,6 @@ def one_run(all_sites: Sequence[Site], run: int, arguments: argparse.Namespace) 
         f"run {run}: {', '.join(f'{s.lab.place.name} {p}' for s, p in zip(all_sites, policies, strict=True))}",
         flush=True,
     )
-    before = [[site.host.settings(site.lab.domain(guest)) for guest in GUESTS] for site in all_sites]
     for site, policy in zip(all_sites, policies, strict=True):
         site.stop()
         site.start(Mode.ENFORCE if policy == "forestall" else Mode.OBSERVE)
@@ -218,9 +220,9 @@ def one_run(all_sites: Sequence[Site], run: int, arguments: argparse.Namespace) 
                 site.follow(sized(site, arguments.static_quantile, arguments.memory_margin))
                 time.sleep(0.2)
     watch(all_sites, policies, run, arguments.minutes, margins(arguments))
-    for site, kept in zip(all_sites, before, strict=True):
+    for site in all_sites:
         site.stop()
-        for settings in kept:
+        for settings in site.originals:
             site.host.put_back(settings)
 
 

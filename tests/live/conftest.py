@@ -8,13 +8,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-
-pytest.importorskip("libvirt", reason="libvirt-python is not installed")
-
 from live_daemon import PATIENCE_SECONDS, Ask, Daemon, Held, load
 
 from forestall.adapters.clock.system import SystemClock
-from forestall.adapters.libvirt.host import LibvirtHost
 from forestall.lab.commands import PACKAGES, missing
 from forestall.lab.image import obtain_image
 from forestall.lab.place import DEFAULT_CACHE
@@ -28,6 +24,7 @@ GUESTS = ("spare", "database")
 @pytest.fixture(scope="session")
 def guests() -> Iterator[Lab]:
     """Two guests under a libvirtd of their own."""
+    pytest.importorskip("libvirt", reason="libvirt-python is not installed")
     if lacking := missing(PACKAGES):
         pytest.skip(lacking)
     try:
@@ -51,6 +48,8 @@ def lab(guests: Lab) -> Lab:
 @pytest.fixture
 def held(lab: Lab) -> Iterator[Ask]:
     """What libvirt itself says that the guests hold, asked apart from the daemon."""
+    from forestall.adapters.libvirt.host import LibvirtHost
+
     host = LibvirtHost(lab.uri, clock=SystemClock())
 
     def ask() -> Held:

@@ -22,7 +22,7 @@ MOMENT_SECONDS = 0.2
 FORESTALL = (sys.executable, "-c", "import sys; from forestall.cli import main; sys.exit(main())")
 SETTINGS = f"""\
 step_seconds = {STEP_SECONDS}
-cold_seconds = 20
+cold_seconds = 8
 violation_budget = 0.1
 [safety]
 lease_seconds = {LEASE_SECONDS}

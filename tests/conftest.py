@@ -1,0 +1,12 @@
+"""What holds for all tests."""
+
+from __future__ import annotations
+
+import pytest
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Let one worker run all tests on real guests, one after the other: guests of two would starve each other."""
+    for item in items:
+        if item.get_closest_marker("guests"):
+            item.add_marker(pytest.mark.xdist_group("guests"))
