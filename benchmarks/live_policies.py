@@ -40,11 +40,12 @@ from forestall.model.decision import Proposal
 from forestall.model.mode import Mode
 from forestall.model.resources import Resource
 from forestall.ports.hypervisor import VmSettings
+from forestall.settings import load_configuration
 
 GUESTS = ("web", "redis", "database", "batch")
 POLICIES = ("forestall", "static", "reactive")
 RESOURCES = (Resource.CPU, Resource.MEMORY)
-STEP_SECONDS, BEFORE_SECONDS, HOURS_APART = 5.0, 0.5, 8.0
+REPORT_SECONDS, BEFORE_SECONDS, HOURS_APART = 5.0, 0.5, 8.0
 FORESTALL = (sys.executable, "-c", "import sys; from forestall.cli import main; sys.exit(main())")
 
 
@@ -56,6 +57,7 @@ class Site:
     host: LibvirtHost
     links: Mapping[str, GuestLink]
     epoch: float
+    step_seconds: float
     originals: tuple[VmSettings, ...]
     daemon: subprocess.Popen[bytes] | None = None
     rows: list[dict[str, Any]] = field(default_factory=list)
@@ -91,7 +93,7 @@ class Site:
 
     def next_look(self, after: float) -> float:
         """The next instant at which a cycle of this lab's daemon is about to begin, seconds."""
-        return after + (self.epoch - BEFORE_SECONDS - after) % STEP_SECONDS
+        return after + (self.epoch - BEFORE_SECONDS - after) % self.step_seconds
 
     def start(self, mode: Mode) -> None:
         """Start the daemon on the lab's own settings, with all of its history."""
@@ -167,8 +169,9 @@ def _site(lab: Lab, stack: ExitStack) -> Site:
     host = LibvirtHost(lab.uri, clock=SystemClock(), resources=RESOURCES)
     stack.callback(host.close)
     links = {guest: stack.enter_context(lab.link(guest)) for guest in GUESTS}
-    epoch = json.loads(lab.place.record.read_text())["epoch"]
-    site = Site(lab, host, links, epoch, tuple(host.settings(lab.domain(guest)) for guest in GUESTS))
+    epoch, settings = json.loads(lab.place.record.read_text())["epoch"], load_configuration(lab.place.settings)
+    step_seconds = settings.step_seconds / settings.time_lapse.pace
+    site = Site(lab, host, links, epoch, step_seconds, tuple(host.settings(lab.domain(guest)) for guest in GUESTS))
     stack.callback(site.stop)
     return site
 
@@ -191,7 +194,9 @@ def watch(
         used = all_sites[k].look(run, policies[k])
         if policies[k] == "reactive":
             all_sites[k].follow({(g, r): (1 + margin[r]) * u for (g, r), u in used.items() if np.isfinite(u)})
-        heapq.heappush(due, (all_sites[k].next_look(max(at, time.time()) + STEP_SECONDS / 2), k))
+        if (daemon := all_sites[k].daemon) is not None and daemon.poll() is not None:
+            raise SystemExit(f"the daemon of {all_sites[k].lab.place.folder} is gone: see forestall.log there")
+        heapq.heappush(due, (all_sites[k].next_look(max(at, time.time()) + all_sites[k].step_seconds / 2), k))
 
 
 def sized(site: Site, quantile: float, margin: float) -> dict[tuple[str, Resource], float]:
@@ -233,7 +238,7 @@ def margins(arguments: argparse.Namespace) -> dict[Resource, float]:
 
 def main(arguments: argparse.Namespace) -> None:
     """Observe, run, and write every look down after each run."""
-    pace = Pace(arguments.day, load_ratio=arguments.load, report_seconds=STEP_SECONDS)
+    pace = Pace(arguments.day, load_ratio=arguments.load, report_seconds=REPORT_SECONDS)
     with sites(arguments.folder, pace, arguments.budget) as all_sites:
         for site in all_sites:
             site.start(Mode.OBSERVE)

@@ -129,6 +129,10 @@ class FakeDomain:
             self.vcpus_ = self.awake = count
         return 0
 
+    def agentSetResponseTimeout(self, seconds: int, flags: int = 0) -> int:
+        assert seconds > 0, "an agent is not waited for for ever"
+        return 0
+
     def guestVcpus(self) -> dict[str, str]:
         return {"vcpus": f"0-{self.vcpus_ - 1}", "online": f"0-{self.awake - 1}"}
 

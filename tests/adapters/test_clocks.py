@@ -4,6 +4,8 @@ import time
 from datetime import UTC, datetime
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from forestall.adapters.clock.system import SystemClock
 from forestall.adapters.clock.time_lapse import Dated, TimeLapse
@@ -81,3 +83,11 @@ def test_virtual_time_moves_only_when_told() -> None:
     for wrong in (-1.0, float("nan")):
         with pytest.raises(ValueError, match="back"):
             clock.advance(wrong)
+
+
+@given(st.floats(0, 1e6), st.floats(0, 1e7))
+def test_a_time_lapse_reaches_any_instant_on_a_clock_that_stops_there(midnight: float, ahead: float) -> None:
+    lapse = TimeLapse(VirtualClock(1.8e9), 144.0, midnight_at=1.8e9 - midnight)
+    instant = lapse.now() + ahead
+    lapse.sleep_until(instant)
+    assert instant <= lapse.now() <= instant + 0.01

@@ -1,11 +1,13 @@
 from __future__ import annotations
 
+import math
 import random
 import shutil
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import duckdb
@@ -15,8 +17,9 @@ from forestall.adapters.duckdb import day_files
 from forestall.adapters.duckdb.journal import DuckdbJournal
 from forestall.adapters.duckdb.store import DuckdbStore
 from forestall.adapters.simulated.memory_journal import MemoryJournal
-from forestall.model.decision import Decision, Outcome
+from forestall.model.decision import Aftermath, Decision, Outcome, Restoration
 from forestall.model.errors import StoreError
+from forestall.model.resources import Resource
 from forestall.ports.journal import RETENTION_SECONDS, Journal
 from forestall.testing.journal import FULL, JournalContract, decision, outcome
 from forestall.testing.store import batch, cpu
@@ -172,7 +175,7 @@ def test_a_kill_while_archiving_neither_loses_nor_doubles(aged: Path, tmp_path: 
     whole.maintain(DAYS * DAY)
     took = time.monotonic() - began
     whole.close()
-    dice = random.Random()
+    dice = random.Random(7)
     for attempt in range(3):
         path = shutil.copy(aged, tmp_path / f"j{attempt}.duckdb")
         command = [sys.executable, "-c", MAINTAIN, str(path)]
@@ -209,4 +212,44 @@ def test_journal_and_store_share_a_file(tmp_path: Path) -> None:
     store = DuckdbStore(tmp_path / "one.duckdb")
     assert cpu(store.history(since=0, until=60)) == [1.0]
     store.close()
+    journal.close()
+
+
+def test_a_journal_of_the_first_version_is_taken_up(tmp_path: Path) -> None:
+    path = tmp_path / "j.duckdb"
+    journal = DuckdbJournal(path)
+    journal.record([FULL], [outcome(FULL.vm_id)])
+    journal.close()
+    with duckdb.connect(str(path)) as old:
+        old.execute('DROP TABLE restoration; ALTER TABLE outcome DROP COLUMN "at"; ALTER TABLE decision DROP granted')
+        old.execute("UPDATE meta SET value = 1 WHERE key = 'version'")
+    journal = DuckdbJournal(path)
+    (read,) = journal.decisions()
+    assert math.isnan(read.granted)
+    assert read == replace(FULL, granted=read.granted)
+    assert journal.aftermath(FULL.vm_id)[Resource.MEMORY] == Aftermath(outcome(FULL.vm_id, at=None))
+    restored = Restoration(FULL.vm_id, 5, "stopped")
+    journal.record([], (), [restored])
+    assert journal.aftermath(FULL.vm_id)[Resource.MEMORY].restored == restored
+    journal.close()
+
+
+def test_a_database_that_is_older_than_its_archive_goes_on_after_it(tmp_path: Path) -> None:
+    path, copy = tmp_path / "j.duckdb", tmp_path / "copy"
+    recorded = [decision("a", at * 100 * DAY, float(at)) for at in range(1, 6)]
+    journal = DuckdbJournal(path)
+    journal.record(recorded[:1])
+    journal.close()
+    shutil.copy(path, copy)
+    journal = DuckdbJournal(path)
+    for each in recorded[1:4]:
+        journal.record([each])
+    journal.maintain(1000 * DAY)
+    journal.close()
+    shutil.copy(copy, path)
+    journal = DuckdbJournal(path)
+    journal.record(recorded[4:])
+    assert list(journal.decisions()) == recorded
+    journal.maintain(1000 * DAY)
+    assert list(journal.decisions()) == recorded
     journal.close()

@@ -400,24 +400,28 @@ def test_a_vcpu_is_taken_out_where_that_works(
 def test_shares_follow_the_quota_and_are_put_back(
     connection: FakeConnection, clock: VirtualClock, a: FakeDomain, tmp_path: Path
 ) -> None:
-    host = over(connection, clock, tmp_path, cpu_shares=True, cgroup_root=tmp_path)
+    host = over(connection, clock, tmp_path, cpu_shares=True)
     settings = host.settings("a")
     host.apply([Action("a", CPU, 0.5)])
-    assert (a.parameters["cpu_shares"], a.parameters["global_quota"]) == (512, PERIOD_US // 2)
+    assert (a.parameters["cpu_shares"], a.parameters["global_quota"]) == (256, PERIOD_US // 2)
+    host.apply([Action("a", CPU, 1.0)])
+    assert a.parameters["cpu_shares"] == 512
     host.apply([Action("a", CPU, 4.0)])
-    assert a.parameters["cpu_shares"] == 2 * 1024, "not more than it has vCPUs"
+    assert a.parameters["cpu_shares"] == 1024, "never more than its own"
+    host.apply([Action("a", CPU, 0.5)])
     assert [o.result for o in host.put_back(settings)] == [Result.DONE]
     assert a.parameters["cpu_shares"] == 1024
     assert host.put_back(settings) == []
 
 
-def test_shares_are_weights_on_cgroup_version_2(
+def test_shares_that_were_moved_are_put_back_by_whom_may_not_move_them(
     connection: FakeConnection, clock: VirtualClock, a: FakeDomain, tmp_path: Path
 ) -> None:
-    (tmp_path / "cgroup.controllers").write_text("cpuset cpu io memory\n")
-    host = over(connection, clock, tmp_path, cpu_shares=True, cgroup_root=tmp_path)
+    host = over(connection, clock, tmp_path, cpu_shares=True)
+    settings = host.settings("a")
     host.apply([Action("a", CPU, 0.5)])
-    assert a.parameters["cpu_shares"] == 50
+    over(connection, clock, tmp_path).put_back(settings)
+    assert a.parameters["cpu_shares"] == 1024
 
 
 def test_shares_are_left_alone_unless_asked_for(host: LibvirtHost, a: FakeDomain) -> None:

@@ -73,8 +73,12 @@ class Daemon:
 
     def ask(self, *command: str) -> Any:
         """What a command prints as JSON; None where it fails."""
-        done = subprocess.run((*self._command(*command), "--json"), capture_output=True, text=True, check=False)
+        done = self.call(*command, "--json")
         return json.loads(done.stdout) if done.returncode == 0 else None
+
+    def call(self, *command: str) -> subprocess.CompletedProcess[str]:
+        """Run a command to its end."""
+        return subprocess.run(self._command(*command), capture_output=True, text=True, check=False)
 
     @contextmanager
     def watched(self) -> Iterator[None]:
@@ -110,7 +114,7 @@ class Daemon:
 
 
 def load(lab: Lab, guest: str, level: float) -> None:
-    """Set how much a guest has to do (0-1)."""
+    """Set how much a guest has to do: 0 to 1, up to 3 if it is to be too much."""
     with lab.link(guest) as link:
         link.ask({"load": level}, PATIENCE_SECONDS)
 

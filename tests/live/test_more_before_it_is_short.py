@@ -6,9 +6,12 @@ What the guest says of its use, its pressure and the work that waits stands besi
 
 from __future__ import annotations
 
+import json
+import math
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -81,14 +84,14 @@ def days_of_work(lab: Lab, midnight: float) -> Iterator[None]:
         while not over.wait(HOUR / 4):
             load(lab, GUEST, curve.shape(SHAPE, (time.time() - midnight) / HOUR % 24))
 
-    thread = threading.Thread(target=live)
-    thread.start()
-    try:
-        yield
-    finally:
-        over.set()
-        thread.join()
-        load(lab, GUEST, 0.0)
+    with ThreadPoolExecutor(1) as pool:
+        lived = pool.submit(live)
+        try:
+            yield
+        finally:
+            over.set()
+            lived.result()
+            load(lab, GUEST, 0.0)
 
 
 def looks(lab: Lab, cpu: Callable[[], float], midnight: float) -> list[Look]:
@@ -115,29 +118,35 @@ def _busy_seconds(report: Mapping[str, Any]) -> float:
 
 
 def mean_of(name: str, looks: list[Look], first: float, last: float) -> float:
-    """Mean of an attribute over the looks of some hours of the last day."""
-    hours = [look for look in looks if first <= look.hour - 24 * (DAYS - 1) < last]
-    return sum(getattr(look, name) for look in hours) / len(hours)
+    """Mean of an attribute over the looks of some hours of the last day; NaN where the guest said nothing."""
+    hours = [getattr(look, name) for look in looks if first <= look.hour - 24 * (DAYS - 1) < last]
+    return sum(hours) / len(hours) if hours else math.nan
+
+
+def hour_by_hour(daemon: Daemon, lab: Lab, seen: list[Look], midnight: float) -> Iterator[str]:
+    """The last day: what the journal says was decided for each hour, and what the guest says of it."""
+    lapse = TimeLapse(SystemClock(), PACE, midnight)
+    yield "hour | journal: allocated | guest: level, used, held, stalled, waiting"
+    for hour in range(24):
+        at = lapse.instant(midnight + (24 * (DAYS - 1) + hour + 0.5) * HOUR)
+        (told,) = json.loads(daemon.call("explain", lab.domain(GUEST), "--at", str(int(at)), "--json").stdout)
+        names = ("level", "used", "held", "stalled_share", "waiting")
+        figures = " ".join(f"{mean_of(name, seen, hour, hour + 1):.3f}" for name in names)
+        yield f"{hour:4} | {told['allocated']:.2f} | {figures}"
 
 
 def test_more_before_it_is_short_and_less_when_it_is_over(lab: Lab, daemon: Daemon, held: Ask, midnight: float) -> None:
     daemon.start("enforce")
     with days_of_work(lab, midnight):
         seen = looks(lab, lambda: held()[GUEST, Resource.CPU], midnight)
-    lapse, rows = TimeLapse(SystemClock(), PACE, midnight), []
-    for hour in range(24):
-        at = lapse.instant(midnight + (24 * (DAYS - 1) + hour + 0.5) * HOUR)
-        (told,) = daemon.ask("explain", lab.domain(GUEST), "--at", str(int(at)))
-        figures = [
-            mean_of(name, seen, hour, hour + 1) for name in ("level", "used", "held", "stalled_share", "waiting")
-        ]
-        rows.append((told["allocated"], *figures))
-    print(" hour | journal: allocated | guest: level, used, held, stalled, waiting")
-    print("\n".join(f"{h:5} | {row[0]:.2f} | {' '.join(f'{x:.3f}' for x in row[1:])}" for h, row in enumerate(rows)))
+    print("\n".join(hour_by_hour(daemon, lab, seen, midnight)))
     night, forenoon = (mean_of("held", seen, h, h + 2) for h in (NIGHT, FORENOON - 1))
     assert mean_of("used", seen, FORENOON - 1, FORENOON + 1) > 2 * mean_of("used", seen, NIGHT, NIGHT + 2), "it works"
     assert forenoon > 1.3 * night, "and holds more"
     assert mean_of("held", seen, 22, 24) < 0.9 * forenoon, "less when that is over"
-    early = [mean_of("held", seen, h, h + 1) >= mean_of("used", seen, h + 1, h + 2) for h in range(MORNING, FORENOON)]
-    assert sum(early) >= len(early) - 1, f"in each hour it holds what it uses in the next: {early}"
+    pairs = [(mean_of("held", seen, h, h + 1), mean_of("used", seen, h + 1, h + 2)) for h in range(MORNING, FORENOON)]
+    pairs = [pair for pair in pairs if not math.isnan(sum(pair))]
+    assert len(pairs) >= 3, "the guest has reported"
+    enough = [held >= used for held, used in pairs]
+    assert sum(enough) >= len(enough) - 1, f"in each hour it holds what the next uses: {pairs}"
     assert mean_of("waiting", seen, MORNING, FORENOON + 1) < 3, "its work does not wait"

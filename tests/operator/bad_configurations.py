@@ -19,6 +19,14 @@ BAD: dict[str, tuple[str | bytes | None, str]] = {
     "key of another table": ("[actuators]\nlease_seconds = 60\n", "line 2: [actuators]: unknown key 'lease_seconds'"),
     "table as a value": ("safety = 60\n", "line 1: [safety]: must be a table, not 60"),
     "table as a list": ("[[safety]]\nlease_seconds = 60\n", "line 1: [safety]: must be a table"),
+    "time lapse without a midnight": (
+        "[time_lapse]\npace = 144.0\n",
+        "line 2: [time_lapse]: pace needs midnight_at",
+    ),
+    "time lapse of a simulated host": (
+        "connect = 'simulated:t.parquet'\n[time_lapse]\npace = 144.0\nmidnight_at = 1e9\n",
+        "line 3: [time_lapse]: pace is for real guests",
+    ),
     "unknown mode": ("mode = 'enforced'\n", "line 1: mode names the unknown mode 'enforced', did you mean 'enforce'?"),
     "mode as a truth": ("mode = true\n", "line 1: mode must be text, not true or false"),
     "connect as a number": ("connect = 1\n", "line 1: connect must be text, not a number"),

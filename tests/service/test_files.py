@@ -26,7 +26,6 @@ from forestall.model.decision import Restoration
 from forestall.model.errors import HypervisorError, StoreError
 from forestall.model.mode import Mode
 from forestall.ports.hypervisor import VmSettings
-from forestall.ports.restorations import hand_over
 from forestall.service.configuration import Configuration
 
 A = VmSettings("web-1", "run-7", {"cpu_quota": -1, "memory": 4096})
@@ -47,13 +46,13 @@ def test_the_first_settings_of_an_incarnation_are_kept(tmp_path: Path) -> None:
 
 def test_restorations_wait_for_the_journal_and_are_handed_over_once(tmp_path: Path) -> None:
     waiting, journal = FileRestorations(tmp_path), MemoryJournal()
-    assert hand_over(waiting, journal) == 0
+    assert waiting.hand_over(journal) == 0
     restored = [Restoration("web-1", 900, "by hand"), Restoration("line\nbreak ☃", 1200, "")]
     waiting.append(restored[:1])
-    (tmp_path / "restorations.jsonl").open("a").write('{"vm_id": "cut o')
+    (tmp_path / "restorations.jsonl").open("a").write('{"vm_id": "x", "at": 1e30, "why": ""}\n{"vm_id": "cut o')
     waiting.append(restored[1:])
     assert FileRestorations(tmp_path).held() == tuple(restored)
-    assert hand_over(waiting, journal) == 2
+    assert waiting.hand_over(journal) == 2
     assert list(journal.restorations()) == restored
     assert waiting.held() == ()
 

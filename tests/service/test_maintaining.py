@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import threading
+from pathlib import Path
 
 from daemons import steady_trace
 
 from forestall.adapters.clock.virtual import VirtualClock
+from forestall.adapters.files.restorations import FileRestorations
 from forestall.adapters.simulated.host import SimulatedHost
 from forestall.adapters.simulated.memory_journal import MemoryJournal
 from forestall.adapters.simulated.memory_store import MemoryStore
@@ -14,6 +16,7 @@ from forestall.demand.driver import Driver, Ports
 from forestall.demand.driver_settings import DriverSettings
 from forestall.demand.health import HealthSettings
 from forestall.demand.settings import DemandSettings
+from forestall.model.decision import Restoration
 from forestall.model.errors import StoreError
 from forestall.model.mode import Mode
 from forestall.ports.hypervisor import VmSettings
@@ -65,13 +68,17 @@ class WatchedJournal(MemoryJournal):
         self.maintained_at.append(now)
 
 
-def test_store_and_journal_are_tidied_up_once_an_hour_whatever_becomes_of_the_other() -> None:
+def test_store_and_journal_are_tidied_up_once_an_hour_whatever_becomes_of_the_other(tmp_path: Path) -> None:
     trace, said = steady_trace(2, 40), list[str]()
     clock = VirtualClock(float(trace.grid.start))
     store, journal = FullStore(step_seconds=STEP), WatchedJournal()
     ports = Ports(SimulatedHost(trace, clock), store, journal, NoOriginals(), clock)
     driver = Driver(ports, DriverSettings(DemandSettings(STEP), HealthSettings(3.0 * STEP), Mode.OBSERVE))
-    daemon = Daemon(driver, clock, Heart(), store, journal, threading.RLock(), lambda: None, said.append)
+    word = FileRestorations(tmp_path)
+    daemon = Daemon(driver, clock, Heart(), store, journal, word, threading.RLock(), lambda: None, said.append)
+    word.append([Restoration("vm-0", trace.grid.start, "by the watchdog: it hung")])
     assert daemon.run(Signals(), cycles=30) == 0
+    assert [r.why for r in journal.restorations("vm-0")] == ["by the watchdog: it hung"]
+    assert word.held() == ()
     assert journal.maintained_at == [trace.grid.start + 3600, trace.grid.start + 7200]
     assert said.count("the store could not be tidied up: no space left on device") == 2

@@ -91,7 +91,7 @@ def test_what_is_put_back_stays_so_where_no_word_can_be_left(originals: FileOrig
     host, said, word = Host(), [], FileRestorations(tmp_path / "gone")
     Watchdog(Pulse(), originals, host.connect, word, VirtualClock(), said.append).run(lambda: not originals.kept())
     assert originals.kept() == ()
-    assert any("cannot be written" in line and "stays so" in line for line in said)
+    assert any("cannot be used" in line and "stays so" in line for line in said)
 
 
 def test_it_leaves_a_daemon_that_lives_alone(originals: FileOriginals, tmp_path: Path) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -24,7 +24,6 @@ from forestall.model.errors import StoreError, WrongUse
 from forestall.model.resources import Resource
 from forestall.ports.clock import Clock
 from forestall.ports.hypervisor import Hypervisor
-from forestall.ports.restorations import hand_over
 from forestall.service.configuration import Configuration
 
 if TYPE_CHECKING:
@@ -126,13 +125,21 @@ def restore_directly(configuration: Configuration, vm_ids: list[str] | None) -> 
             return PutBack()
         with closing(open_restorer(configuration)) as host:
             result = put_back_each(host, originals, chosen)
-        now = int(clock_of(configuration).now())
-        waiting = [Restoration(vm_id, now, "by hand, while no daemon ran") for vm_id in result.done]
-        try:
-            FileRestorations(configuration.state_folder).append(waiting)
-        except StoreError as error:
-            tell(f"{error}; what was put back stays so")
+        _leave_word(configuration, result.done)
         return result
+
+
+def _leave_word(configuration: Configuration, restored: Sequence[str]) -> None:
+    """Tell the journal of the next daemon what was put back; one that lives in virtual time would not know when."""
+    if not restored or "clock=virtual" in configuration.connect:
+        return
+    now = int(clock_of(configuration).now())
+    try:
+        FileRestorations(configuration.state_folder).append(
+            [Restoration(vm_id, now, "by hand, while no daemon ran") for vm_id in restored]
+        )
+    except StoreError as error:
+        tell(f"{error}; what was put back stays so")
 
 
 def watch(configuration: Configuration, *, once: bool) -> int:
@@ -184,13 +191,15 @@ def run_daemon(configuration: Configuration, *, cycles: int | None = None) -> in
         opened_parts.append(journal)
         crashes = FileCrashes(folder)
         crashes_at = crashes.begin(opened.clock.now())
-        hand_over(FileRestorations(folder), journal)
         originals = FileOriginals(folder / ORIGINALS, notes)
         ports = Ports(opened.host, store, journal, originals, opened.clock)
         driver = Driver(ports, settings, policies, crashes_at=crashes_at, note=notes)
         turn = threading.RLock()
         heart = FileHeart(folder, configuration.safety.lease_seconds / opened.clock.pace)
-        daemon = Daemon(driver, opened.clock, heart, store, journal, turn, lambda: _policies(configuration), notes)
+        word = FileRestorations(folder)
+        daemon = Daemon(
+            driver, opened.clock, heart, store, journal, word, turn, lambda: _policies(configuration), notes
+        )
         answering = Answering(driver, journal, opened.clock, turn, configuration.connect)
         with Signals().listening() as signals, serving(folder, answering):
             code = daemon.run(signals, cycles)
@@ -253,7 +262,10 @@ def read_journal(configuration: Configuration, vm_id: str, at: int | None) -> li
     if not path.exists():
         raise WrongUse(f"no daemon runs on {configuration.state_folder}, and there is no journal there")
     with closing(DuckdbJournal(path)) as journal:
-        hand_over(FileRestorations(configuration.state_folder), journal)
+        try:
+            FileRestorations(configuration.state_folder).hand_over(journal)
+        except StoreError as error:
+            tell(str(error))
         return explained_of(journal, vm_id, at)
 
 

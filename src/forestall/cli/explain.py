@@ -128,7 +128,8 @@ def _done(decision: dict[str, Any]) -> str:
     else:
         why = f" ({outcome['reason']})" if outcome["reason"] else ""
         amounts = f"{_number(outcome['amount'], ',.6g')}, in force {_number(outcome['read_back'], ',.6g')}"
-        parts.append(f"last set to {amounts}: {outcome['result']}{why}, {format_instant(outcome['at'])}")
+        when = "" if outcome["at"] is None else f", {format_instant(outcome['at'])}"
+        parts.append(f"last set to {amounts}: {outcome['result']}{why}{when}")
     if restored is not None:
         parts.append(f"put back as it was {format_instant(restored['at'])}: {restored['why']}")
     return "; ".join(parts)

@@ -105,7 +105,7 @@ class Planner:
     def retire(self, running: Iterable[str]) -> tuple[str, ...]:
         """Forget VMs that have not run for long, once they are many; which they are. To be called before each step.
 
-        Without it, the arrays of a host where VMs come and go would grow for ever. Nothing changes for the others.
+        Without it, the arrays of a host where VMs come and go would grow for ever. What is known of the others stays.
         """
         here = self.roster.mask(running)
         self._away = np.where(here, 0, np.pad(self._away, (0, len(here) - len(self._away))) + 1)

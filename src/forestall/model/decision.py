@@ -180,8 +180,10 @@ class Decision:
 
     @classmethod
     def from_record(cls, record: Mapping[str, Any]) -> Decision:
-        """The inverse of :meth:`as_record`; what else the record holds is left out."""
-        values = {field.name: record[field.name] for field in fields(cls)}
+        """The inverse of :meth:`as_record`; what else the record holds is left out. Old ones have no ``granted``."""
+        values = {field.name: record[field.name] for field in fields(cls) if field.name != "granted"}
+        granted = record.get("granted")
+        values["granted"] = math.nan if granted is None else granted
         return cls(
             **values
             | {

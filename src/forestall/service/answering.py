@@ -84,6 +84,7 @@ class Answering:
     def _status(self, request: Mapping[str, Any]) -> Any:
         with self.turn:
             view = asdict(self.driver.view())
+        view["cycle_seconds"] /= self.clock.pace
         return {
             "version": __version__,
             "pid": os.getpid(),

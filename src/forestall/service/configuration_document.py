@@ -121,6 +121,7 @@ def read_configuration(document: Mapping[str, Any]) -> Configuration:
     _refuse_short(configuration, document, "lease_seconds", "a grant would end before it can be renewed")
     if configuration.safety.stale_seconds:
         _refuse_short(configuration, document, "stale_seconds", "every sample would be stale")
+    _refuse_lapse(configuration)
     return configuration
 
 
@@ -176,6 +177,15 @@ def _refuse_misplaced(document: Mapping[str, Any]) -> None:
             if key not in KEYS[name] and key in KEYS[""]:
                 what = f"{key} belongs to the top of the file, before the first table"
                 raise PolicyProblem(what, Place(name, words=f"[{name}]", key=key))
+
+
+def _refuse_lapse(configuration: Configuration) -> None:
+    """Raise for a time lapse that would date everything wrongly."""
+    lapse, place = configuration.time_lapse, Place("time_lapse", words="[time_lapse]", key="pace")
+    if lapse.pace != 1.0 and not lapse.midnight_at:
+        raise PolicyProblem("pace needs midnight_at, the instant at which a Monday of the guests began", place)
+    if lapse.pace != 1.0 and configuration.connect.startswith("simulated:"):
+        raise PolicyProblem("pace is for real guests; a simulated host has the time of its trace", place)
 
 
 def _refuse_short(configuration: Configuration, document: Mapping[str, Any], key: str, why: str) -> None:

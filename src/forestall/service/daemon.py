@@ -11,7 +11,7 @@ from forestall.model.errors import ForestallError, StoreError
 from forestall.ports.clock import Clock
 from forestall.ports.journal import Journal
 from forestall.ports.store import BehaviourStore
-from forestall.service.liveness import Heart
+from forestall.service.liveness import Heart, Restorations
 from forestall.service.stopping import Signals
 
 Note = Callable[[str], None]
@@ -34,6 +34,8 @@ class Daemon:
         Says that this process lives.
     store, journal
         Tidied up once an hour.
+    restorations
+        Word that the watchdog leaves; the journal has it with the next cycle.
     turn
         Held during a cycle; whoever else uses the driver holds it meanwhile.
     reload
@@ -49,11 +51,13 @@ class Daemon:
         heart: Heart,
         store: BehaviourStore,
         journal: Journal,
+        restorations: Restorations,
         turn: threading.RLock,
         reload: Callable[[], PolicySet | None],
         note: Note,
     ) -> None:
         self._driver, self._clock, self._heart = driver, clock, heart
+        self._journal, self._restorations = journal, restorations
         self._kept: dict[str, BehaviourStore | Journal] = {"store": store, "journal": journal}
         self._turn, self._reload, self._note = turn, reload, note
         self._step = driver.settings.demand.step_seconds
@@ -102,6 +106,7 @@ class Daemon:
             if signals.reload:
                 signals.reload = False
                 self._take_up_policies()
+            self._hear()
             seen = self._beat()
             if not seen and self._driver.altered:
                 # Nobody would notice if this process died now.
@@ -118,6 +123,13 @@ class Daemon:
             self._note(str(error))
             return False
         return True
+
+    def _hear(self) -> None:
+        """Take what the watchdog has put back into the journal."""
+        try:
+            self._restorations.hand_over(self._journal)
+        except StoreError as error:
+            self._note(f"not recorded: {error}")
 
     def _take_up_policies(self) -> None:
         try:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Protocol
 
+from forestall.model.decision import Restoration
 from forestall.model.mode import Mode
+from forestall.ports.journal import Journal
 
 
 class Heart(Protocol):
@@ -20,4 +23,16 @@ class Pulse(Protocol):
 
     def why_dead(self) -> str:
         """Why its VMs should be put back, in words; empty while it lives."""
+        ...
+
+
+class Restorations(Protocol):
+    """VMs that were put back by somebody who has no journal. Errors: :class:`~forestall.model.errors.StoreError`."""
+
+    def append(self, restorations: Sequence[Restoration]) -> None:
+        """Leave word; durable on return."""
+        ...
+
+    def hand_over(self, journal: Journal) -> int:
+        """Let the journal have what was left, each once unless interrupted; how many. Cheap if there is nothing."""
         ...

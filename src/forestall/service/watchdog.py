@@ -14,8 +14,7 @@ from forestall.model.errors import HypervisorError, StoreError
 from forestall.ports.clock import Clock
 from forestall.ports.hypervisor import VmSettings
 from forestall.ports.originals import Originals
-from forestall.ports.restorations import Restorations
-from forestall.service.liveness import Pulse
+from forestall.service.liveness import Pulse, Restorations
 
 Note = Callable[[str], None]
 FIRST_RETRY_SECONDS, LONGEST_RETRY_SECONDS = 1.0, 15.0

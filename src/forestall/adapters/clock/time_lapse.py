@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 from forestall.ports.clock import Clock
@@ -51,8 +52,10 @@ class TimeLapse:
 
     def sleep_until(self, instant: float) -> None:
         """Return when :meth:`now` has reached ``instant``."""
-        while self.now() < instant:
-            self.clock.sleep_until(self.midnight_at + (instant - self._monday) / self.pace)
+        at = self.midnight_at + (instant - self._monday) / self.pace
+        while self.instant(at) < instant:  # rounded down
+            at = math.nextafter(at, math.inf)
+        self.clock.sleep_until(at)
 
     @property
     def _monday(self) -> float:

@@ -45,10 +45,18 @@ class JournalArchive:
         self.days = {table: DayFiles(folder / table) for table in _FILED}
 
     def prepare(self, cursor: duckdb.DuckDBPyConnection) -> None:
-        """Let a database without a journal take up what the archive holds."""
-        if schema.read_meta(cursor, _ARCHIVED) is None:
-            new = last_cycle(cursor) == 0
-            schema.write_meta(cursor, _ARCHIVED, self._last_cycle(cursor) if new else 0)
+        """Let a database without a journal take up what the archive holds, and one that is older than the archive too.
+
+        The latter was put back from a copy: what it has of the journal is in the archive as well.
+        """
+        archived, newest = schema.read_meta(cursor, _ARCHIVED), last_cycle(cursor)
+        in_files = self._last_cycle(cursor)
+        if in_files > newest and (archived is not None or newest == 0):
+            for table in _FILED:
+                cursor.execute(f"DELETE FROM {table}")
+            schema.write_meta(cursor, _ARCHIVED, in_files)
+        elif archived is None:
+            schema.write_meta(cursor, _ARCHIVED, 0)
 
     def everything(
         self, cursor: duckdb.DuckDBPyConnection, table: str, columns: str, since: int = 0, until: int = LATEST

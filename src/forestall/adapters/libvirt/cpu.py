@@ -10,7 +10,7 @@ from forestall.adapters.libvirt.actuator import Effect, Progress, Restored, Vm, 
 from forestall.adapters.libvirt.cpu_quota import LEAST_CORES, SHARES, CpuQuota, settings_as_quota, shares
 from forestall.adapters.libvirt.domain import Domain
 from forestall.adapters.libvirt.errors import translated
-from forestall.adapters.libvirt.vcpus import asleep, plug_refusal, set_vcpus, switch_off, unplug_refusal
+from forestall.adapters.libvirt.vcpus import asleep, plug_refusal, run_on, set_vcpus, unplug_refusal
 from forestall.model.errors import Unsupported
 from forestall.model.resources import Resource
 
@@ -27,14 +27,15 @@ class Cpu:
         Whether vCPUs are added when a VM is given more cores than it has vCPUs.
     emulated
         Whether also where QEMU emulates.
-    shares_of_a_core
-        So many shares go with each core that a VM is given; 0: shares stay as they are.
+    shares
+        Whether a VM that is given less than all its vCPUs keeps that part of its own shares.
     """
 
     resources: tuple[Resource, ...] = (CPU,)
 
-    def __init__(self, *, hotplug: bool, emulated: bool = False, shares_of_a_core: int = 0) -> None:
-        self._hotplug, self._emulated, self._shares_of_a_core = hotplug, emulated, shares_of_a_core
+    def __init__(self, *, hotplug: bool, emulated: bool = False, shares: bool = False) -> None:
+        self._hotplug, self._emulated, self._moves_shares = hotplug, emulated, shares
+        self._own_shares: dict[str, int] = {}
 
     def refusal(self, vm: Vm) -> str:
         """Whether the driver has a quota."""
@@ -79,10 +80,12 @@ class Cpu:
         quota = CpuQuota.read(vm)
         cores = amount if math.isinf(amount) else rounded_up(amount * _STEPS_PER_CORE, 1) / _STEPS_PER_CORE
         before = vm.domain.vcpus
+        if self._hotplug and unplug_refusal(vm):
+            run_on(vm, before)  # some may have been switched off instead of being taken out
         vcpus = max(min(math.ceil(cores), self._vcpus_at_most(vm)), before) if math.isfinite(cores) else before
         if vcpus > before:
             set_vcpus(vm, vcpus)
-        now = quota.write(vm, quota.wanted(cores, vcpus) | self._shares(quota, min(cores, vcpus)))
+        now = quota.write(vm, quota.wanted(cores, vcpus) | self._shares(vm, quota, min(cores / vcpus, 1.0)))
         in_force, expected = now.cores(vcpus), min(max(cores, LEAST_CORES), float(vcpus), now.others_cap(vcpus))
         if vcpus > before and asleep(vm, before, vcpus):
             return Effect("vcpu", in_force, expected, _watch(before, vcpus))
@@ -92,13 +95,12 @@ class Cpu:
         return Effect("vcpu" if vcpus > before else "quota", in_force, expected, remark=remark)
 
     def settings(self, vm: Vm) -> dict[str, Any]:
-        """Number of vCPUs, the quotas, and the shares where they are moved."""
+        """Number of vCPUs, quotas and shares; ``moves_shares`` says whether the latter are about to be moved."""
         try:
             quota = CpuQuota.read(vm)
         except Unsupported:
             return {}
-        moved = {SHARES: int(quota.parameters[SHARES])} if self._shares(quota, 1.0) else {}
-        return {"vcpus": vm.domain.vcpus, **quota.settings(), **moved}
+        return {"vcpus": vm.domain.vcpus, "moves_shares": self._moves_shares, **quota.settings()}
 
     def put_back(self, vm: Vm, values: Mapping[str, Any]) -> list[Restored]:
         """Quota as it was; vCPUs that were added are taken out.
@@ -109,11 +111,14 @@ class Cpu:
             return []
         quota, vcpus, original = CpuQuota.read(vm), vm.domain.vcpus, int(values["vcpus"])
         wanted, refusal = settings_as_quota(values), ""
+        if not (self._moves_shares or values.get("moves_shares")):
+            wanted.pop(SHARES, None)  # never moved by us: what an operator has set meanwhile stays
+        self._own_shares.pop(_run(vm), None)
         amount = CpuQuota(wanted).cores(original)
         if vcpus > original and not (refusal := unplug_refusal(vm)):
             set_vcpus(vm, original)
             vcpus = original
-        if vcpus > original and switch_off(vm, original):
+        if vcpus > original and run_on(vm, original):
             refusal = f"{refusal}; switched off in the guest"
         if vcpus > original and CpuQuota(wanted).cores(vcpus) > amount:
             wanted |= quota.wanted(amount, vcpus)
@@ -122,9 +127,11 @@ class Cpu:
         effect = Effect("quota", quota.write(vm, wanted).cores(vcpus), min(amount, vcpus))
         return [Restored(CPU, amount, effect, refusal)]
 
-    def _shares(self, quota: CpuQuota, cores: float) -> dict[str, int]:
-        """Parameters of the shares that go with so many cores; none where shares stay as they are."""
-        return shares(cores, self._shares_of_a_core) if self._shares_of_a_core and SHARES in quota.parameters else {}
+    def _shares(self, vm: Vm, quota: CpuQuota, share: float) -> dict[str, int]:
+        """Parameters that leave a VM a share of the shares that it had before; none where they stay as they are."""
+        if not self._moves_shares or SHARES not in quota.parameters:
+            return {}
+        return shares(self._own_shares.setdefault(_run(vm), quota.parameters[SHARES]), share)
 
     def _vcpus_at_most(self, vm: Vm) -> int:
         return vm.domain.vcpus if self._plug_refusal(vm.driver, vm.domain) else vm.domain.max_vcpus
@@ -132,6 +139,10 @@ class Cpu:
     def _plug_refusal(self, driver: str, domain: Domain) -> str:
         refusal = plug_refusal(driver, domain.kind, emulated=self._emulated)
         return refusal if self._hotplug else "adding vCPUs is switched off"
+
+
+def _run(vm: Vm) -> str:
+    return f"{vm.domain.uuid}/{vm.domain.number}"
 
 
 def _differs(quota: CpuQuota, wanted: Mapping[str, int]) -> bool:

@@ -29,7 +29,7 @@ LEAST_CORES = 0.01
 _LEAST_US, _MOST_US = 1000, 17_592_186_044_415
 LEAST_SHARES = 2
 SHARES = "cpu_shares"
-_KEPT = ("global_quota", "global_period", "vcpu_quota", "vcpu_period")
+_KEPT = ("global_quota", "global_period", "vcpu_quota", "vcpu_period", SHARES)
 
 
 @dataclass(frozen=True)
@@ -73,7 +73,7 @@ class CpuQuota:
         return min(float(vcpus), ours, self.others_cap(vcpus))
 
     def settings(self) -> dict[str, int]:
-        """What :meth:`set` might change, and the other quota."""
+        """What might be changed, and the other quota."""
         return {key: int(self.parameters[key]) for key in _KEPT if key in self.parameters}
 
     def wanted(self, cores: float, vcpus: int) -> dict[str, int]:
@@ -98,11 +98,11 @@ class CpuQuota:
         return quota / period if quota > 0 and period > 0 else math.inf
 
 
-def shares(cores: float, of_a_core: int) -> dict[str, int]:
-    """Parameters that give a VM as many shares as it has cores, ``of_a_core`` for each."""
-    return {SHARES: max(round(cores * of_a_core), LEAST_SHARES)}
+def shares(own: int, share: float) -> dict[str, int]:
+    """Parameters that leave a VM that share (0 to 1) of its own shares."""
+    return {SHARES: min(max(round(own * share), LEAST_SHARES), own)}
 
 
 def settings_as_quota(values: Mapping[str, Any]) -> dict[str, int]:
     """Kept settings as parameters."""
-    return {key: int(values[key]) for key in (*_KEPT, SHARES) if key in values}
+    return {key: int(values[key]) for key in _KEPT if key in values}

@@ -57,7 +57,7 @@ class LibvirtHost:
     cpu
         Whether CPU quotas may be moved.
     cpu_shares
-        Whether shares follow the quota, so that VMs that want more than the host has run in that proportion.
+        Whether shares follow the quota: a VM that is given a part of its vCPUs keeps that part of its own shares.
     hotplug
         Whether vCPUs may be added, up to the VM's maximum.
     hotplug_emulated
@@ -108,14 +108,9 @@ class LibvirtHost:
         here = self._connection.is_local
         processes = Processes(proc_root)
         self._processes, self._runs = processes, Runs(processes if here else None)
-        groups = ControlGroups(cgroup_root)
-        self._held_back = HeldBack(processes, groups, clock.monotonic)
+        self._held_back = HeldBack(processes, ControlGroups(cgroup_root), clock.monotonic)
         self._cpu, self._memory = (
-            Cpu(
-                hotplug=hotplug,
-                emulated=hotplug_emulated,
-                shares_of_a_core=groups.usual_shares if cpu_shares else 0,
-            ),
+            Cpu(hotplug=hotplug, emulated=hotplug_emulated, shares=cpu_shares),
             Memory("auto" if memory == "off" else memory),
         )
         self._network = Network(is_local=here)
@@ -310,7 +305,7 @@ class LibvirtHost:
             self._described.clear()
 
     def _forget(self, vm_id: str) -> None:
-        """A run of a VM is over: nothing of it is kept but its row, and what limited its interfaces is removed."""
+        """A run of a VM is over: nothing of it is kept, and what limited its interfaces is removed."""
         self._sampler.forget(vm_id)
         if not self._actuation.is_on(Resource.NET_RX):
             return

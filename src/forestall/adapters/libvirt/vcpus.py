@@ -20,6 +20,8 @@ from forestall.model.errors import HypervisorError
 
 _log = logging.getLogger(__name__)
 _AWAKE_SECONDS = 0.01
+AGENT_SECONDS = 5
+"""The longest wait for a guest's agent; by itself libvirt waits for ever, and that is for the guest to end."""
 
 
 def plug_refusal(driver: str, kind: str, *, emulated: bool = False) -> str:
@@ -48,16 +50,17 @@ def unplug_refusal(vm: Vm) -> str:
     return ""
 
 
-def switch_off(vm: Vm, count: int) -> bool:
-    """Have the guest's agent run on ``count`` vCPUs, the others switched off; whether it did anything.
+def run_on(vm: Vm, count: int) -> bool:
+    """Have the guest's agent run the guest on ``count`` vCPUs, others switched off; whether it did anything.
 
-    An agent that is not there, or does not know how, changes nothing: the quota still holds.
+    An agent that is not there, does not know how or does not answer changes nothing: the quota still holds.
     """
     if not vm.domain.has_agent:
         return False
     try:
         with translated(f"cannot ask the agent of {vm.domain.name}"):
-            if len(_numbers(vm.handle.guestVcpus()["online"])) <= count:
+            vm.handle.agentSetResponseTimeout(AGENT_SECONDS)
+            if len(_numbers(vm.handle.guestVcpus()["online"])) == count:
                 return False
             vm.handle.setVcpusFlags(count, libvirt.VIR_DOMAIN_VCPU_GUEST)
     except HypervisorError as error:
@@ -70,6 +73,7 @@ def set_vcpus(vm: Vm, count: int) -> None:
     """Plug in, or take out, up to ``count`` vCPUs."""
     with translated(f"cannot give {vm.domain.name} {count} vCPUs"):
         if count < vm.domain.vcpus:
+            vm.handle.agentSetResponseTimeout(AGENT_SECONDS)
             vm.handle.setVcpusFlags(count, libvirt.VIR_DOMAIN_VCPU_GUEST)
         vm.handle.setVcpusFlags(count, libvirt.VIR_DOMAIN_AFFECT_LIVE)
 

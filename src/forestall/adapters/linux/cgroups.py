@@ -43,11 +43,6 @@ class ControlGroups:
     def __init__(self, root: Path = Path("/sys/fs/cgroup")) -> None:
         self._root = root
 
-    @property
-    def usual_shares(self) -> int:
-        """What a group has unless it is set: 1024 shares in version 1, a weight of 100 in version 2."""
-        return 100 if self._has(self._root, "cpu") else 1024
-
     def folder(self, controller: str, groups: Mapping[str, str]) -> Path | None:
         """Folder of a VM's group for a controller, from the groups of its process.
 

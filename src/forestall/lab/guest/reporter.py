@@ -1,4 +1,4 @@
-"""The reporter of a guest: a JSON line a second over virtio-serial, and commands from there, a JSON line each."""
+"""The reporter of a guest: a JSON line every so often over virtio-serial, and commands from there, a line each."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ from forestall.lab.guest import curve, facts
 PORT_NAME = "org.forestall.lab.0"
 TICK_SECONDS = 1.0
 MAX_LINE_BYTES = 64 * 1024
+STARTED_FILE = Path("/run/lab/started")
 MOST_BY_HAND = 3.0
 LEVEL_FILE, WORK_FILE = Path("/run/lab/level"), Path("/run/lab/work.json")
 HOLDER = "import sys,time\nb=bytearray(int(sys.argv[1]))\nfor i in range(0,len(b),4096): b[i]=1\ntime.sleep(1e9)"
@@ -33,13 +34,15 @@ class Reporter:
         self.by_hand: float | None = None
         self.holder: subprocess.Popen[bytes] | None = None
         self.held_bytes = 0
-        self.known_cpus: set[int] = set()
+        # One that starts again must not switch on what was switched off meanwhile.
+        self.known_cpus: set[int] = set(facts.cpus_present()) if STARTED_FILE.exists() else set()
+        STARTED_FILE.touch()
         self.outside_work: dict[str, Any] = {}
         self.sequence = 0
         self.report_seconds = float(self.arguments["report"])
 
     def level(self) -> float:
-        """Load level (0-1) that is in force."""
+        """Load level that is in force: 0 to 1, more by hand."""
         if self.by_hand is not None:
             return self.by_hand
         day_seconds, epoch = float(self.arguments["day"]), float(self.arguments["epoch"])
@@ -47,7 +50,7 @@ class Reporter:
         return level * float(self.arguments["load"])
 
     def report(self) -> dict[str, Any]:
-        """Everything that is said of the guest in a second."""
+        """Everything that is said of the guest at once."""
         self.sequence += 1
         return {
             "sequence": self.sequence,
