@@ -40,7 +40,7 @@ pytestmark = [pytest.mark.guests, pytest.mark.slow]
 CPU, MEMORY, NET_RX, NET_TX = Resource.CPU, Resource.MEMORY, Resource.NET_RX, Resource.NET_TX
 DISK_WRITE = Resource.DISK_WRITE
 MIB = 1024 * 1024
-STRETCHES, STRETCH_REPORTS = 3, 12
+STRETCHES, STRETCH_REPORTS, QUIET_SHARE = 3, 12, 0.05
 MOMENT, PATIENCE = 0.1, 90.0
 """Seconds between two looks, and until a condition is given up: guests are emulated, and the host may be busy."""
 FLOOD = """
@@ -154,20 +154,22 @@ def test_memory_is_what_the_guest_says(lab: Lab, host: LibvirtHost, guest: str, 
 
 @only("batch")
 def test_cpu_is_what_the_guest_says(lab: Lab, host: LibvirtHost, guest: str, link: GuestLink) -> None:
-    """Within 10 %, over the quietest of some stretches of work.
+    """Within 10 % on a quiet host, over the quietest of some stretches of work.
 
     QEMU emulates here, and tells the guest nothing of the time for which it waits for a core of the host: to the guest
-    that is its own work, and has to be taken off. The kernel tells how long it was.
+    that is its own work. The kernel tells how long it was, but not how much of it was while the guest had nothing to
+    do: on a busy host the figure must lie between what the guest says and that less all of its waiting.
     """
     link.ask({"load": 3.0}, PATIENCE)
     link.wait(lambda report: report["work"]["queue"] >= 2, PATIENCE)
     stretches = [_cpu_seen_and_said(lab, host, guest, link) for _ in range(STRETCHES)]
-    print(
-        "\n".join(f"host {seen:.3f} cores, guest {said:.3f}, waiting {waited:.3f}" for seen, said, waited in stretches)
-    )
+    print("seen, said, waited:", *([f"{cores:.3f}" for cores in stretch] for stretch in stretches))
     seen, said, waited = min(stretches, key=lambda stretch: stretch[2] / stretch[0])
     assert seen > 0.3, "it works"
-    assert seen == pytest.approx(said - waited, rel=0.10)
+    if waited < QUIET_SHARE * seen:
+        assert seen == pytest.approx(said - waited, rel=0.10)
+    else:
+        assert (said - waited) * 0.9 <= seen <= said * 1.1
 
 
 @only("database")
