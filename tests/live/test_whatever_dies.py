@@ -79,6 +79,8 @@ def unexplained(daemon: Daemon, lab: Lab, held: Held, before: Held) -> list[str]
             decided: set[float] = set()
             if told is not None and not undone(told):
                 decided = {told["granted"], told["outcome"] and told["outcome"]["amount"]} - {None}
+            elif told is not None and told["restored"] and told["in_force_at"] >= told["restored"]["at"]:
+                decided = {told["granted"]}  # decided anew since, and killed before the outcome was written down
             moving = resource is Resource.MEMORY and any(min(a, was) <= now <= max(a, was) for a in decided)
             if now != was and not moving and not any(now == pytest.approx(a, rel=0.01, abs=0.01) for a in decided):
                 strange.append(f"{guest} {resource}: holds {now}, had {was}; the journal: {told}")
