@@ -50,6 +50,25 @@ def test_lags_may_differ_between_vms() -> None:
     assert got[1, 3] == demand[-6, 3]
 
 
+@pytest.mark.parametrize("steps", [1, 30, CAPACITY, 3 * CAPACITY + 50])
+def test_the_highest_of_any_stretch_of_lags(steps: int) -> None:
+    demand, early = _demand(steps, vms=6, gap_ratio=0.5), steps // 2
+    demand[:early, 4:] = np.nan  # two VMs come later
+    window, generator = Window(STEP_SECONDS, 1e-3), np.random.default_rng(steps)
+    for k, row in enumerate(demand):
+        vms = 4 if k < early else 6
+        window.push(row[:vms], np.full(vms, 5.0))
+        if k % 37 and k < steps - 20:
+            continue
+        newest_first = demand[k::-1][:CAPACITY]
+        nearest = generator.integers(-20, CAPACITY + 10, (3, vms))
+        furthest = nearest + generator.integers(-2, CAPACITY, (3, vms))
+        got = window.highest_between(nearest, furthest)
+        for i in np.ndindex(3, vms):
+            stretch = newest_first[max(nearest[i], 0) : max(furthest[i] + 1, 0), i[1]]
+            np.testing.assert_equal(got[i], np.fmax.reduce(stretch, initial=np.nan))
+
+
 def test_gaps_are_kept_and_the_last_sample_ages() -> None:
     window = _filled(np.array([[1.0, np.nan], [2.0, np.nan], [np.nan, np.nan], [np.nan, 4.0]]))
     assert window.last.tolist() == [2.0, 4.0]

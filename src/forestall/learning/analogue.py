@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from forestall.learning.window import Window, highest, retained
+from forestall.learning.window import Window, retained
 from forestall.model.forecast import Statistic, Target
 from forestall.model.samples import FloatArray, IntArray
 
@@ -64,8 +64,9 @@ class Analogue:
 
     def point(self, window: Window, target: Target) -> FloatArray:
         """Mean over the kept matches of the target's value after each match; last value without matches."""
-        ahead = range(1, target.steps + 1) if target.statistic is Statistic.PEAK else (target.steps,)
-        after = highest([window.lagged(self._lags - s) for s in ahead])
+        nearest = self._lags - target.steps
+        furthest = self._lags - 1 if target.statistic is Statistic.PEAK else nearest
+        after = window.highest_between(nearest, furthest)
         known = ~np.isnan(after)
         count = known.sum(axis=0)
         mean = np.where(known, after, 0.0).sum(axis=0) / np.maximum(count, 1)

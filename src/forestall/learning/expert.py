@@ -20,7 +20,7 @@ def realised(window: Window, target: Target) -> FloatArray:
     """What ``target``, forecast ``target.steps`` ago, turned out to be (vm,); NaN where nothing was seen."""
     if target.statistic is Statistic.MEAN:
         return window.at_lag(0).astype(np.float64)
-    return highest([window.at_lag(lag) for lag in range(target.steps)]).astype(np.float64)
+    return highest(window.tail(target.steps)).astype(np.float64)
 
 
 class Forecaster(Protocol):

@@ -17,7 +17,7 @@ from typing import Protocol
 import numpy as np
 
 from forestall.learning.period import find_period
-from forestall.learning.window import Float32Array, Window, highest, retained
+from forestall.learning.window import Window, highest, retained
 from forestall.model.forecast import Statistic, Target
 from forestall.model.samples import FloatArray, IntArray
 
@@ -128,10 +128,9 @@ class SeasonalNaive:
     def point(self, window: Window, target: Target) -> FloatArray:
         """Value (peak: highest value) of the corresponding interval(s) one period before."""
         period = np.where(self.period > 0, self.period, window.day)
-        ahead = range(1, target.steps + 1) if target.statistic is Statistic.PEAK else (target.steps,)
-        values: list[Float32Array] = []
-        for step in ahead:
-            periods_back = -(-step // np.maximum(period, 1))
-            values.append(window.lagged(period * periods_back - step))
-        past = highest(values).astype(np.float64)
+        nearest = period * -(-target.steps // period) - target.steps
+        if target.statistic is Statistic.PEAK:
+            past = window.highest_between(np.maximum(period - target.steps, 0), period - 1).astype(np.float64)
+        else:
+            past = window.lagged(nearest).astype(np.float64)
         return np.where(np.isnan(past), window.last, past)

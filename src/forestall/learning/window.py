@@ -7,6 +7,7 @@ float32: a VM costs 4 bytes a sample, 8 kB for a week at 5 minutes.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import reduce
 from typing import TypeVar
 
 import numpy as np
@@ -20,6 +21,7 @@ Kind = TypeVar("Kind", bound=np.generic)
 DAY_SECONDS = 86_400
 HOUR_SECONDS = 3_600
 MAX_SAMPLES = 4_032
+RADIX = 16
 
 
 def grown(array: NDArray[np.generic], size: int, axis: int, fill: float) -> NDArray[np.generic]:
@@ -85,7 +87,8 @@ class Window:
         self.blocks = -(-self.capacity // self.hour)
         self.vms = 0
         self.count = 0
-        self._samples: Float32Array = np.full((self.capacity, 0), np.nan, np.float32)
+        # At each level, where a step has its slot: the highest of the RADIX ** level samples that end there.
+        self._levels: list[Float32Array] = [np.full((self.capacity, 0), np.nan, np.float32)]
         self._block_max: Float32Array = np.full((self.blocks, 0), np.nan, np.float32)
         self._block_sums: FloatArray = np.zeros((3, self.blocks, 0))
         self._last: FloatArray = np.zeros(0)
@@ -105,6 +108,8 @@ class Window:
         present = ~np.isnan(demand)
         filled = np.where(present, demand, 0.0)
         self._samples[slot, :n] = demand
+        for level in range(1, len(self._levels)):
+            self._levels[level][slot] = highest(self._levels[level - 1][self._spread(slot, level)])
         self._block_max[block, :n] = np.fmax(self._block_max[block, :n], demand)
         self._block_sums[:, block, :n] += (present, filled, filled * filled)
         # New arrays, not changed in place: what was given out at an earlier step stays as it was.
@@ -116,7 +121,7 @@ class Window:
         self._moments.clear()
 
     def _grow(self, vms: int) -> None:
-        self._samples = grown(self._samples, vms, 1, np.nan)  # type: ignore[assignment]
+        self._levels = [grown(level, vms, 1, np.nan) for level in self._levels]  # type: ignore[misc]
         self._block_max = grown(self._block_max, vms, 1, np.nan)  # type: ignore[assignment]
         self._block_sums = grown(self._block_sums, vms, 2, 0.0)  # type: ignore[assignment]
         new = vms - self.vms
@@ -127,13 +132,21 @@ class Window:
 
     def keep(self, rows: IntArray) -> None:
         """Forget all VMs but those of ``rows`` (increasing), which keep their order."""
-        self._samples = retained(self._samples, rows, 1)
+        self._levels = [retained(level, rows, 1) for level in self._levels]
         self._block_max = retained(self._block_max, rows, 1)
         self._block_sums = retained(self._block_sums, rows, 2)
         self._last, self._age = retained(self._last, rows, 0), retained(self._age, rows, 0)
         self._seen, self._limit = retained(self._seen, rows, 0), retained(self._limit, rows, 0)
         self.vms = len(self._last)
         self._moments.clear()
+
+    @property
+    def _samples(self) -> Float32Array:
+        return self._levels[0]
+
+    def _spread(self, slot: int | IntArray, level: int) -> IntArray:
+        """Slots (RADIX, ...) of the level below, which together cover what ``slot`` covers at ``level``."""
+        return np.stack([(slot - k * RADIX ** (level - 1)) % self.capacity for k in range(RADIX)])
 
     @property
     def last(self) -> FloatArray:
@@ -166,6 +179,27 @@ class Window:
         slots = (self.count - 1 - lags) % self.capacity
         values = self._samples[slots, np.arange(self.vms)]
         return np.where((lags >= 0) & (lags < min(self.count, self.capacity)), values, np.float32(np.nan))
+
+    def highest_between(self, nearest: IntArray, furthest: IntArray) -> Float32Array:
+        """Highest sample (..., vm) of the lags from ``nearest`` to ``furthest``, both (..., vm) and included.
+
+        Gaps and what is beyond the ring are left out; NaN where nothing else is. Long stretches are put together from
+        maxima of 16, 256 ... steps, kept from the first time that they are of use.
+        """
+        start = np.maximum(nearest, 0)
+        left = np.minimum(furthest, min(self.count, self.capacity) - 1) + 1 - start
+        while left.max(initial=0) >= 2 * RADIX ** len(self._levels):
+            below, slots = self._levels[-1], self._spread(np.arange(self.capacity), len(self._levels))
+            self._levels.append(reduce(np.fmax, (below[part] for part in slots)))
+        result = np.full(start.shape, np.nan, np.float32)
+        columns = np.arange(self.vms)
+        for level in reversed(range(len(self._levels))):
+            span = RADIX**level
+            while (fits := left >= span).any():
+                values = self._levels[level][(self.count - 1 - start) % self.capacity, columns]
+                result = np.where(fits, np.fmax(result, values), result)
+                start, left = start + span * fits, left - span * fits
+        return result
 
     def tail(self, steps: int) -> Float32Array:
         """The last ``steps`` samples (time, vm), oldest first; fewer when there are fewer."""
