@@ -26,12 +26,13 @@ from forestall.ports.hypervisor import VmSettings
 from forestall.replay.generator import Workload, generate
 
 STEP_SECONDS, VMS, DAYS, SCORED_FROM, SEED = 300, 30, 2.0, 216, 7
-NEVER = CensoringSettings(capped_ratio=9.0, growth=1.0)
+NEVER = CensoringSettings(capped_ratio=9.0)
 TRIED = {
     Resource.CPU: [
-        CensoringSettings(k, g) for k, g in ((0.95, 1.25), (0.95, 1.5), (0.95, 2.0), (0.99, 1.5), (0.9, 1.5))
+        CensoringSettings(*ratios)
+        for ratios in ((0.95, 1.5, 1.5), (0.98, 1.5, 1.5), (0.98, 1.1, 1.5), (0.98, 1.25, 1.5), (0.98, 1.02, 1.5))
     ],
-    Resource.MEMORY: [CensoringSettings(k, g) for k, g in ((0.95, 1.5), (0.9, 1.25))],
+    Resource.MEMORY: [CensoringSettings(*ratios) for ratios in ((0.95, 1.5, 1.5), (0.9, 1.25, 1.25), (0.9, 1.1, 1.25))],
 }
 
 
@@ -89,7 +90,7 @@ if __name__ == "__main__":
     print(f"{'':32} violations    unmet    slack")
     for kind, tried in TRIED.items():
         runs = [("demand seen whole", NEVER, False), ("capped, taken as it is", NEVER, True)]
-        runs += [(f"capped, ratio {c.capped_ratio:g}, growth {c.growth:g}", c, True) for c in tried]
+        runs += [(f"ratio {c.capped_ratio:g}, growth {c.first_growth:g}, {c.growth:g}", c, True) for c in tried]
         for name, settings_tried, is_capped in runs:
             violations, missing, slack = score(kind, settings_tried, capped=is_capped)
             print(f"{kind:7}{name:32}{violations:9.4f}{missing:9.4f}{slack:9.3f}", flush=True)

@@ -1,6 +1,6 @@
 """Forestall, static limits and a reactive policy, each on real guests of its own, at the same time on the same host.
 
-Three labs of the same four guests stand side by side. First nobody is limited for a while: Forestall observes, and the
+Three labs of the same guests stand side by side. First nobody is limited for a while: Forestall observes, and the
 static limits are sized by what was used. Then a run begins: one lab is Forestall's (``forestall run --mode enforce``,
 the whole daemon), one has static limits, and one follows the last value with a margin, by the same adapter, at the same
 cadence, with the same floors, steps and margins of the arbiter. With the next run the labs change hands, so that each
@@ -8,8 +8,8 @@ policy meets each lab. The labs' days begin eight hours apart, for their peaks n
 
 Needs root and what the lab needs; see ``docs/evaluation.md``. Usage::
 
-    python benchmarks/live_policies.py --minutes 20 --runs 3 --out benchmarks/results/live.parquet
-    python benchmarks/live_scores.py benchmarks/results/live.parquet
+    python benchmarks/live_policies.py --minutes 20 --runs 3 --out out/live.parquet
+    python benchmarks/live_scores.py out/live.parquet
 """
 
 from __future__ import annotations
@@ -42,7 +42,6 @@ from forestall.model.resources import Resource
 from forestall.ports.hypervisor import VmSettings
 from forestall.settings import load_configuration
 
-GUESTS = ("web", "redis", "database", "batch")
 POLICIES = ("forestall", "static", "reactive")
 RESOURCES = (Resource.CPU, Resource.MEMORY)
 REPORT_SECONDS, BEFORE_SECONDS, HOURS_APART = 5.0, 0.5, 8.0
@@ -112,7 +111,7 @@ class Site:
 
     def newest(self) -> dict[tuple[str, Resource], dict[str, Any]]:
         """The rows of the last look."""
-        return {(r["guest"], Resource(r["resource"])): r for r in self.rows[-len(GUESTS) * len(RESOURCES) :]}
+        return {(r["guest"], Resource(r["resource"])): r for r in self.rows[-len(self.links) * len(RESOURCES) :]}
 
     def follow(self, wanted: Mapping[tuple[str, Resource], float]) -> None:
         """Set guests to what a policy wants, within what the arbiter lets through."""
@@ -148,30 +147,31 @@ def _said(report: Mapping[str, Any]) -> dict[str, float]:
 
 
 @contextmanager
-def sites(folder: Path, pace: Pace, budget: float) -> Iterator[list[Site]]:
+def sites(folder: Path, guests: Sequence[str], pace: Pace, budget: float) -> Iterator[list[Site]]:
     """Three labs with their guests up; nothing of them stays."""
     with ExitStack() as stack:
         found = []
         for k in range(len(POLICIES)):
             lab = stack.enter_context(Lab(folder / f"fs-bench-{k}"))
             hour = (pace.start_hour + k * HOURS_APART) % 24
-            lab.up(GUESTS, pace=Pace(pace.day_seconds, hour, pace.load_ratio, pace.report_seconds))
+            lab.up(guests, pace=Pace(pace.day_seconds, hour, pace.load_ratio, pace.report_seconds))
             settings = lab.place.settings
             settings.write_text(f"violation_budget = {budget}\n{settings.read_text()}")
             print(f"{lab.place.name}: {lab.uri}", flush=True)
             found.append(lab)
         for lab in found:
             lab.wait(300.0)
-        yield [_site(lab, stack) for lab in found]
+        yield [_site(lab, guests, stack) for lab in found]
 
 
-def _site(lab: Lab, stack: ExitStack) -> Site:
+def _site(lab: Lab, guests: Sequence[str], stack: ExitStack) -> Site:
     host = LibvirtHost(lab.uri, clock=SystemClock(), resources=RESOURCES)
     stack.callback(host.close)
-    links = {guest: stack.enter_context(lab.link(guest)) for guest in GUESTS}
+    links = {guest: stack.enter_context(lab.link(guest)) for guest in guests}
     epoch, settings = json.loads(lab.place.record.read_text())["epoch"], load_configuration(lab.place.settings)
     step_seconds = settings.step_seconds / settings.time_lapse.pace
-    site = Site(lab, host, links, epoch, step_seconds, tuple(host.settings(lab.domain(guest)) for guest in GUESTS))
+    originals = tuple(host.settings(lab.domain(guest)) for guest in guests)
+    site = Site(lab, host, links, epoch, step_seconds, originals)
     stack.callback(site.stop)
     return site
 
@@ -202,7 +202,7 @@ def watch(
 def sized(site: Site, quantile: float, margin: float) -> dict[tuple[str, Resource], float]:
     """Static limits: a quantile of what was used while nobody was limited; memory with a margin for its cache."""
     limits = {}
-    for guest in GUESTS:
+    for guest in site.links:
         for resource in RESOURCES:
             used = [r["used"] for r in site.rows if r["run"] == 0 and (r["guest"], r["resource"]) == (guest, resource)]
             room = 1 + margin if resource is Resource.MEMORY else 1.0
@@ -239,7 +239,7 @@ def margins(arguments: argparse.Namespace) -> dict[Resource, float]:
 def main(arguments: argparse.Namespace) -> None:
     """Observe, run, and write every look down after each run."""
     pace = Pace(arguments.day, load_ratio=arguments.load, report_seconds=REPORT_SECONDS)
-    with sites(arguments.folder, pace, arguments.budget) as all_sites:
+    with sites(arguments.folder, arguments.guests, pace, arguments.budget) as all_sites:
         for site in all_sites:
             site.start(Mode.OBSERVE)
         print("nobody is limited", flush=True)
@@ -255,10 +255,11 @@ def main(arguments: argparse.Namespace) -> None:
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--minutes", type=float, default=20.0, help="length of a run")
-    parser.add_argument("--observe", type=float, default=10.0, help="minutes before the first run, nobody limited")
+    parser.add_argument("--observe", type=float, default=20.0, help="minutes before the first run, nobody limited")
     parser.add_argument("--runs", type=int, default=3)
     parser.add_argument("--day", type=float, default=600.0, help="length of the guests' day, seconds")
-    parser.add_argument("--load", type=float, default=0.5, help="share of the guests' full work")
+    parser.add_argument("--guests", nargs="+", default=["web", "database", "batch"], help="of each lab")
+    parser.add_argument("--load", type=float, default=1.0, help="share of the guests' full work")
     parser.add_argument("--budget", type=float, default=0.01, help="violation budget of Forestall")
     parser.add_argument("--margin", type=float, default=0.5, help="of CPU, of the reactive policy over the last value")
     parser.add_argument("--static-quantile", type=float, default=0.99, help="of what was used, for static limits")

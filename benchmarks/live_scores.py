@@ -1,11 +1,11 @@
 """What came of ``live_policies.py``: how often guests were short, what was held for nothing, how often it was moved.
 
-A guest is short of CPU in an interval in which it used all that it held (97 % of it, or its quota stopped it for half
-of the time) below its limit: its demand was above its allocation. Beside that stands what the guest says itself: the
-share of intervals at whose end work waited (three pieces or more), how long work took from its arrival, and for how
-long tasks stood still for want of memory. Usage::
+A guest is short in an interval in which it used all that it held below its limit (97 % of CPU, 90 % of memory): its
+demand was above its allocation. Beside that stand the share of intervals in which its quota stopped it for more than
+half of the time, and what the guest says itself: the share of intervals at whose end work waited (three pieces or
+more), how long work took from its arrival, and for how long tasks stood still for want of memory. Usage::
 
-    python benchmarks/live_scores.py benchmarks/results/live.parquet
+    python benchmarks/live_scores.py out/live.parquet
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ import pandas as pd
 
 AT_CAP_RATIO, THROTTLED_SHARE, WAITING_JOBS, CHANGE_RATIO = 0.97, 0.5, 3, 0.01
 MEMORY_CAP_RATIO, STALLED_SHARE = 0.9, 0.01
+SETTLED_SECONDS = 60.0
 
 
 def read(path: Path) -> pd.DataFrame:
@@ -29,12 +30,13 @@ def read(path: Path) -> pd.DataFrame:
     looks["moved"] = by["held"].diff().abs() > CHANGE_RATIO * by["held"].shift()
     below = looks["held"] < 0.99 * looks["limit"]
     ratio = looks["resource"].map({"cpu": AT_CAP_RATIO, "memory": MEMORY_CAP_RATIO})
-    stopped = (looks["throttled"] > THROTTLED_SHARE) & (looks["resource"] == "cpu")
-    looks["short"] = below & ((looks["used"] >= ratio * looks["held"]) | stopped)
+    looks["short"] = below & (looks["used"] >= ratio * looks["held"])
+    looks["stopped"] = below & (looks["throttled"] > THROTTLED_SHARE) & (looks["resource"] == "cpu")
     looks["waits"] = looks["waiting"] >= WAITING_JOBS
     looks["short_and_waits"] = looks["short"] & looks["waits"]
     looks["seconds"] = seconds
-    return looks[looks["used"].notna() & (seconds < 60)]
+    settled = looks["at"] - looks.groupby("run")["at"].transform("min") > SETTLED_SECONDS
+    return looks[looks["used"].notna() & settled & (seconds < 60)]
 
 
 def scores(looks: pd.DataFrame, by: list[str]) -> pd.DataFrame:
@@ -46,8 +48,9 @@ def scores(looks: pd.DataFrame, by: list[str]) -> pd.DataFrame:
             {
                 "intervals": len(part),
                 "short %": 100 * part["short"].mean(),
+                "stopped %": 100 * part["stopped"].mean(),
                 "waits %": 100 * part["waits"].mean(),
-                "both %": 100 * part["short_and_waits"].mean(),
+                "short, waits %": 100 * part["short_and_waits"].mean(),
                 "stalled %": 100 * (part["stalled_share"] > STALLED_SHARE).mean(),
                 "P95 latency s": part["latency_seconds"].quantile(0.95),
                 "slack": part["held"].sum() / part["used"].sum() - 1,

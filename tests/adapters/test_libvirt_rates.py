@@ -92,7 +92,19 @@ def test_memory_of_a_silent_guest_is_its_resident_size_noted_once(caplog: pytest
     assert [record.getMessage() for record in caplog.records] == [
         "a: the guest reports no memory statistics; taking the resident size of its process"
     ]
-    assert math.isnan(memory.used_bytes("b", "v/1", {}, 0.0))
+
+
+def test_memory_that_is_not_known_is_a_gap_noted_once_it_lasts(caplog: pytest.LogCaptureFixture) -> None:
+    memory, known = GuestMemory(stale_seconds=30.0), {"balloon.current": 1000, "balloon.usable": 300}
+    for at in (0.0, 20.0, 40.0, 70.0):
+        memory.used_bytes("a", "u/1", known, at)
+        assert math.isnan(memory.used_bytes("a", "u/1", {"balloon.current": 1000}, at + 10.0))
+    assert not caplog.records
+    for at in (111.0, 112.0):
+        assert math.isnan(memory.used_bytes("a", "u/1", {}, at))
+    assert [record.getMessage() for record in caplog.records] == [
+        "a: the guest reports no memory statistics; its memory is not known"
+    ]
 
 
 def test_a_guest_that_fell_silent_is_not_believed_for_long() -> None:

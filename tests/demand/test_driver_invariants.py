@@ -104,11 +104,11 @@ class Life(RuleBasedStateMachine):
         """At the end all is as it was."""
         self.live.host.regain_contact()
         self.live.originals.full = False
+        # A simulated host remembers by the clock what is in force when: what it was asked last comes last.
+        self.live.clock.set(max(self.latest, self.live.clock.now()))
         assert self.live.driver.stop(60).left == ()
         assert not self.live.lowered()
         assert not self.live.originals.entries
-        # A simulated host remembers by the clock what was in force when.
-        self.live.clock.set(max(self.latest, self.live.clock.now()))
         assert self.live.held() == [LIMIT[CPU]] * 5
 
 

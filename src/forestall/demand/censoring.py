@@ -4,16 +4,19 @@ A VM is never seen to use more than it holds. If it is held at :math:`a` below i
 :math:`y \ge \kappa a`, its demand is somewhere in :math:`[y, L]`, and the sample says only that. Taken as it is, it
 would tell the loop that its allocation was right, for ever. So it counts as a violation, and demand is taken to be
 
-.. math:: \hat d = \min\bigl(L,\; \max(y, a)\, g^{\,n}\bigr)
+.. math:: \hat d = \min\bigl(L,\; \max(y, a)\, f g^{\,n-1}\bigr)
 
-with :math:`n` the number of intervals in a row in which the VM was seen at its cap. The search is multiplicative: a VM
-whose demand is :math:`D` is found after about :math:`\sqrt{2 \log_g (D / a)}` intervals, and what it is given meanwhile
-overshoots by less than a factor :math:`g^n`. It ends by itself: as soon as less than :math:`\kappa a` is used, what is
+with :math:`n` the number of intervals in a row in which the VM was seen at its cap. The first guess is a little above
+the cap, :math:`f` of it, where most demand is that was cut off: what is guessed is learned from as if it had been seen,
+and a guess far too high costs slack for days. From then on the search is multiplicative: a VM whose demand is :math:`D`
+is found after about :math:`1 + \sqrt{2 \log_g (D / a)}` intervals, and what it is given meanwhile overshoots by less
+than a factor :math:`g^n`. It ends by itself: as soon as less than :math:`\kappa a` is used, what is
 seen is the demand again.
 
 For memory, "used" is what the guest has less what it calls usable, so that :math:`y \ge \kappa a` says that less than a
 share :math:`1 - \kappa` of it is usable. Where the host knows for which share of the interval a VM was throttled, that
-decides as well.
+decides as well: one that was stopped nearly all the time wanted more; one that was stopped in its bursts, and used less
+than it held in the end, was served within the interval.
 
 Source: the demand of a censored sample, as in Tobin, "Estimation of Relationships for Limited Dependent Variables",
 Econometrica 1958; multiplicative increase as in slow start, RFC 5681.
@@ -42,21 +45,22 @@ class CensoringSettings:
     ----------
     capped_ratio
         :math:`\\kappa`: use from this share of what is in force on is use at the cap.
-    growth
-        :math:`g`, above 1.
+    first_growth, growth
+        :math:`f` and :math:`g`, above 1.
     throttled_share
         A VM that was throttled for more than this share of the interval was at its cap, whatever it used.
     """
 
-    capped_ratio: float = 0.95
+    capped_ratio: float = 0.98
+    first_growth: float = 1.1
     growth: float = 1.5
-    throttled_share: float = 0.5
+    throttled_share: float = 0.9
 
 
 DEFAULTS: Mapping[Resource, CensoringSettings] = MappingProxyType(
     {
         # A guest reclaims and swaps before the last page is gone; memory is given in smaller bites than cores.
-        Resource.MEMORY: CensoringSettings(capped_ratio=0.9, growth=1.25),
+        Resource.MEMORY: CensoringSettings(capped_ratio=0.9, first_growth=1.25, growth=1.25),
         **{r: CensoringSettings() for r in Resource if r is not Resource.MEMORY},
     }
 )
@@ -101,8 +105,9 @@ def uncensor(
     >>> import numpy as np
     >>> seen, held, limit = np.array([1.0, 0.5]), np.array([1.0, 1.0]), np.array([4.0, 4.0])
     >>> first = uncensor(seen, held, limit, np.zeros(0, np.int64), CensoringSettings())
-    >>> first.demand.tolist(), uncensor(seen, held, limit, first.in_a_row, CensoringSettings()).demand.tolist()
-    ([1.5, 0.5], [2.25, 0.5])
+    >>> second = uncensor(seen, held, limit, first.in_a_row, CensoringSettings())
+    >>> first.demand.tolist(), second.demand.round(2).tolist()
+    ([1.1, 0.5], [1.65, 0.5])
     """
     before = np.zeros(len(seen), np.int64)
     before[: len(in_a_row)] = in_a_row
@@ -114,5 +119,6 @@ def uncensor(
     capped = below_limit & at_cap & ~np.isnan(seen)
     count = np.where(np.isnan(seen), before, np.where(capped, np.minimum(before + 1, MOST_IN_A_ROW), 0))
     base = np.where(capped, np.maximum(seen, held), 0.0)
-    guess = np.minimum(np.maximum(base * settings.growth ** count.astype(np.float64), seen), np.maximum(bound, seen))
+    factor = settings.first_growth * settings.growth ** (count - 1.0)
+    guess = np.minimum(np.maximum(base * factor, seen), np.maximum(bound, seen))
     return Uncensored(np.where(capped, guess, seen), capped, count.astype(np.int64))

@@ -5,7 +5,9 @@ Exponentially weighted average of experts on the pinball loss, with a share that
 .. math:: v_e = w_e \exp(-\eta\, \ell_e / \bar\ell), \qquad
           w_e \leftarrow (1-\alpha) \frac{v_e}{\sum v} + \frac{\alpha}{E}
 
-where :math:`\bar\ell` is the running mean of the combination's own loss, so that :math:`\eta` has no unit.
+where :math:`\bar\ell` is the running mean of the combination's own loss, so that :math:`\eta` has no unit. The rate
+falls as :math:`\sqrt{\ln E / n}` with the steps :math:`n` seen, down to a least one: the young learn fast
+(Cesa-Bianchi & Lugosi, *Prediction, Learning, and Games*, 2006, 2.3), the old still follow a change.
 The regret against the best sequence of experts is bounded (Herbster & Warmuth, "Tracking the Best Expert", 1998;
 pinball loss: Gaillard, Goude & Nedellec, IJF 2016; by level: Berrisch & Ziel, "CRPS Learning", 2023).
 
@@ -21,7 +23,7 @@ import numpy as np
 from forestall.learning.window import Float32Array, grown, retained
 from forestall.model.samples import FloatArray, IntArray
 
-RATE = 0.02
+LEAST_RATE = 0.02
 SHARE = 1.0 / 4032
 MEAN_HALF_LIFE = 1000.0
 MAX_RELATIVE_LOSS = 40.0
@@ -53,6 +55,7 @@ class Aggregation:
         self._mean_loss: FloatArray = np.zeros((0, len(levels)))
         self._steps: FloatArray = np.zeros(0)
         self._pooled: FloatArray = np.full((experts, len(levels)), self._start)
+        self._pooled_steps = 0
 
     def grow(self, vms: int) -> None:
         """Make room for ``vms`` VMs."""
@@ -102,8 +105,9 @@ class Aggregation:
         self._mean_loss[seen] = mean = mean + rate * (mixed_loss - mean)
         loss = pinball(quantiles[:, seen], self._levels, actual[seen])
         loss = np.where(np.isnan(loss), mixed_loss, loss)
-        self._log_weight[:, seen] = _moved(self._log_weight[:, seen], loss, mean)
-        self._pooled = _moved(self._pooled, loss.sum(axis=1), mean.sum(axis=0))
+        self._log_weight[:, seen] = _moved(self._log_weight[:, seen], loss, mean, self._steps[seen])
+        self._pooled_steps += 1
+        self._pooled = _moved(self._pooled, loss.sum(axis=1), mean.sum(axis=0), np.array(self._pooled_steps))
 
 
 def _normalised(log_weight: FloatArray | Float32Array) -> FloatArray:
@@ -112,6 +116,10 @@ def _normalised(log_weight: FloatArray | Float32Array) -> FloatArray:
     return weight
 
 
-def _moved(log_weight: FloatArray | Float32Array, loss: FloatArray, mean_loss: FloatArray) -> FloatArray:
+def _moved(
+    log_weight: FloatArray | Float32Array, loss: FloatArray, mean_loss: FloatArray, steps: FloatArray | IntArray
+) -> FloatArray:
+    """Log weights (expert, ..., level) after one more loss, the last of ``steps`` (...,)."""
+    rate = np.maximum(np.sqrt(np.log(len(loss)) / steps), LEAST_RATE)[..., None]
     relative = np.minimum(loss / np.where(mean_loss > 0, mean_loss, 1.0), MAX_RELATIVE_LOSS)
-    return np.log((1.0 - SHARE) * _normalised(log_weight - RATE * relative) + SHARE / len(log_weight))
+    return np.log((1.0 - SHARE) * _normalised(log_weight - rate * relative) + SHARE / len(log_weight))

@@ -50,7 +50,7 @@ class BoostedSettings:
     collect_days: float = 35.0
     first_training_seconds: int = 6 * 3_600
     retrain_seconds: int = 10 * 86_400
-    min_rows: int = 2_000
+    min_rows: int = 500
     rounds: int = 80
     leaves: int = 15
     learning_rate: float = 0.085
