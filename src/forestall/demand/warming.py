@@ -10,7 +10,7 @@ from forestall.model.resources import Resource
 from forestall.model.samples import FloatArray, Grid, Trace
 
 PROBE_ROWS = 8
-"""Absorbed first, to know what a row costs."""
+"""Absorbed, and decided on, first, to know what a row costs."""
 
 Steady = Callable[[], float]
 ConditionsOf = Callable[[Resource, FloatArray, int], Conditions]
@@ -28,7 +28,8 @@ class WarmingSettings:
     stepped_rows
         The last of them are decided on, so that weights, calibration and prices are learned too; that costs more.
     most_seconds
-        No longer than this in all; what does not fit is left out from the older end, or only absorbed.
+        No longer than this in all; what does not fit is left out from the older end, or only absorbed: the newest rows
+        are decided on as long as there is time for any.
     """
 
     most_rows: int = 4_032
@@ -79,9 +80,12 @@ def _warm_one(
     rest = rows[max(PROBE_ROWS, len(rows) - affordable) :]
     for row in rest:
         loop.absorb(demand[row], limit[row], at(row))
+    spent, decided = 0.0, 0
     for row in range(stepped, steps):
-        if steady() > until:
+        began = steady()
+        if decided >= PROBE_ROWS and (steps - row) * spent / decided > until - began:
             loop.absorb(demand[row], limit[row], at(row))
-        else:
-            loop.step(demand[row], limit[row], at(row), conditions(loop.resource, limit[row], at(row)))
+            continue
+        loop.step(demand[row], limit[row], at(row), conditions(loop.resource, limit[row], at(row)))
+        spent, decided = spent + steady() - began, decided + 1
     return min(len(rows), PROBE_ROWS) + len(rest) + steps - stepped
