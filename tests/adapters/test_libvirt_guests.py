@@ -204,6 +204,7 @@ def test_a_quota_holds_the_guest_down_and_is_seen_to(lab: Lab, host: LibvirtHost
     vm_id = lab.domain(guest)
     before = host.settings(vm_id)
     link.ask({"load": 1.0}, PATIENCE)
+    _until(lambda: _cpu_over(host, vm_id, 3.0)[0] > 0.13, "the guest works")
     (outcome,) = host.apply([Action(vm_id, CPU, 0.1)])
     assert (outcome.result, outcome.read_back) == (Result.DONE, pytest.approx(0.1))
     used, throttled = _cpu_over(host, vm_id, 8.0)

@@ -37,7 +37,7 @@ PACE = 86_400.0 / DAY_SECONDS
 SETTINGS = f"""\
 step_seconds = 3600
 cold_seconds = 21600
-violation_budget = 0.05
+violation_budget = 0.01
 resources = ["cpu"]
 [safety]
 lease_seconds = 36000

@@ -244,7 +244,7 @@ def test_a_disk_that_is_full(lab: Lab, tmp_path: Path, small_disk: Path, held: A
     finally:
         code = daemon.end()
     assert code == 0, daemon.log.read_text()[-2000:]
-    assert held() == before
+    daemon.until_all_is_back(held, before)
     assert list((daemon.state / "originals").glob("*.json")) == []
 
 
