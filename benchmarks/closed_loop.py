@@ -79,7 +79,7 @@ class QueuesHost(SimulatedHost):
 
     def __init__(self, trace: Trace, clock: VirtualClock, queues: Queues) -> None:
         super().__init__(trace, clock)
-        self._queues, self._now = queues, clock.now
+        self._queues = queues
         self._stopped: dict[str, float] = {}
 
     def observe(self) -> Observation:

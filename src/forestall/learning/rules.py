@@ -128,9 +128,8 @@ class SeasonalNaive:
     def point(self, window: Window, target: Target) -> FloatArray:
         """Value (peak: highest value) of the corresponding interval(s) one period before."""
         period = np.where(self.period > 0, self.period, window.day)
-        nearest = period * -(-target.steps // period) - target.steps
         if target.statistic is Statistic.PEAK:
-            past = window.highest_between(np.maximum(period - target.steps, 0), period - 1).astype(np.float64)
+            past = window.highest_between(period - target.steps, period - 1)
         else:
-            past = window.lagged(nearest).astype(np.float64)
-        return np.where(np.isnan(past), window.last, past)
+            past = window.lagged(period * -(-target.steps // period) - target.steps)
+        return np.where(np.isnan(past), window.last, past.astype(np.float64))

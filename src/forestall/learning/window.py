@@ -1,7 +1,8 @@
 """The recent past of every VM in one resource: a ring of samples shared by all forecasters.
 
 Arrays are time-major ``(time, vm)``, so that a reduction over time runs along whole rows. Samples are kept as
-float32: a VM costs 4 bytes a sample, 8 kB for a week at 5 minutes.
+float32: a VM costs 4 bytes a sample, 8 kB for a week at 5 minutes; twice or three times that where steps are so short
+that a horizon has 32 of them or 512 (:meth:`Window.highest_between`).
 """
 
 from __future__ import annotations
