@@ -4,7 +4,8 @@ Three labs of the same guests stand side by side. First nobody is limited for a 
 static limits are sized by what was used. Then a run begins: one lab is Forestall's (``forestall run --mode enforce``,
 the whole daemon), one has static limits, and one follows the last value with a margin, by the same adapter, at the same
 cadence, with the same floors, steps and margins of the arbiter. With the next run the labs change hands, so that each
-policy meets each lab. The labs' days begin eight hours apart, for their peaks not to fall together.
+policy meets each lab, and the reactive policy's margin becomes the slack that Forestall has had, for the two to be
+compared at the same cost. The labs' days begin eight hours apart, for their peaks not to fall together.
 
 Needs root and what the lab needs; see ``docs/evaluation.md``. Usage::
 
@@ -154,7 +155,7 @@ def sites(folder: Path, guests: Sequence[str], pace: Pace, budget: float) -> Ite
         for k in range(len(POLICIES)):
             lab = stack.enter_context(Lab(folder / f"fs-bench-{k}"))
             hour = (pace.start_hour + k * HOURS_APART) % 24
-            lab.up(guests, pace=Pace(pace.day_seconds, hour, pace.load_ratio, pace.report_seconds))
+            lab.up(tuple(guests), pace=Pace(pace.day_seconds, hour, pace.load_ratio, pace.report_seconds))
             settings = lab.place.settings
             settings.write_text(f"violation_budget = {budget}\n{settings.read_text()}")
             print(f"{lab.place.name}: {lab.uri}", flush=True)
@@ -210,11 +211,12 @@ def sized(site: Site, quantile: float, margin: float) -> dict[tuple[str, Resourc
     return limits
 
 
-def one_run(all_sites: Sequence[Site], run: int, arguments: argparse.Namespace) -> None:
+def one_run(all_sites: Sequence[Site], run: int, margin: float, arguments: argparse.Namespace) -> None:
     """One run: hand the labs out, let time pass, put everything back."""
     policies = [POLICIES[(k + run - 1) % len(POLICIES)] for k in range(len(all_sites))]
     print(
-        f"run {run}: {', '.join(f'{s.lab.place.name} {p}' for s, p in zip(all_sites, policies, strict=True))}",
+        f"run {run}: {', '.join(f'{s.lab.place.name} {p}' for s, p in zip(all_sites, policies, strict=True))}"
+        f"; reactive + {margin:.0%}",
         flush=True,
     )
     for site, policy in zip(all_sites, policies, strict=True):
@@ -224,16 +226,25 @@ def one_run(all_sites: Sequence[Site], run: int, arguments: argparse.Namespace) 
             for _ in range(40):  # memory goes in several bites
                 site.follow(sized(site, arguments.static_quantile, arguments.memory_margin))
                 time.sleep(0.2)
-    watch(all_sites, policies, run, arguments.minutes, margins(arguments))
+    watch(all_sites, policies, run, arguments.minutes, margins(margin, arguments))
     for site in all_sites:
         site.stop()
         for settings in site.originals:
             site.host.put_back(settings)
 
 
-def margins(arguments: argparse.Namespace) -> dict[Resource, float]:
+def margins(margin: float, arguments: argparse.Namespace) -> dict[Resource, float]:
     """Of the reactive policy over the last value."""
-    return {Resource.CPU: arguments.margin, Resource.MEMORY: arguments.memory_margin}
+    return {Resource.CPU: margin, Resource.MEMORY: arguments.memory_margin}
+
+
+def slack(rows: Sequence[Mapping[str, Any]], run: int) -> float:
+    """What Forestall held of CPU beyond what was used, as a share of that, in a run after its first minute."""
+    own = [r for r in rows if (r["run"], r["policy"], r["resource"]) == (run, "forestall", "cpu")]
+    settled = min(r["at"] for r in own) + 60.0
+    seen = np.array([(r["held"], r["used"]) for r in own if r["at"] > settled and np.isfinite(r["used"])])
+    held, used = seen.sum(axis=0)
+    return float(held / used - 1)
 
 
 def main(arguments: argparse.Namespace) -> None:
@@ -243,13 +254,15 @@ def main(arguments: argparse.Namespace) -> None:
         for site in all_sites:
             site.start(Mode.OBSERVE)
         print("nobody is limited", flush=True)
-        watch(all_sites, ["none"] * len(all_sites), 0, arguments.observe, margins(arguments))
+        watch(all_sites, ["none"] * len(all_sites), 0, arguments.observe, margins(arguments.margin, arguments))
+        margin = arguments.margin
         for run in range(1, arguments.runs + 1):
-            one_run(all_sites, run, arguments)
+            one_run(all_sites, run, margin, arguments)
             rows = [row for site in all_sites for row in site.rows if row["run"] >= 0]
             arguments.out.parent.mkdir(parents=True, exist_ok=True)
             pa.parquet.write_table(pa.Table.from_pylist(rows), arguments.out, compression="zstd")
             print(f"{arguments.out}: rows: {len(rows)}", flush=True)
+            margin = slack(rows, run)
 
 
 if __name__ == "__main__":
@@ -261,7 +274,7 @@ if __name__ == "__main__":
     parser.add_argument("--guests", nargs="+", default=["web", "database", "batch"], help="of each lab")
     parser.add_argument("--load", type=float, default=1.0, help="share of the guests' full work")
     parser.add_argument("--budget", type=float, default=0.01, help="violation budget of Forestall")
-    parser.add_argument("--margin", type=float, default=0.5, help="of CPU, of the reactive policy over the last value")
+    parser.add_argument("--margin", type=float, default=0.6, help="of CPU, of the reactive policy in the first run")
     parser.add_argument("--static-quantile", type=float, default=0.99, help="of what was used, for static limits")
     parser.add_argument("--memory-margin", type=float, default=0.15, help="of memory, static and reactive")
     parser.add_argument("--folder", type=Path, default=Path("/run"), help="where the labs' folders go")
