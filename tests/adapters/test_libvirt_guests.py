@@ -385,18 +385,29 @@ def test_no_vcpu_is_plugged_into_a_guest_that_is_emulated(lab: Lab, host: Libvir
 
 
 def test_a_vcpu_that_is_plugged_in_comes_online_and_stays() -> None:
-    """In a lab of its own: a guest that is emulated takes a vCPU only while it is young."""
-    with _running(("batch",), "young") as lab, lab.link("batch") as link:
-        _plug_in(lab, "batch", link)
+    """In a lab of its own: QEMU 7.2 that emulates a guest aborts now and then where a vCPU finds no room for its code.
+
+    It does so more often the older the guest is, and for a young one is given another try.
+    """
+    for left in (2, 1, 0):
+        with _running(("batch",), "young") as lab, lab.link("batch") as link:
+            if _plug_in(lab, "batch", link, may_abort=left > 0):
+                return
 
 
-def _plug_in(lab: Lab, guest: str, link: GuestLink) -> None:
+def _plug_in(lab: Lab, guest: str, link: GuestLink, *, may_abort: bool) -> bool:
+    """Plug a vCPU in and have it taken back; False where QEMU aborted, which the host then says and survives."""
     host = LibvirtHost(lab.uri, clock=SystemClock(), resources=(CPU,), hotplug=True, hotplug_emulated=True)
     vm_id = lab.domain(guest)
     before = host.settings(vm_id)
     assert link.fresh()["cpus_online"] == [0]
     assert _limit(host, host.observe(), vm_id)[CPU] == 2.0
     (outcome,) = host.apply([Action(vm_id, CPU, 2.0)])
+    if may_abort and outcome.result is Result.FAILED and "tcg_region_initial_alloc" in _qemu_says(lab, guest):
+        _until(lambda: vm_id not in host.vm_ids(), "it is gone")
+        assert vm_id not in host.observe().vm_ids
+        host.close()
+        return False
     assert outcome.result in (Result.DONE, Result.PENDING), f"{outcome.reason}: {_qemu_says(lab, guest)}"
     ended = _ended(host) if outcome.result is Result.PENDING else outcome
     assert ended.result is Result.DONE, f"{ended.reason}: {_qemu_says(lab, guest)}"
@@ -412,6 +423,7 @@ def _plug_in(lab: Lab, guest: str, link: GuestLink) -> None:
     (again,) = host.put_back(before)
     assert (again.result, again.read_back) == (Result.REFUSED, 1.0)
     host.close()
+    return True
 
 
 @only("web")
