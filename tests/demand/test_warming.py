@@ -7,7 +7,7 @@ import pytest
 
 from forestall.demand.core import Conditions, DemandLoop
 from forestall.demand.settings import DemandSettings
-from forestall.demand.warming import PROBE_ROWS, WarmingSettings, warm
+from forestall.demand.warming import PROBE_ROWS, WarmingSettings, since_first_sample, warm
 from forestall.model.resources import Resource
 from forestall.model.samples import FloatArray, Grid, Trace
 
@@ -78,3 +78,11 @@ def test_old_rows_that_cost_too_much_are_left_out() -> None:
     assert kept == list(range(ROWS - STEPPED_ROWS - len(kept), ROWS - STEPPED_ROWS))
     assert len(kept) == (30 - PROBE_ROWS) // 2
     assert learned == PROBE_ROWS + len(kept) + STEPPED_ROWS
+
+
+def test_a_history_begins_with_its_first_sample_if_it_has_one() -> None:
+    steps = np.array([[np.nan, np.nan], [np.nan, 1.0], [2.0, 1.0]])
+    for demand, left in ((steps, 2), (steps[:1], 0), (steps[:0], 0)):
+        history = Trace(Grid(600, 300, len(demand)), ("a", "b"), {CPU: demand}, {CPU: np.ones_like(demand)})
+        begun = since_first_sample(history)
+        assert (begun.grid.steps, len(begun.demand[CPU])) == (left, left)

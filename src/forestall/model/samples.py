@@ -109,11 +109,12 @@ class Trace:
         return np.take_along_axis(limit, np.maximum.accumulate(position, axis=0), axis=0)
 
     def first_seen(self) -> IntArray:
-        """Position (vm,) of each VM's first sample of any resource."""
-        seen = np.zeros((self.grid.steps, len(self.vm_ids)), dtype=bool)
+        """Position (vm,) of each VM's first sample of any resource; the number of steps where there is none."""
+        seen: BoolArray = np.zeros((self.grid.steps + 1, len(self.vm_ids)), dtype=bool)
+        seen[-1] = True
         for values in self.demand.values():
-            seen |= ~np.isnan(values)
-        return np.where(seen.any(axis=0), seen.argmax(axis=0), self.grid.steps).astype(np.int64)
+            seen[:-1] |= ~np.isnan(values)
+        return np.asarray(seen.argmax(axis=0), dtype=np.int64)
 
     def observations(self, resources: tuple[Resource, ...] | None = None) -> Iterator[Observation]:
         """Replay the trace step by step; each observation holds only what was known by then."""
