@@ -69,7 +69,7 @@ def intervals(looks: pd.DataFrame) -> pd.DataFrame:
     """95 % intervals of what counts most, a row for each resource and policy."""
     block = (looks["at"] // BLOCK_SECONDS).rename("block")
     by = ["resource", "policy", "run", "guest"]
-    sums = looks.assign(looks=1).groupby([*by, block])[["short", "stopped", "looks", "held", "used"]].sum()
+    sums = looks.assign(per_cent=0.01).groupby([*by, block])[["short", "stopped", "per_cent", "held", "used"]].sum()
 
     def between(part: pd.DataFrame, over: str, under: str, offset: float) -> str:
         pair = (part[over].to_numpy(float), part[under].to_numpy(float))
@@ -79,8 +79,8 @@ def intervals(looks: pd.DataFrame) -> pd.DataFrame:
 
     rows = {
         key: {
-            "short": between(part, "short", "looks", 0.0),
-            "stopped": between(part, "stopped", "looks", 0.0),
+            "short %": between(part, "short", "per_cent", 0.0),
+            "stopped %": between(part, "stopped", "per_cent", 0.0),
             "slack": between(part, "held", "used", 1.0),
         }
         for key, part in sums.groupby(by[:2])

@@ -385,9 +385,9 @@ def test_no_vcpu_is_plugged_into_a_guest_that_is_emulated(lab: Lab, host: Libvir
 
 
 def test_a_vcpu_that_is_plugged_in_comes_online_and_stays() -> None:
-    """In a lab of its own: QEMU 7.2 that emulates a guest aborts now and then where a vCPU finds no room for its code.
+    """In a lab of its own, young: emulating QEMU 7.2 now and then aborts where a vCPU finds no room for code.
 
-    It does so more often the older the guest is, and for a young one is given another try.
+    That is survived, and a fresh guest tried; the third must take its vCPU.
     """
     for left in (2, 1, 0):
         with _running(("batch",), "young") as lab, lab.link("batch") as link:
