@@ -4,8 +4,9 @@ Three labs of the same guests stand side by side. First nobody is limited for a 
 static limits are sized by what was used. Then a run begins: one lab is Forestall's (``forestall run --mode enforce``,
 the whole daemon), one has static limits, and one follows the last value with a margin, by the same adapter, at the same
 cadence, with the same floors, steps and margins of the arbiter. With the next run the labs change hands, so that each
-policy meets each lab, and the reactive policy's margin becomes the slack that Forestall has had, for the two to be
-compared at the same cost. The labs' days begin eight hours apart, for their peaks not to fall together.
+policy meets each lab, and the reactive policy's margin becomes the slack that Forestall has had, plus ``--spare``: at
+nought the two are compared at the same cost, above it the reactive policy has more to keep its promises with. The labs'
+days begin eight hours apart, for their peaks not to fall together.
 
 Needs root and what the lab needs; see ``docs/evaluation.md``. Usage::
 
@@ -262,7 +263,7 @@ def main(arguments: argparse.Namespace) -> None:
             arguments.out.parent.mkdir(parents=True, exist_ok=True)
             pa.parquet.write_table(pa.Table.from_pylist(rows), arguments.out, compression="zstd")
             print(f"{arguments.out}: rows: {len(rows)}", flush=True)
-            margin = slack(rows, run)
+            margin = slack(rows, run) + arguments.spare
 
 
 if __name__ == "__main__":
@@ -275,6 +276,7 @@ if __name__ == "__main__":
     parser.add_argument("--load", type=float, default=1.0, help="share of the guests' full work")
     parser.add_argument("--budget", type=float, default=0.01, help="violation budget of Forestall")
     parser.add_argument("--margin", type=float, default=0.6, help="of CPU, of the reactive policy in the first run")
+    parser.add_argument("--spare", type=float, default=0.0, help="slack of the reactive policy above Forestall's")
     parser.add_argument("--static-quantile", type=float, default=0.99, help="of what was used, for static limits")
     parser.add_argument("--memory-margin", type=float, default=0.15, help="of memory, static and reactive")
     parser.add_argument("--folder", type=Path, default=Path("/run"), help="where the labs' folders go")

@@ -6,12 +6,13 @@ half of the time, and what the guest says itself: the share of intervals at whos
 more), how long work took from its arrival, and for how long tasks stood still for want of memory. The 95 % intervals
 are bootstrapped over minutes of a guest, for what follows upon each other is not independent. Usage::
 
-    python benchmarks/live_scores.py out/live.parquet
+    python benchmarks/live_scores.py out/live.parquet [another ...]
 """
 
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +21,7 @@ from scipy.stats import bootstrap
 
 AT_CAP_RATIO, THROTTLED_SHARE, WAITING_JOBS, CHANGE_RATIO = 0.97, 0.5, 3, 0.01
 MEMORY_CAP_RATIO, STALLED_SHARE = 0.9, 0.01
+OURS = "forestall"
 SETTLED_SECONDS, BLOCK_SECONDS = 60.0, 60.0
 
 
@@ -65,27 +67,25 @@ def scores(looks: pd.DataFrame, by: list[str]) -> pd.DataFrame:
     return looks.groupby(by).apply(row, include_groups=False)
 
 
-def intervals(looks: pd.DataFrame) -> pd.DataFrame:
-    """95 % intervals of what counts most, a row for each resource and policy."""
+def resampled(looks: pd.DataFrame) -> dict[tuple[str, str], dict[str, np.ndarray]]:
+    """What might as well have come out, bootstrapped, of what counts most: by resource and policy."""
     block = (looks["at"] // BLOCK_SECONDS).rename("block")
     by = ["resource", "policy", "run", "guest"]
     sums = looks.assign(per_cent=0.01).groupby([*by, block])[["short", "stopped", "per_cent", "held", "used"]].sum()
 
-    def between(part: pd.DataFrame, over: str, under: str, offset: float) -> str:
+    def ratios(part: pd.DataFrame, over: str, under: str, seed: int) -> np.ndarray:
         pair = (part[over].to_numpy(float), part[under].to_numpy(float))
-        found = bootstrap(pair, _ratio, paired=True, vectorized=True, method="percentile", n_resamples=2000, rng=0)
-        low, high = found.confidence_interval
-        return f"{low - offset:.3g} - {high - offset:.3g}"
+        found = bootstrap(pair, _ratio, paired=True, vectorized=True, method="percentile", n_resamples=2000, rng=seed)
+        return np.asarray(found.bootstrap_distribution)
 
-    rows = {
+    return {
         key: {
-            "short %": between(part, "short", "per_cent", 0.0),
-            "stopped %": between(part, "stopped", "per_cent", 0.0),
-            "slack": between(part, "held", "used", 1.0),
+            "short %": ratios(part, "short", "per_cent", seed),
+            "stopped %": ratios(part, "stopped", "per_cent", seed),
+            "slack": ratios(part, "held", "used", seed) - 1.0,
         }
-        for key, part in sums.groupby(by[:2])
+        for seed, (key, part) in enumerate(sums.groupby(by[:2]))
     }
-    return pd.DataFrame.from_dict(rows, orient="index")
 
 
 def _ratio(over: np.ndarray, under: np.ndarray, axis: int = -1) -> np.ndarray:
@@ -93,14 +93,33 @@ def _ratio(over: np.ndarray, under: np.ndarray, axis: int = -1) -> np.ndarray:
     return ratio
 
 
-def main(path: Path) -> None:
-    """Print the tables."""
-    looks = read(path)
+def between(values: np.ndarray) -> str:
+    """Where 95 % of the values lie."""
+    low, high = np.quantile(values, (0.025, 0.975))
+    return f"{low:.3g} to {high:.3g}"
+
+
+def main(paths: Sequence[Path]) -> None:
+    """Print the tables; of several files together, their runs numbered on."""
+    parts: list[pd.DataFrame] = []
+    for path in paths:
+        part = read(path)
+        before = max((other["run"].max() for other in parts), default=0)
+        parts.append(part.assign(run=part["run"].where(part["run"] == 0, part["run"] + before)))
+    looks = pd.concat(parts)
     pd.set_option("display.width", 160, "display.max_columns", 20, "display.max_rows", 200)
     for by in (["resource", "policy"], ["resource", "run", "policy"], ["resource", "policy", "guest"]):
         print(f"by {', '.join(by)}\n{scores(looks, by).round(2)}\n")
-    print(f"95 % intervals\n{intervals(looks[looks['policy'] != 'none'])}")
+    found = resampled(looks[looks["policy"] != "none"])
+    table = {key: {name: between(values) for name, values in row.items()} for key, row in found.items()}
+    print(f"95 % intervals\n{pd.DataFrame.from_dict(table, orient='index')}\n")
+    less = {
+        (resource, policy): {name: between(found[resource, OURS][name] - values) for name, values in row.items()}
+        for (resource, policy), row in found.items()
+        if policy != OURS
+    }
+    print(f"95 % intervals of {OURS} less another\n{pd.DataFrame.from_dict(less, orient='index')}")
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]))
+    main([Path(path) for path in sys.argv[1:]])
