@@ -294,7 +294,7 @@ class Driver:
         refused = self._keeping.keep(moving)
         for resource, mine in ruled.items():
             ruled[resource] = take_back(mine, refused)
-        if unwritten := self._record([r.recorded() for mine in ruled.values() for r in mine if self._worth(r)], ()):
+        if unwritten := self._record([r.recorded for mine in ruled.values() for r in mine if self._worth(r)], ()):
             reasons = dict.fromkeys(moving, f"the journal cannot be written: {unwritten}")
             for resource, mine in ruled.items():
                 ruled[resource] = take_back(mine, reasons)
@@ -305,7 +305,7 @@ class Driver:
         self._renew(ruled, outcomes)
 
     def _worth(self, ruled: Ruled) -> bool:
-        return self._recording.worth(ruled.recorded(), moves=ruled.moves)
+        return self._recording.worth(ruled.recorded, moves=ruled.moves)
 
     def _renew(self, ruled: Mapping[Resource, Sequence[Ruled]], outcomes: Sequence[Outcome]) -> None:
         """What is still wanted holds on; what was changed now holds for a lease."""

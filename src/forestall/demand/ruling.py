@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
 
@@ -32,6 +33,7 @@ class Ruled:
         """Whether something is to be changed."""
         return self.verdict.ruling is not Ruling.REJECTED and self.verdict.granted != self.verdict.proposal.observed
 
+    @cached_property
     def recorded(self) -> Decision:
         """The decision as the journal wants it: with the ruling, and the reasons of both."""
         verdict = self.verdict
@@ -58,7 +60,7 @@ def refit(ruled: Sequence[Ruled], capacity: float) -> list[Ruled]:
     """
     open_to_change = [r.verdict for r in ruled if r.verdict.ruling is not Ruling.REJECTED]
     counted = sum(
-        float(np.nanmin([r.decision.allocated, r.verdict.proposal.observed]))
+        float(np.fmin(r.decision.allocated, r.verdict.proposal.observed))
         for r in ruled
         if r.verdict.ruling is Ruling.REJECTED and np.isfinite(r.decision.allocated)
     )

@@ -98,7 +98,7 @@ def vm_views(
         plan = plans[resource]
         place = {vm_id: j for j, vm_id in enumerate(plan.vm_ids)}
         for r in mine:
-            decision, vm_id = r.recorded(), r.decision.vm_id
+            decision, vm_id = r.recorded, r.decision.vm_id
             j = place[vm_id]
             views.append(
                 VmView(
