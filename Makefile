@@ -14,6 +14,8 @@ LAB_PACKAGES := qemu-system-x86 qemu-utils seabios busybox-static cpio libvirt-d
 	libvirt-daemon-driver-qemu iproute2 debootstrap e2fsprogs kmod
 BINDING_PACKAGES := libvirt-dev pkg-config gcc python3-dev
 PIP := $(BIN)/python -m pip --disable-pip-version-check
+# Training runs on the CPU; torch for CUDA would be gigabytes. To train on a GPU: make setup TORCH=
+TORCH ?= --retries 1 --find-links https://download.pytorch.org/whl/cpu/torch/
 
 # $(call need,TEST,PACKAGE,PURPOSE): as root install a system package that TEST does not find; else say so and go on.
 define need
@@ -43,6 +45,7 @@ $(STAMP): pyproject.toml constraints.txt
 	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	$(PIP) install --quiet --constraint constraints.txt pip hatchling editables
 	$(PIP) install --quiet --constraint constraints.txt --no-build-isolation --editable '.[forecast,report]' --group dev
+	$(PIP) install --quiet --constraint constraints.txt --no-build-isolation --editable '.[train]' $(TORCH)
 	@$(BIN)/forestall --version
 	@touch $@
 
@@ -85,8 +88,8 @@ lock: ## write constraints.txt anew: the newest versions that pyproject.toml all
 	rm -rf .venv/lock
 	$(PYTHON) -m venv .venv/lock
 	.venv/lock/bin/python -m pip install --quiet --upgrade pip
-	.venv/lock/bin/python -m pip install --quiet --upgrade 'hatchling==1.27.0' editables --editable '.[forecast,report,live]' --group dev
-	.venv/lock/bin/python -m pip freeze --all --exclude-editable --exclude setuptools > constraints.txt
+	.venv/lock/bin/python -m pip install --quiet --upgrade 'hatchling==1.27.0' editables --editable '.[forecast,report,live,train]' --group dev $(TORCH)
+	.venv/lock/bin/python -m pip freeze --all --exclude-editable --exclude setuptools | sed 's/+cpu//' > constraints.txt
 	rm -rf .venv/lock
 
 clean: ## remove what was made, except .venv/

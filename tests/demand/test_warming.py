@@ -26,12 +26,12 @@ class Watched(DemandLoop):
         self.stepped: list[int] = []
         self._costs = absorb_seconds, step_seconds
 
-    def absorb(self, demand: FloatArray, limit: FloatArray, now: int) -> None:
+    def absorb(self, now: int) -> None:
         """Note the row."""
         self.now += self._costs[0]
         self.absorbed.append(now // STEP_SECONDS)
 
-    def step(self, demand: FloatArray, limit: FloatArray, now: int, conditions: Conditions | None = None):  # type: ignore[no-untyped-def]
+    def decide(self, demand: FloatArray, limit: FloatArray, now: int, conditions: Conditions | None = None):  # type: ignore[no-untyped-def]
         """Note the row."""
         self.now += self._costs[1]
         self.stepped.append(now // STEP_SECONDS)

@@ -9,9 +9,9 @@ import pytest
 from series import STEP_SECONDS, fleet
 
 from forestall.learning.boosted import Boosted, BoostedSettings, Reservoir, TargetModel
-from forestall.learning.rules import SeasonalNaive
-from forestall.learning.window import Window
+from forestall.learning.past import Past
 from forestall.model.forecast import LEVELS, Statistic, Target
+from forestall.model.resources import Resource
 from forestall.model.samples import FloatArray
 
 MEAN1, PEAK3 = Target(Statistic.MEAN, 1), Target(Statistic.PEAK, 3)
@@ -23,13 +23,13 @@ class Drive:
     """A boosted model driven over a series; keeps what it forecast, and after how many steps it was trained."""
 
     def __init__(self, demand: FloatArray, settings: BoostedSettings = QUICK, limit: float = 8.0) -> None:
-        season, window = SeasonalNaive(), Window(STEP_SECONDS, 1e-3)
-        self.model = Boosted((MEAN1, PEAK3), (MEAN1,), LEVELS, 1440, settings, season)
+        past = Past(Resource.CPU, STEP_SECONDS)
+        window = past.window
+        self.model = Boosted((MEAN1, PEAK3), (MEAN1,), LEVELS, 1440, settings, past)
         self.forecasts: list[FloatArray] = []
         self.trained: list[int] = []
         for i, row in enumerate(demand):
-            window.push(row, np.full(len(row), limit))
-            season.observe(window)
+            past.take_in(row, np.full(len(row), limit))
             self.model.observe(window, i * STEP_SECONDS)
             if self.model.train_when_due(window):
                 self.trained.append(i + 1)

@@ -7,6 +7,7 @@ import pytest
 from series import STEP_SECONDS, fleet
 
 from forestall.learning.features import WeekStatistics, feature_matrix, seasonal_lags, sorted_quantiles
+from forestall.learning.period import Periods
 from forestall.learning.rules import SeasonalNaive
 from forestall.learning.window import Window
 from forestall.model.forecast import Statistic, Target
@@ -16,13 +17,13 @@ TARGETS = (Target(Statistic.MEAN, 1), Target(Statistic.MEAN, 12), Target(Statist
 
 
 def _features(demand: FloatArray, target: Target, unit: float = 1.0) -> FloatArray:
-    window, week, season = Window(STEP_SECONDS, 1e-3 * unit), WeekStatistics(), SeasonalNaive()
+    window, week, periods = Window(STEP_SECONDS, 1e-3 * unit), WeekStatistics(), Periods()
     for row in demand:
         window.push(row * unit, np.full(len(row), 8.0 * unit))
-        season.observe(window)
+        periods.observe(window)
         week.refresh(window)
     now = (len(demand) - 1) * STEP_SECONDS
-    return feature_matrix(window, week, target, now, season.point(window, target)).astype(np.float64)
+    return feature_matrix(window, week, target, now, SeasonalNaive(periods).point(window, target)).astype(np.float64)
 
 
 @pytest.mark.parametrize("target", TARGETS, ids=str)

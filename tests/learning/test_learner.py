@@ -25,7 +25,12 @@ def _learner(boosted: tuple[Target, ...] = (MEAN1,)) -> Learner:
 
 
 def _run(learner: Learner, rows: list[FloatArray], limit: float = 8.0) -> list[FloatArray]:
-    return [learner.step(row, np.full(len(row), limit), i * STEP_SECONDS) for i, row in enumerate(rows)]
+    return [_step(learner, row, i, limit) for i, row in enumerate(rows)]
+
+
+def _step(learner: Learner, row: FloatArray, step: int, limit: float = 8.0) -> FloatArray:
+    learner.take_in(row, np.full(len(row), limit))
+    return learner.step(step * STEP_SECONDS)
 
 
 def test_coverage_is_what_is_promised() -> None:
@@ -64,8 +69,9 @@ def test_history_that_is_absorbed_trains_the_model() -> None:
     demand = fleet(200)
     learner = _learner()
     for i, row in enumerate(demand[:150]):
-        learner.absorb(row, np.full(6, 8.0), i * STEP_SECONDS)
-    made = learner.step(demand[150], np.full(6, 8.0), 150 * STEP_SECONDS)
+        learner.take_in(row, np.full(6, 8.0))
+        learner.absorb(i * STEP_SECONDS)
+    made = _step(learner, demand[150], 150)
     assert np.isfinite(made[0]).all(), "the boosted model speaks at the first step"
     assert learner.weights().shape == (3, len(learner.experts), 6)
     np.testing.assert_allclose(learner.weights().sum(axis=1), 1.0)

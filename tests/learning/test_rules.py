@@ -7,9 +7,11 @@ import pytest
 
 from forestall.learning.analogue import Analogue
 from forestall.learning.expert import realised
+from forestall.learning.past import Past
 from forestall.learning.rules import LastValue, MovingPeak, PointRule, SeasonalNaive, Smoothing
 from forestall.learning.window import Window
 from forestall.model.forecast import Statistic, Target
+from forestall.model.resources import Resource
 from forestall.model.samples import FloatArray
 
 MEAN1, MEAN3 = Target(Statistic.MEAN, 1), Target(Statistic.MEAN, 3)
@@ -22,6 +24,13 @@ def _after(rule: PointRule, demand: FloatArray, step_seconds: int = 300) -> Wind
         window.push(row, np.full(len(row), 10.0))
         rule.observe(window)
     return window
+
+
+def _past(demand: FloatArray, step_seconds: int = 300) -> Past:
+    past = Past(Resource.CPU, step_seconds)
+    for row in demand:
+        past.take_in(row, np.full(len(row), 10.0))
+    return past
 
 
 def _column(*values: float) -> FloatArray:
@@ -52,9 +61,9 @@ def test_moving_peak_is_the_highest_of_the_hour() -> None:
 
 def test_seasonal_naive_repeats_the_period_that_it_found() -> None:
     pattern = np.random.default_rng(8).gamma(1.0, 1.0, 24)
-    rule = SeasonalNaive()
-    window = _after(rule, np.tile(pattern, 30)[:, None])
-    assert rule.period.tolist() == [24]
+    past = _past(np.tile(pattern, 30)[:, None])
+    rule, window = SeasonalNaive(past.periods), past.window
+    assert past.periods.period.tolist() == [24]
     for target in (MEAN1, MEAN3):
         assert rule.point(window, target)[0] == pytest.approx(pattern[target.steps - 1], rel=1e-6)
     assert rule.point(window, PEAK3)[0] == pytest.approx(pattern[:3].max(), rel=1e-6)
@@ -64,12 +73,12 @@ def test_seasonal_naive_repeats_the_period_that_it_found() -> None:
 
 def test_without_a_period_the_day_is_taken_once_it_has_passed() -> None:
     series = np.random.default_rng(9).gamma(1.0, 1.0, (60, 1))
-    rule = SeasonalNaive()
-    window = _after(rule, series, step_seconds=3600)
-    rule.period[:] = 0
-    assert rule.point(window, MEAN1)[0] == pytest.approx(series[-24, 0], rel=1e-6)
-    young = _after(rule, series[:10], step_seconds=3600)
-    assert rule.point(young, MEAN1)[0] == pytest.approx(series[9, 0], rel=1e-6)
+    past, young = _past(series, step_seconds=3600), _past(series[:10], step_seconds=3600)
+    past.periods.period[:] = young.periods.period[:] = 0
+    old_point = SeasonalNaive(past.periods).point(past.window, MEAN1)
+    assert old_point[0] == pytest.approx(series[-24, 0], rel=1e-6)
+    young_point = SeasonalNaive(young.periods).point(young.window, MEAN1)
+    assert young_point[0] == pytest.approx(series[9, 0], rel=1e-6)
 
 
 def test_the_analogue_repeats_a_pattern() -> None:

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from forestall.adapters.libvirt.lead_times import LeadTimes
     from forestall.demand.driver_settings import DriverSettings
     from forestall.demand.policy import PolicySet
+    from forestall.learning.recurrent.model import RecurrentModel
     from forestall.model.samples import Trace
 
 SIMULATED = "simulated:"
@@ -216,6 +217,7 @@ def driver_settings(configuration: Configuration, step_seconds: int) -> DriverSe
     from forestall.demand.settings import DemandSettings
     from forestall.demand.warming import WarmingSettings
     from forestall.learning.boosted import BoostedSettings
+    from forestall.learning.recurrent.forecaster import RecurrentSettings
 
     safety, host = configuration.safety, configuration.host
     return DriverSettings(
@@ -225,6 +227,7 @@ def driver_settings(configuration: Configuration, step_seconds: int) -> DriverSe
             cold_seconds=configuration.cold_seconds,
             holding=HoldingSettings(changes_per_vm_hour=configuration.max_changes_per_vm_hour or None),
             boosted=BoostedSettings(max_rows=BOOSTED_ROWS),
+            recurrent=RecurrentSettings(_models(configuration)),
         ),
         health=HealthSettings(
             stale_seconds=safety.stale_seconds or 3.0 * step_seconds,
@@ -251,6 +254,17 @@ def driver_settings(configuration: Configuration, step_seconds: int) -> DriverSe
         },
         warming=WarmingSettings(most_seconds=min(30.0 * configuration.time_lapse.pace, safety.lease_seconds / 2)),
     )
+
+
+def _models(configuration: Configuration) -> dict[Resource, RecurrentModel]:
+    """The recurrent models in use; where the registry is damaged, those that come with Forestall."""
+    from forestall.bootstrap.models import MODELS, models_in_use
+
+    try:
+        return models_in_use(configuration.state_folder / MODELS)
+    except StoreError as error:
+        tell(f"the models that come with Forestall are used: {error}")
+        return models_in_use()
 
 
 def read_journal(configuration: Configuration, vm_id: str, at: int | None) -> list[dict[str, Any]]:

@@ -31,3 +31,14 @@ def parse_resources(text: str | None) -> tuple[Resource, ...]:
         if name not in set(Resource):
             raise WrongUse(f"--resources {text}: {name!r} is none of {', '.join(Resource)}")
     return tuple(Resource(name) for name in dict.fromkeys(names))
+
+
+def parse_parts(text: str) -> frozenset[str]:
+    """Parts to leave out from ``recurrent,calibration``; nothing means none."""
+    from forestall.replay.demand_replay import PARTS
+
+    names = [part.strip() for part in text.split(",") if part.strip()]
+    for name in names:
+        if name not in PARTS:
+            raise WrongUse(f"--without {text}: {name!r} is none of {', '.join(PARTS)}")
+    return frozenset(names)

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from forestall.cli.parsing import parse_budgets, parse_resources
+from forestall.cli.parsing import parse_budgets, parse_parts, parse_resources
 
 
 def register(app: typer.Typer) -> None:
@@ -51,6 +51,13 @@ def demand(
     statistical_series: Annotated[
         int, typer.Option(min=0, help="Model the hourly means of so many VMs, the busiest, as one more expert.")
     ] = 0,
+    models: Annotated[
+        Path | None, typer.Option(help="Folder of models to begin with; default: those that come with Forestall.")
+    ] = None,
+    without: Annotated[
+        str,
+        typer.Option(help="Leave parts out: recurrent, pretrained, combination, calibration."),
+    ] = "",
     seed: Annotated[int, typer.Option(min=0, help="Seed of everything that is random.")] = 0,
     quiet: Annotated[bool, typer.Option("--quiet", help="No progress bar.")] = False,
 ) -> None:
@@ -58,6 +65,7 @@ def demand(
 
     Example: forestall replay demand trace.parquet --out out --violation-budget 0.05,0.01
     """
+    from forestall.bootstrap.models import recurrent_settings
     from forestall.bootstrap.replay import demand_replay_to_folder
     from forestall.model.errors import WrongUse
     from forestall.replay.demand_replay import ReplaySettings
@@ -85,6 +93,8 @@ def demand(
         decisions=decisions,
         statistical=statistical,
         statistical_series=statistical_series,
+        recurrent=recurrent_settings(seed, models),
+        without=parse_parts(without),
         seed=seed,
     )
     summary = demand_replay_to_folder(trace, out, settings, quiet=quiet)

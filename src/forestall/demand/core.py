@@ -7,6 +7,7 @@ decided. Replay and live run this same code.
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -18,7 +19,7 @@ from forestall.demand.risk import RiskModel
 from forestall.demand.settings import DemandSettings, peak_within
 from forestall.demand.waterfill import Claims, water_fill
 from forestall.learning.learner import Learner, LearnerSettings
-from forestall.learning.window import retained
+from forestall.learning.window import Window, retained
 from forestall.model.forecast import exceedance
 from forestall.model.resources import Resource
 from forestall.model.samples import BoolArray, FloatArray, IntArray
@@ -127,9 +128,13 @@ class DemandLoop:
         Resource that is decided about.
     settings
         How.
+    beside
+        Windows of other resources of the same VMs, filled by their owners before each step.
     """
 
-    def __init__(self, resource: Resource, settings: DemandSettings) -> None:
+    def __init__(
+        self, resource: Resource, settings: DemandSettings, beside: Mapping[Resource, Window] | None = None
+    ) -> None:
         self.resource = resource
         self.settings = settings
         self.learner = Learner(
@@ -142,7 +147,11 @@ class DemandLoop:
                 settings.boosted,
                 settings.statistical,
                 settings.statistical_series,
+                settings.recurrent,
+                settings.combined,
+                settings.calibrated,
             ),
+            beside,
         )
         budgets = len(settings.budgets)
         self._levels = np.asarray(settings.levels)
@@ -158,17 +167,29 @@ class DemandLoop:
         self._forecast: deque[tuple[FloatArray, FloatArray]] = deque(maxlen=settings.lead_steps)
         self._allocated: FloatArray = np.full((budgets, 0), np.nan)
 
-    def absorb(self, demand: FloatArray, limit: FloatArray, now: int) -> None:
-        """Take in a step of history without deciding anything; arrays (vm,) as in :meth:`step`."""
-        self.learner.absorb(demand, limit, now)
+    def take_in(self, demand: FloatArray, limit: FloatArray) -> None:
+        """Take in a step, before :meth:`absorb` or :meth:`decide`; arrays (vm,) as in :meth:`decide`.
+
+        Of several resources of the same VMs each takes its step in before the first is decided on.
+        """
+        self.learner.take_in(demand, limit)
+
+    def absorb(self, now: int) -> None:
+        """Learn from the step that was taken in, as history: without deciding anything."""
+        self.learner.absorb(now)
 
     def step(self, demand: FloatArray, limit: FloatArray, now: int, conditions: Conditions | None = None) -> Cycle:
-        """Learn from the newest interval and decide what is in force ``lead_steps`` later.
+        """Take in a step and decide; see :meth:`decide`."""
+        self.take_in(demand, limit)
+        return self.decide(demand, limit, now, conditions)
+
+    def decide(self, demand: FloatArray, limit: FloatArray, now: int, conditions: Conditions | None = None) -> Cycle:
+        """Learn from the newest interval, and decide what is in force ``lead_steps`` later.
 
         Parameters
         ----------
         demand, limit
-            Arrays (vm,) in the resource's unit; NaN demand is a gap, limit inf is none.
+            Arrays (vm,) in the resource's unit, as they were taken in; NaN demand is a gap, limit inf is none.
         now
             Start of the newest interval, seconds.
         conditions
@@ -176,7 +197,7 @@ class DemandLoop:
         """
         conditions = conditions or Conditions.default(limit, self.settings.budgets)
         self._learn(np.minimum(demand, conditions.ceiling), conditions.capacity)
-        quantiles = self.learner.step(demand, limit, now)
+        quantiles = self.learner.step(now)
         decided = quantiles[self.settings.targets.index(self.settings.decided_target)]
         cold = self._cold(decided, limit)
         decided = self._filled(decided, conditions.ceiling, cold)

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from forestall.demand.censoring import uncensor
+from forestall.demand.censoring import Uncensored, uncensor
 from forestall.demand.conditions import RuleNames, conditions_of
 from forestall.demand.core import Conditions, Cycle, DemandLoop
 from forestall.demand.driver_settings import DriverSettings, Pool
@@ -15,7 +15,7 @@ from forestall.demand.looking import Sight
 from forestall.demand.policy import PolicySet
 from forestall.demand.roster import Roster
 from forestall.demand.warming import Steady, warm
-from forestall.learning.window import retained
+from forestall.learning.window import Window, retained
 from forestall.model.resources import Resource
 from forestall.model.samples import BoolArray, FloatArray, IntArray, Trace
 
@@ -45,6 +45,16 @@ class Plan:
     capacity: float
 
 
+@dataclass(frozen=True)
+class _Taken:
+    """One resource of an observation, as the learner has taken it in; arrays (vm,)."""
+
+    seen: FloatArray
+    found: Uncensored
+    held: FloatArray
+    limit: FloatArray
+
+
 class Planner:
     """Roster, decision cores and what is remembered of samples at the cap.
 
@@ -59,7 +69,9 @@ class Planner:
     def __init__(self, settings: DriverSettings, policies: PolicySet | None = None) -> None:
         self._settings = settings
         self.roster = Roster(settings.resources)
-        self._loops = {r: DemandLoop(r, settings.demand) for r in settings.resources}
+        windows: dict[Resource, Window] = {}
+        self._loops = {r: DemandLoop(r, settings.demand, windows) for r in settings.resources}
+        windows.update({r: loop.learner.window for r, loop in self._loops.items()})
         self._at_cap: dict[Resource, IntArray] = {r: np.zeros(0, np.int64) for r in settings.resources}
         self._policies: dict[Resource, PolicySet | None] = {}
         self._last: dict[Resource, tuple[FloatArray, Conditions]] = {}
@@ -93,14 +105,16 @@ class Planner:
         A few are decided on, so that forecasts meet the samples they were made for; of many, most are only counted.
         """
         step = self._settings.demand.step_seconds
-        for resource, (limit, conditions) in self._last.items():
-            loop, gap = self._loops[resource], np.full(len(limit), np.nan)
-            counted = min(missing, loop.learner.window.capacity)
-            for i in range(counted, 0, -1):
+        capacity = max(loop.learner.window.capacity for loop in self._loops.values())
+        for i in range(min(missing, capacity), 0, -1):
+            gaps = {r: np.full(len(limit), np.nan) for r, (limit, _) in self._last.items()}
+            for resource, (limit, _) in self._last.items():
+                self._loops[resource].take_in(gaps[resource], limit)
+            for resource, (limit, conditions) in self._last.items():
                 if i > self._settings.most_caught_up_rows:
-                    loop.absorb(gap, limit, at - i * step)
+                    self._loops[resource].absorb(at - i * step)
                 else:
-                    loop.step(gap, limit, at - i * step, conditions)
+                    self._loops[resource].decide(gaps[resource], limit, at - i * step, conditions)
 
     def retire(self, running: Iterable[str]) -> tuple[str, ...]:
         """Forget VMs that have not run for long, once they are many; which they are. To be called before each step.
@@ -129,33 +143,39 @@ class Planner:
         self.roster.add(sight.running)
         demand, limit = self.roster.lay(sight.seen, sight.axes)
         running = self.roster.mask(sight.running)
-        return {
-            resource: self._step(resource, sight, demand[:, k], limit[:, k], running)
+        # All resources are taken in before the first is decided on: forecasts look at the others too.
+        seen = {
+            resource: self._take_in(resource, sight, demand[:, k], limit[:, k])
             for k, resource in enumerate(self._settings.resources)
             if resource in sight.axes
         }
+        return {resource: self._decide(resource, sight, taken, running) for resource, taken in seen.items()}
 
-    def _step(self, resource: Resource, sight: Sight, seen: FloatArray, limit: FloatArray, running: BoolArray) -> Plan:
-        loop, at = self._loops[resource], sight.seen.at
+    def _take_in(self, resource: Resource, sight: Sight, seen: FloatArray, limit: FloatArray) -> _Taken:
         held = sight.amounts(self.roster.vm_ids, resource)
         throttled = sight.throttling(self.roster.vm_ids, resource)
         found = uncensor(seen, held, limit, self._at_cap[resource], self._settings.censoring[resource], throttled)
         self._at_cap[resource] = found.in_a_row
+        self._loops[resource].take_in(found.demand, limit)
+        return _Taken(seen, found, held, limit)
+
+    def _decide(self, resource: Resource, sight: Sight, taken: _Taken, running: BoolArray) -> Plan:
+        loop, at, found, limit = self._loops[resource], sight.seen.at, taken.found, taken.limit
         inventory = sight.inventory.get(resource)
         pool = self._settings.pools.get(resource, Pool())
         capacity = np.inf if inventory is None else pool.of(inventory).capacity
         conditions, names = self._conditions(resource, limit, at, running, capacity)
-        cycle = loop.step(found.demand, limit, at, conditions)
+        cycle = loop.decide(found.demand, limit, at, conditions)
         self._last[resource] = limit, conditions
         target = self._settings.demand.targets.index(self._settings.demand.decided_target)
         return Plan(
             resource=resource,
             vm_ids=self.roster.vm_ids,
             cycle=cycle,
-            seen=seen,
+            seen=taken.seen,
             demand=found.demand,
             capped=found.capped,
-            held=held,
+            held=taken.held,
             running=running,
             trust=loop.learner.weights()[target],
             experts=tuple(expert.name for expert in loop.learner.experts),

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from forestall.demand.holding import HoldingSettings
 from forestall.demand.pacing import PacingSettings
 from forestall.learning.boosted import BoostedSettings
+from forestall.learning.recurrent.forecaster import RecurrentSettings
 from forestall.model.forecast import LEVELS, Statistic, Target
 
 HORIZONS_SECONDS = (300, 600, 900, 3_600)
@@ -40,6 +41,10 @@ class DemandSettings:
         A VM counts at its limit until it has been seen for so long.
     statistical, statistical_series
         ``ets`` or ``arima`` on the hourly means of so many VMs as one more expert; 0: not at all.
+    recurrent
+        How the recurrent model is used as one more expert; None: not at all.
+    combined, calibrated
+        Of the learner; to see what combination and calibration are worth.
     """
 
     step_seconds: int
@@ -52,6 +57,9 @@ class DemandSettings:
     levels: tuple[float, ...] = LEVELS
     statistical: str = "ets"
     statistical_series: int = 0
+    recurrent: RecurrentSettings | None = None
+    combined: bool = True
+    calibrated: bool = True
     holding: HoldingSettings = field(default_factory=HoldingSettings)
     pacing: PacingSettings = field(default_factory=PacingSettings)
     boosted: BoostedSettings = field(default_factory=BoostedSettings)

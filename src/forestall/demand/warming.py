@@ -45,15 +45,43 @@ def warm(
     steady: Steady,
 ) -> int:
     """Teach loops the rows of ``history``, whose VMs are the beginning of the roster; how many rows were learned."""
+    known = {r: loop for r, loop in loops.items() if r in history.demand}
+    steps = history.grid.steps
+    if not known or not steps:
+        return 0
     until = steady() + settings.most_seconds
-    learned = 0
-    for position, (resource, loop) in enumerate(loops.items()):
-        if resource not in history.demand or not history.grid.steps:
-            continue
-        left = len(loops) - position
-        own = steady() + max(until - steady(), 0.0) / left
-        learned = max(learned, _warm_one(loop, history, conditions, settings, steady, own))
-    return learned
+    limit = {r: history.known_limit(r) for r in known}
+
+    def learn(row: int, *, decide: bool) -> None:
+        now = history.grid.at(row)
+        for r, loop in known.items():
+            loop.take_in(history.demand[r][row], limit[r][row])
+        for r, loop in known.items():
+            if decide:
+                loop.decide(history.demand[r][row], limit[r][row], now, conditions(r, limit[r][row], now))
+            else:
+                loop.absorb(now)
+
+    stepped = max(steps - settings.stepped_rows, 0)
+    capacity = min(loop.learner.window.capacity for loop in known.values())
+    rows = list(range(max(steps - min(settings.most_rows, capacity), 0), stepped))
+    started = steady()
+    for row in rows[:PROBE_ROWS]:
+        learn(row, decide=False)
+    cost = (steady() - started) / PROBE_ROWS
+    affordable = int(max(until - steady(), 0.0) / 2 / cost) if cost > 0 else len(rows)
+    # What does not fit is left out behind the probe, so that all that follows is without a hole.
+    rest = rows[max(PROBE_ROWS, len(rows) - affordable) :]
+    for row in rest:
+        learn(row, decide=False)
+    spent, decided = 0.0, 0
+    for row in range(stepped, steps):
+        began = steady()
+        affords = decided < PROBE_ROWS or (steps - row) * spent / decided <= until - began
+        learn(row, decide=affords)
+        if affords:
+            spent, decided = spent + steady() - began, decided + 1
+    return min(len(rows), PROBE_ROWS) + len(rest) + steps - stepped
 
 
 def since_first_sample(history: Trace) -> Trace:
@@ -62,30 +90,3 @@ def since_first_sample(history: Trace) -> Trace:
     grid = Grid(history.grid.at(first), history.grid.step_seconds, history.grid.steps - first)
     demand = {r: values[first:] for r, values in history.demand.items()}
     return replace(history, grid=grid, demand=demand, limit={r: values[first:] for r, values in history.limit.items()})
-
-
-def _warm_one(
-    loop: DemandLoop, history: Trace, conditions: ConditionsOf, settings: WarmingSettings, steady: Steady, until: float
-) -> int:
-    demand, limit, at = history.demand[loop.resource], history.known_limit(loop.resource), history.grid.at
-    steps = history.grid.steps
-    stepped = max(steps - settings.stepped_rows, 0)
-    rows = list(range(max(steps - min(settings.most_rows, loop.learner.window.capacity), 0), stepped))
-    started = steady()
-    for row in rows[:PROBE_ROWS]:
-        loop.absorb(demand[row], limit[row], at(row))
-    cost = (steady() - started) / PROBE_ROWS
-    affordable = int(max(until - steady(), 0.0) / 2 / cost) if cost > 0 else len(rows)
-    # What does not fit is left out behind the probe, so that all that follows is without a hole.
-    rest = rows[max(PROBE_ROWS, len(rows) - affordable) :]
-    for row in rest:
-        loop.absorb(demand[row], limit[row], at(row))
-    spent, decided = 0.0, 0
-    for row in range(stepped, steps):
-        began = steady()
-        if decided >= PROBE_ROWS and (steps - row) * spent / decided > until - began:
-            loop.absorb(demand[row], limit[row], at(row))
-            continue
-        loop.step(demand[row], limit[row], at(row), conditions(loop.resource, limit[row], at(row)))
-        spent, decided = spent + steady() - began, decided + 1
-    return min(len(rows), PROBE_ROWS) + len(rest) + steps - stepped

@@ -17,8 +17,9 @@ import lightgbm
 import numpy as np
 
 from forestall.learning.expert import realised
-from forestall.learning.features import WeekStatistics, feature_matrix
+from forestall.learning.features import feature_matrix
 from forestall.learning.levels import logit
+from forestall.learning.past import Past
 from forestall.learning.residuals import ResidualQuantiles
 from forestall.learning.rules import SeasonalNaive
 from forestall.learning.window import Float32Array, Window, retained
@@ -180,8 +181,8 @@ class Boosted:
         All targets of the learner; ``boosted_targets`` are those that this model forecasts.
     levels
         Quantile levels to give; those under the median come from the residuals of the median.
-    season
-        Seasonal rule whose periods are used as a feature; observed by its owner.
+    past
+        What is known of the VMs; filled by its owner.
     """
 
     name = "boosted"
@@ -193,7 +194,7 @@ class Boosted:
         levels: tuple[float, ...],
         half_life_steps: float,
         settings: BoostedSettings,
-        season: SeasonalNaive,
+        past: Past,
     ) -> None:
         self._targets = targets
         self._levels = np.asarray(levels)
@@ -201,14 +202,12 @@ class Boosted:
         self._residuals = ResidualQuantiles(len(boosted_targets), half_life_steps)
         self._medians: dict[int, deque[FloatArray]] = {i: deque(maxlen=m.target.steps) for i, m in self._models.items()}
         self._settings = settings
-        self._season = season
-        self._week = WeekStatistics()
+        self._week, self._season = past.week, SeasonalNaive(past.periods)
         self._features: dict[int, Float32Array] = {}
         self._trained_at_step = 0
 
     def observe(self, window: Window, now: int) -> None:
         """Compute features, collect training rows, count the median's residuals, retrain when due."""
-        self._week.refresh(window)
         self._residuals.grow(window.vms)
         scale = window.scale()
         for place, (i, model) in enumerate(self._models.items()):
@@ -251,7 +250,6 @@ class Boosted:
 
     def keep(self, rows: IntArray) -> None:
         """Forget all VMs but those of ``rows``; the boosters, and the rows that they learn from, stay."""
-        self._week.keep(rows)
         self._residuals.keep(rows)
         for model in self._models.values():
             model.keep(rows)

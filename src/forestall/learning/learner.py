@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -12,6 +13,8 @@ from forestall.learning.analogue import Analogue
 from forestall.learning.boosted import Boosted, BoostedSettings
 from forestall.learning.calibration import Recalibration
 from forestall.learning.expert import Forecaster, RuleForecaster, realised
+from forestall.learning.past import Past
+from forestall.learning.recurrent.forecaster import Recurrent, RecurrentSettings
 from forestall.learning.rules import LastValue, MovingPeak, PointRule, SeasonalNaive, Smoothing
 from forestall.learning.statistical import HourlyModel
 from forestall.learning.window import Float32Array, Window, retained
@@ -20,9 +23,6 @@ from forestall.model.resources import Resource
 from forestall.model.samples import FloatArray, IntArray
 
 RESIDUAL_HALF_LIFE_DAYS = 5.0
-OVER_LIMIT_RATIO = 1.5
-FLOORS = {Resource.CPU: 1e-3, Resource.MEMORY: float(1 << 20)}
-RATE_FLOOR_BYTES_PER_S = 100.0
 
 
 @dataclass(frozen=True)
@@ -39,6 +39,11 @@ class LearnerSettings:
         Quantile levels.
     statistical, statistical_series
         ``ets`` or ``arima`` on the hourly means of so many VMs, the busiest; 0: not at all.
+    combined, calibrated
+        Whether experts are combined (else the last of them that has something to say is believed), and whether the
+        combination is recalibrated: to see what each is worth.
+    recurrent
+        How the recurrent model is used; None: not at all.
     """
 
     targets: tuple[Target, ...]
@@ -47,6 +52,9 @@ class LearnerSettings:
     boosted: BoostedSettings = field(default_factory=BoostedSettings)
     statistical: str = "ets"
     statistical_series: int = 0
+    recurrent: RecurrentSettings | None = None
+    combined: bool = True
+    calibrated: bool = True
 
 
 class Learner:
@@ -60,16 +68,28 @@ class Learner:
         Sampling step.
     settings
         What to forecast.
+    beside
+        Windows of other resources of the same VMs, filled by their owners.
     """
 
-    def __init__(self, resource: Resource, step_seconds: int, settings: LearnerSettings) -> None:
+    def __init__(
+        self,
+        resource: Resource,
+        step_seconds: int,
+        settings: LearnerSettings,
+        beside: Mapping[Resource, Window] | None = None,
+    ) -> None:
         self.settings = settings
-        self.window = Window(step_seconds, FLOORS.get(resource, RATE_FLOOR_BYTES_PER_S))
+        self.past = Past(resource, step_seconds)
+        self.window = self.past.window
         half_life = RESIDUAL_HALF_LIFE_DAYS * self.window.day
         targets, levels = settings.targets, settings.levels
-        self._season = SeasonalNaive()
-        self.boosted = Boosted(targets, settings.boosted_targets, levels, half_life, settings.boosted, self._season)
-        rules: list[PointRule] = [LastValue(), Smoothing(), MovingPeak(), self._season, Analogue()]
+        self.boosted = Boosted(targets, settings.boosted_targets, levels, half_life, settings.boosted, self.past)
+        self.recurrent = (
+            Recurrent(self.past, beside or {}, targets, levels, settings.recurrent) if settings.recurrent else None
+        )
+        season = SeasonalNaive(self.past.periods)
+        rules: list[PointRule] = [LastValue(), Smoothing(), MovingPeak(), season, Analogue()]
         if settings.statistical_series:
             rules.append(HourlyModel(settings.statistical, settings.statistical_series))
         self._rules = [RuleForecaster(rule, targets, levels, half_life) for rule in rules]
@@ -77,43 +97,57 @@ class Learner:
             RuleForecaster(rule, targets, levels, half_life, relative=True) for rule in (LastValue(), MovingPeak())
         ]
         self.experts: tuple[Forecaster, ...] = (*self._rules, self.boosted)
+        if settings.recurrent:
+            self.recurrent = Recurrent(self.past, beside or {}, targets, levels, settings.recurrent)
+            self.experts += (self.recurrent,)
         self._aggregations = [Aggregation(len(self.experts), levels) for _ in targets]
         self._calibrations = [Recalibration(levels, self.window.day) for _ in targets]
         self._issued: list[deque[tuple[Float32Array, Float32Array]]] = [deque(maxlen=t.steps) for t in targets]
 
-    def absorb(self, demand: FloatArray, limit: FloatArray, now: int) -> None:
-        """Take in a step of history, without forecasting: what the past can teach at little cost.
+    def take_in(self, demand: FloatArray, limit: FloatArray) -> None:
+        """Append one step to the past, before :meth:`absorb` or :meth:`step`.
 
         Parameters
         ----------
         demand, limit
             Arrays (vm,) in the resource's unit; NaN demand is a gap.
-        now
-            Start of the interval, seconds.
         """
-        self._take_in(demand, limit)
-        self._season.observe(self.window)
+        self.past.take_in(demand, limit)
+
+    def absorb(self, now: int) -> None:
+        """Learn from the newest step without forecasting, as of history: what the past can teach at little cost.
+
+        Parameters
+        ----------
+        now
+            Start of its interval, seconds.
+        """
         self.boosted.observe(self.window, now)
+        if self.recurrent:
+            self.recurrent.observe(self.window, now)
 
-    def _take_in(self, demand: FloatArray, limit: FloatArray) -> None:
-        # Far above the limit there is nothing to allocate: one wild sample must not spoil a VM's scale for a week.
-        self.window.push(np.minimum(demand, np.where(np.isnan(limit), np.inf, OVER_LIMIT_RATIO * limit)), limit)
+    def step(self, now: int) -> FloatArray:
+        """Learn from the newest step and forecast: quantiles (target, vm, level) of demand in the resource's unit.
 
-    def step(self, demand: FloatArray, limit: FloatArray, now: int) -> FloatArray:
-        """Learn from a step and forecast: quantiles (target, vm, level) of demand in the resource's unit."""
-        self._take_in(demand, limit)
+        Parameters
+        ----------
+        now
+            Start of its interval, seconds.
+        """
         for expert in self.experts:
             expert.observe(self.window, now)
         self.boosted.train_when_due(self.window)
+        if self.recurrent:
+            self.recurrent.train_when_due(self.window)
         self._learn()
         experts = np.stack([expert.forecast(self.window, now) for expert in self.experts], axis=1)
         result = np.empty((len(self.settings.targets), self.window.vms, len(self.settings.levels)))
         for i, (aggregation, calibration) in enumerate(zip(self._aggregations, self._calibrations, strict=True)):
-            combined = aggregation.combine(experts[i])
+            combined = aggregation.combine(experts[i]) if self.settings.combined else _last_to_speak(experts[i])
             # Rounded up, so that a constant demand does not count as above its own forecast.
             rounded = np.nextafter(combined.astype(np.float32), np.float32(np.inf))
             self._issued[i].append((experts[i].astype(np.float32), rounded))
-            result[i] = calibration.apply(combined)
+            result[i] = calibration.apply(combined) if self.settings.calibrated else combined
         return result
 
     def _learn(self) -> None:
@@ -132,7 +166,7 @@ class Learner:
 
     def keep(self, rows: IntArray) -> None:
         """Forget all VMs but those of ``rows`` (increasing), which keep their order and all that is known of them."""
-        self.window.keep(rows)
+        self.past.keep(rows)
         for expert in self.experts:
             expert.keep(rows)
         for aggregation, calibration in zip(self._aggregations, self._calibrations, strict=True):
@@ -146,3 +180,11 @@ class Learner:
     def weights(self) -> FloatArray:
         """Trust in each expert (target, expert, vm), averaged over levels."""
         return np.stack([a.weights().mean(axis=-1) for a in self._aggregations])
+
+
+def _last_to_speak(quantiles: FloatArray) -> FloatArray:
+    """Quantiles (vm, level) of the last expert of (expert, vm, level) that says something about a VM."""
+    result: FloatArray = quantiles[0]
+    for own in quantiles[1:]:
+        result = np.where(np.isnan(own), result, own)
+    return result

@@ -10,12 +10,43 @@ from __future__ import annotations
 import numpy as np
 from scipy import fft
 
-from forestall.learning.window import Float32Array
+from forestall.learning.window import Float32Array, Window, retained
 from forestall.model.samples import FloatArray, IntArray
 
 CANDIDATES = 6
 MIN_CORRELATION = 0.3
 MIN_REPEATS = 2
+
+
+class Periods:
+    """The period of each VM; looked for once a day, a share of the fleet at every hour.
+
+    Attributes
+    ----------
+    period
+        Steps (vm,); 0 where no period is confirmed.
+    """
+
+    def __init__(self) -> None:
+        self.period: IntArray = np.zeros(0, np.int64)
+
+    def observe(self, window: Window) -> None:
+        """Look for the period of the VMs whose turn it is."""
+        self.period = np.pad(self.period, (0, window.vms - len(self.period)))
+        hours, rest = divmod(window.count, window.hour)
+        if hours < 4 or rest:
+            return
+        turn = np.flatnonzero(np.arange(window.vms) % 24 == hours % 24)
+        if len(turn):
+            self.period[turn] = find_period(window.tail(window.capacity)[:, turn])
+
+    def keep(self, rows: IntArray) -> None:
+        """Forget the periods of all VMs but those of ``rows``."""
+        self.period = retained(self.period, rows, 0)
+
+    def or_a_day(self, window: Window) -> IntArray:
+        """The period (vm,), a day where none is confirmed."""
+        return np.where(self.period > 0, self.period, window.day)
 
 
 def autocorrelation(samples: Float32Array) -> tuple[FloatArray, FloatArray]:

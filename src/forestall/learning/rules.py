@@ -16,8 +16,8 @@ from typing import Protocol
 
 import numpy as np
 
-from forestall.learning.period import find_period
-from forestall.learning.window import Window, highest, retained
+from forestall.learning.period import Periods
+from forestall.learning.window import Window, highest
 from forestall.model.forecast import Statistic, Target
 from forestall.model.samples import FloatArray, IntArray
 
@@ -98,36 +98,28 @@ class MovingPeak:
 
 
 class SeasonalNaive:
-    """The sample one period ago; each VM's period is looked for once a day, a share of the fleet at every hour.
+    """The sample one period ago; a day ago where no period is confirmed.
 
-    Attributes
+    Parameters
     ----------
-    period
-        Steps (vm,); 0 where no period is confirmed, and the day is taken if it has passed once.
+    periods
+        Period of each VM, observed by its owner.
     """
 
     name = "seasonal_naive"
 
-    def __init__(self) -> None:
-        self.period: IntArray = np.zeros(0, np.int64)
+    def __init__(self, periods: Periods) -> None:
+        self._periods = periods
 
     def observe(self, window: Window) -> None:
-        """Look for the period of the VMs whose turn it is."""
-        self.period = np.pad(self.period, (0, window.vms - len(self.period)))
-        hours, rest = divmod(window.count, window.hour)
-        if hours < 4 or rest:
-            return
-        turn = np.flatnonzero(np.arange(window.vms) % 24 == hours % 24)
-        if len(turn):
-            self.period[turn] = find_period(window.tail(window.capacity)[:, turn])
+        """Nothing to learn: the owner of the periods looks for them."""
 
     def keep(self, rows: IntArray) -> None:
-        """Forget the periods of all VMs but those of ``rows``."""
-        self.period = retained(self.period, rows, 0)
+        """Nothing to forget."""
 
     def point(self, window: Window, target: Target) -> FloatArray:
         """Value (peak: highest value) of the corresponding interval(s) one period before."""
-        period = np.where(self.period > 0, self.period, window.day)
+        period = self._periods.or_a_day(window)
         if target.statistic is Statistic.PEAK:
             past = window.highest_between(period - target.steps, period - 1)
         else:

@@ -175,6 +175,12 @@ class Window:
             return np.full(self.vms, np.nan, np.float32)
         return self._samples[(self.count - 1 - lag) % self.capacity, : self.vms]
 
+    def at_lags(self, lags: IntArray) -> Float32Array:
+        """Samples (lag, vm) of ``lags`` (lag,), as :meth:`at_lag` gives each."""
+        rows = self._samples[(self.count - 1 - lags) % self.capacity, : self.vms]
+        rows[(lags < 0) | (lags >= min(self.count, self.capacity))] = np.nan
+        return rows
+
     def lagged(self, lags: NDArray[np.int64]) -> Float32Array:
         """Samples (..., vm) of lags (..., vm) that differ between VMs; NaN beyond the ring or in a gap."""
         slots = (self.count - 1 - lags) % self.capacity

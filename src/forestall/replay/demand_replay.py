@@ -17,6 +17,8 @@ from forestall.demand.holding import HoldingSettings
 from forestall.demand.policy import PolicySet
 from forestall.demand.settings import DemandSettings
 from forestall.learning.boosted import BoostedSettings
+from forestall.learning.past import plausible
+from forestall.learning.recurrent.forecaster import RecurrentSettings
 from forestall.model.errors import ForestallError, Unsupported, WrongUse
 from forestall.model.resources import Resource
 from forestall.model.samples import Trace
@@ -27,6 +29,8 @@ from forestall.replay.peers.registry import for_resource, peer
 
 FORESTALL = "forestall"
 ALL = "all"
+PARTS = ("recurrent", "pretrained", "combination", "calibration")
+"""What can be left out, to see what it is worth."""
 Progress = Callable[[str, int, int], None]
 """Called with the name of a task, the steps done since the last call and the steps in all."""
 
@@ -47,6 +51,8 @@ class ReplaySettings:
     decisions: bool = False
     statistical: str = "ets"
     statistical_series: int = 0
+    recurrent: RecurrentSettings | None = None
+    without: frozenset[str] = frozenset()
     seed: int = 0
     processes: int = 0
 
@@ -107,9 +113,13 @@ def replay_demand(trace: Trace, settings: ReplaySettings, progress: Progress) ->
     notes = (
         [note] if settings.policies and not trace.calendar and (note := settings.policies.without_calendar()) else []
     )
+    if settings.with_forestall:
+        notes += _origins(run_settings.demand.recurrent, resources)
     with _Workers(settings.processes, progress) as workers:
         mine = [
-            workers.submit(f"forestall {r.value}", trace.grid.steps, run_resource, part, run_settings)
+            workers.submit(
+                f"forestall {r.value}", trace.grid.steps, run_resource, _with_others(part, trace), run_settings
+            )
             for r, part in parts.items()
             if settings.with_forestall
         ]
@@ -117,6 +127,14 @@ def replay_demand(trace: Trace, settings: ReplaySettings, progress: Progress) ->
         runs = tuple(workers.result(f) for f in mine)
         peers = {r: _collect(workers, futures, notes) for r, futures in theirs.items()}
     return ReplayOutcome(evaluate_index, runs, peers, tuple(dict.fromkeys(notes)))
+
+
+def _with_others(part: ResourceTrace, trace: Trace) -> ResourceTrace:
+    """One resource, and beside it all others of the trace, whichever are replayed."""
+    others = [r for r in trace.resources if r != part.resource]
+    return replace(
+        part, beside={r: plausible(trace.demand[r], trace.known_limit(r)).astype(np.float32) for r in others}
+    )
 
 
 def _resources(trace: Trace, settings: ReplaySettings) -> tuple[Resource, ...]:
@@ -155,7 +173,28 @@ def _demand_settings(trace: Trace, settings: ReplaySettings) -> DemandSettings:
         boosted=BoostedSettings(seed=settings.seed),
         statistical=settings.statistical,
         statistical_series=settings.statistical_series,
+        recurrent=_recurrent(trace, settings),
+        combined="combination" not in settings.without,
+        calibrated="calibration" not in settings.without,
     )
+
+
+def _recurrent(trace: Trace, settings: ReplaySettings) -> RecurrentSettings | None:
+    if settings.recurrent is None or "recurrent" in settings.without:
+        return None
+    models = {} if "pretrained" in settings.without else settings.recurrent.models
+    return replace(settings.recurrent, models=models, calendar=trace.calendar)
+
+
+def _origins(recurrent: RecurrentSettings | None, resources: tuple[Resource, ...]) -> list[str]:
+    """Where models come from that were not trained in the replay, for the report."""
+    models = recurrent.models if recurrent else {}
+    return [
+        f"{r.value}: begins with a recurrent model ({about.data_hash[:12]}) that was trained on {about.trained_on}"
+        for r in resources
+        if r in models
+        for about in (models[r].about,)
+    ]
 
 
 def _submit_peers(

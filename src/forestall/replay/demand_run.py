@@ -6,7 +6,7 @@ Rows are counted by the decision: row j was decided after interval ``first + j``
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -16,6 +16,8 @@ from forestall.demand.conditions import conditions_of
 from forestall.demand.core import Conditions, Cycle, DemandLoop
 from forestall.demand.policy import PolicySet
 from forestall.demand.settings import DemandSettings
+from forestall.learning.past import floor_of
+from forestall.learning.window import Float32Array, Window
 from forestall.model.forecast import Target
 from forestall.model.resources import Resource
 from forestall.model.samples import FloatArray, Grid, IntArray
@@ -27,7 +29,10 @@ Tick = Callable[[int], None]
 
 @dataclass(frozen=True)
 class ResourceTrace:
-    """One resource of a trace: demand, and the limit as last known, arrays (time, vm)."""
+    """One resource of a trace: demand, and the limit as last known, arrays (time, vm).
+
+    ``beside`` is the demand of the other resources, as it is learned from.
+    """
 
     resource: Resource
     grid: Grid
@@ -35,6 +40,7 @@ class ResourceTrace:
     first_seen: IntArray
     demand: FloatArray
     limit: FloatArray
+    beside: Mapping[Resource, Float32Array] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -117,7 +123,8 @@ def run_resource(trace: ResourceTrace, settings: RunSettings, tick: Tick = lambd
         Called now and then with the number of steps done since the last call.
     """
     demand = settings.demand
-    loop = DemandLoop(trace.resource, demand)
+    beside = {other: Window(trace.grid.step_seconds, floor_of(other)) for other in trace.beside}
+    loop = DemandLoop(trace.resource, demand, beside)
     run = _empty(trace, settings, tuple(e.name for e in loop.learner.experts))
     warm = max(run.first, 0) - round(WARM_UP_DAYS * loop.learner.window.day)
     # A VM that is switched off has no limit for a while; its host is no smaller for that.
@@ -126,11 +133,14 @@ def run_resource(trace: ResourceTrace, settings: RunSettings, tick: Tick = lambd
     for i in range(trace.grid.steps):
         n = int(known[i])
         seen, limit, now = trace.demand[i, :n], trace.limit[i, :n], trace.grid.at(i)
+        for other, window in beside.items():
+            window.push(trace.beside[other][i, :n].astype(np.float64), np.full(n, np.inf))
+        loop.take_in(seen, limit)
         if i < warm:
-            loop.absorb(seen, limit, now)
+            loop.absorb(now)
         else:
             conditions, names = _conditions(trace, settings, limit, provisioned[i, :n], now)
-            cycle = loop.step(seen, limit, now, conditions)
+            cycle = loop.decide(seen, limit, now, conditions)
             if i >= run.first:
                 _record(run, i - run.first, cycle, loop, names)
         if (i + 1) % 32 == 0 or i + 1 == trace.grid.steps:

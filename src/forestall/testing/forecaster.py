@@ -8,9 +8,12 @@ import numpy as np
 import pytest
 
 from forestall.learning.expert import Forecaster
-from forestall.learning.window import Window
+from forestall.learning.past import Past
 from forestall.model.forecast import LEVELS, Statistic, Target
+from forestall.model.resources import Resource
 from forestall.model.samples import FloatArray, IntArray
+
+Make = Callable[[Past], Forecaster]
 
 STEP_SECONDS = 300
 LIMIT = 8.0
@@ -19,7 +22,7 @@ TARGETS = (Target(Statistic.MEAN, 1), Target(Statistic.MEAN, 3), Target(Statisti
 
 
 class ForecasterContract:
-    """Subclass, and give a fixture ``make`` that makes a fresh forecaster for :data:`TARGETS` and ``LEVELS``."""
+    """Subclass, and give a fixture ``make``: makes a fresh forecaster on a past, for :data:`TARGETS` and ``LEVELS``."""
 
     spoken: tuple[Target, ...] = TARGETS
     """The targets that it forecasts; it is silent (NaN) about the others."""
@@ -27,25 +30,27 @@ class ForecasterContract:
     """Steps after which it must have something to say about every VM with a sample."""
     steps = 60
     """Length of the series it is tried on."""
+    turn_tolerance = 0.1
+    """How much it may matter (relative) that what is renewed by turns is renewed at others."""
     coverage_tolerance = 0.08
     """How far the coverage of its 90 % quantile may be off on independent noise."""
 
     @pytest.fixture
-    def make(self) -> Callable[[], Forecaster]:
+    def make(self) -> Make:
         """Makes forecasters."""
         raise NotImplementedError
 
     def drive(
-        self, forecaster: Forecaster, rows: Sequence[FloatArray], keep: Mapping[int, IntArray] | None = None
+        self, make: Make, rows: Sequence[FloatArray], keep: Mapping[int, IntArray] | None = None
     ) -> list[FloatArray]:
         """Forecasts (target, vm, level) after each row (vm,) of demand; ``keep``: the VMs kept before a row."""
-        window = Window(STEP_SECONDS, 1e-3)
-        made = []
+        past = Past(Resource.CPU, STEP_SECONDS)
+        forecaster, window, made = make(past), past.window, []
         for i, row in enumerate(rows):
             if keep and i in keep:
-                window.keep(keep[i])
+                past.keep(keep[i])
                 forecaster.keep(keep[i])
-            window.push(row, np.full(len(row), LIMIT))
+            past.take_in(row, np.fmax(row, LIMIT))
             forecaster.observe(window, i * STEP_SECONDS)
             made.append(forecaster.forecast(window, i * STEP_SECONDS))
         return made
@@ -68,18 +73,18 @@ class ForecasterContract:
         for target in self.spoken:
             assert np.isfinite(made[TARGETS.index(target), vms]).all(), target
 
-    def test_it_has_a_name(self, make: Callable[[], Forecaster]) -> None:
-        assert make().name.isidentifier()
+    def test_it_has_a_name(self, make: Make) -> None:
+        assert make(Past(Resource.CPU, STEP_SECONDS)).name.isidentifier()
 
-    def test_forecasts_are_lawful_and_soon_there(self, make: Callable[[], Forecaster]) -> None:
-        made = self.drive(make(), list(self.noise()))
+    def test_forecasts_are_lawful_and_soon_there(self, make: Make) -> None:
+        made = self.drive(make, list(self.noise()))
         for forecast in made:
             self.assert_lawful(forecast, 4)
         for forecast in made[self.quiet_steps :]:
             self.assert_speaks(forecast)
 
     @pytest.mark.parametrize("kind", ["zeros", "constant", "gaps", "outlier", "one sample", "huge", "tiny"])
-    def test_odd_series_are_borne(self, make: Callable[[], Forecaster], kind: str) -> None:
+    def test_odd_series_are_borne(self, make: Make, kind: str) -> None:
         demand = self.noise()
         odd = demand[:, 0]
         if kind in ("zeros", "constant"):
@@ -93,7 +98,7 @@ class ForecasterContract:
             odd[5:] = odd[:4] = np.nan
         else:
             odd *= 1e13 if kind == "huge" else 1e-9
-        made = self.drive(make(), list(demand))
+        made = self.drive(make, list(demand))
         for forecast in made:
             self.assert_lawful(forecast, 4)
         self.assert_speaks(made[-1])
@@ -101,52 +106,51 @@ class ForecasterContract:
             spoken = [TARGETS.index(t) for t in self.spoken]
             assert made[-1][spoken, 0, LEVELS.index(0.5)].max() < 0.2
 
-    def test_nothing_is_said_about_a_vm_without_a_sample(self, make: Callable[[], Forecaster]) -> None:
+    def test_nothing_is_said_about_a_vm_without_a_sample(self, make: Make) -> None:
         demand = self.noise()
         demand[:, 2] = np.nan
-        made = self.drive(make(), list(demand))
+        made = self.drive(make, list(demand))
         assert np.isnan(made[-1][:, 2]).all()
         self.assert_speaks(made[-1], [0, 1, 3])
 
-    def test_all_gaps(self, make: Callable[[], Forecaster]) -> None:
-        for forecast in self.drive(make(), [np.full(2, np.nan)] * 20):
+    def test_all_gaps(self, make: Make) -> None:
+        for forecast in self.drive(make, [np.full(2, np.nan)] * 20):
             assert np.isnan(forecast).all()
 
-    def test_the_same_past_gives_the_same_forecast(self, make: Callable[[], Forecaster]) -> None:
+    def test_the_same_past_gives_the_same_forecast(self, make: Make) -> None:
         demand = self.noise()
-        whole = self.drive(make(), list(demand))
+        whole = self.drive(make, list(demand))
         other_future = demand.copy()
         other_future[-8:] *= 3.0
-        again = self.drive(make(), list(other_future))
+        again = self.drive(make, list(other_future))
         for made, expected in zip(again[:-8], whole[:-8], strict=True):
             np.testing.assert_array_equal(made, expected)
         assert not np.array_equal(again[-1], whole[-1], equal_nan=True), "it looks at what is new"
 
-    def test_the_roster_may_grow(self, make: Callable[[], Forecaster]) -> None:
+    def test_the_roster_may_grow(self, make: Make) -> None:
         demand = self.noise(vms=7)
         late = len(demand) - self.quiet_steps // 2
         rows = [row[: 4 + (i >= 10) + 2 * (i >= late)] for i, row in enumerate(demand)]
-        made = self.drive(make(), rows)
+        made = self.drive(make, rows)
         for forecast, row in zip(made, rows, strict=True):
             self.assert_lawful(forecast, len(row))
         self.assert_speaks(made[-1])
 
-    def test_vms_may_be_forgotten(self, make: Callable[[], Forecaster]) -> None:
+    def test_vms_may_be_forgotten(self, make: Make) -> None:
         demand, kept = self.noise(vms=7) * 4.0 ** -np.arange(7), np.array([1, 3, 6])
         demand[:, [0, 2, 4, 5]] = np.nan  # whatever they taught the fleet would stay, or go
         at = len(demand) - 8
         rows = [row[: 6 + (i >= at - 5)] for i, row in enumerate(demand)]
-        whole = self.drive(make(), rows)
-        some = self.drive(make(), [*rows[:at], *demand[at:, kept]], {at: kept})
+        whole = self.drive(make, rows)
+        some = self.drive(make, [*rows[:at], *demand[at:, kept]], {at: kept})
         for forecast, expected in zip(some[at:], whole[at:], strict=True):
             self.assert_lawful(forecast, len(kept))
             self.assert_speaks(forecast)
-            # What is renewed by turns is renewed at others.
-            np.testing.assert_allclose(forecast, expected[:, kept], rtol=0.1)
+            np.testing.assert_allclose(forecast, expected[:, kept], rtol=self.turn_tolerance)
 
-    def test_its_errors_are_what_it_states(self, make: Callable[[], Forecaster]) -> None:
+    def test_its_errors_are_what_it_states(self, make: Make) -> None:
         demand = self.noise(vms=6, steps=max(2 * self.steps, 300))
-        made = self.drive(make(), list(demand))
+        made = self.drive(make, list(demand))
         for target in self.spoken:
             if target.statistic is Statistic.MEAN:
                 quantile = np.stack([f[TARGETS.index(target), :, LEVELS.index(0.9)] for f in made])

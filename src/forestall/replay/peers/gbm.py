@@ -12,8 +12,7 @@ from __future__ import annotations
 import numpy as np
 
 from forestall.learning.boosted import Boosted, BoostedSettings
-from forestall.learning.rules import SeasonalNaive
-from forestall.learning.window import Window
+from forestall.learning.past import Past
 from forestall.model.forecast import Statistic, Target
 from forestall.model.samples import FloatArray
 from forestall.replay.peers.base import Allocate, SeriesBlock
@@ -22,7 +21,6 @@ from forestall.replay.peers.knob import LEVELS, with_residual_quantile
 QUANTILES = (0.5, 0.99)
 HALF_LIFE_STEPS = 2_016.0
 SMALLEST_SPREAD = 0.02
-FLOOR = 1e-3
 
 
 class Gbm:
@@ -41,14 +39,13 @@ class Gbm:
     def _run(block: SeriesBlock) -> tuple[FloatArray, FloatArray, FloatArray]:
         """Median, 99 % quantile and scale (time, series), row i made after interval i."""
         target = Target(Statistic.MEAN, block.lead_steps)
-        window = Window(block.grid.step_seconds, floor=FLOOR)
-        season = SeasonalNaive()
-        model = Boosted((target,), (target,), QUANTILES, HALF_LIFE_STEPS, BoostedSettings(levels=QUANTILES), season)
+        past = Past(block.resource, block.grid.step_seconds)
+        window = past.window
+        model = Boosted((target,), (target,), QUANTILES, HALF_LIFE_STEPS, BoostedSettings(levels=QUANTILES), past)
         median, high, scale = (np.full(block.demand.shape, np.nan) for _ in range(3))
         for i, (demand, limit) in enumerate(zip(block.demand, block.limit, strict=True)):
             now = block.grid.at(i)
-            window.push(demand, limit)
-            season.observe(window)
+            past.take_in(demand, limit)
             model.observe(window, now)
             model.train_when_due(window)
             forecast = model.forecast(window, now)[0]

@@ -1,0 +1,58 @@
+"""What is known of every VM in one resource, kept once and seen by all forecasters."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from forestall.learning.features import WeekStatistics
+from forestall.learning.period import Periods
+from forestall.learning.window import Window
+from forestall.model.resources import Resource
+from forestall.model.samples import FloatArray, IntArray
+
+OVER_LIMIT_RATIO = 1.5
+FLOORS = {Resource.CPU: 1e-3, Resource.MEMORY: float(1 << 20)}
+RATE_FLOOR_BYTES_PER_S = 100.0
+
+
+def floor_of(resource: Resource) -> float:
+    """Demand below which differences do not matter, in the resource's unit."""
+    return FLOORS.get(resource, RATE_FLOOR_BYTES_PER_S)
+
+
+def plausible(demand: FloatArray, limit: FloatArray) -> FloatArray:
+    """Demand as it is learned from: what is far above the limit is cut.
+
+    There is nothing to allocate there, and one wild sample must not spoil a VM's scale for a week.
+    """
+    return np.minimum(demand, np.where(np.isnan(limit), np.inf, OVER_LIMIT_RATIO * limit))
+
+
+class Past:
+    """Samples, periods and the statistics of the week of one resource.
+
+    Parameters
+    ----------
+    resource
+        Resource whose samples are kept.
+    step_seconds
+        Sampling step.
+    """
+
+    def __init__(self, resource: Resource, step_seconds: int) -> None:
+        self.resource = resource
+        self.window = Window(step_seconds, floor_of(resource))
+        self.periods = Periods()
+        self.week = WeekStatistics()
+
+    def take_in(self, demand: FloatArray, limit: FloatArray) -> None:
+        """Append one step: demand (vm,) with NaN for gaps, limit (vm,), in the resource's unit."""
+        self.window.push(plausible(demand, limit), limit)
+        self.periods.observe(self.window)
+        self.week.refresh(self.window)
+
+    def keep(self, rows: IntArray) -> None:
+        """Forget all VMs but those of ``rows`` (increasing), which keep their order."""
+        self.window.keep(rows)
+        self.periods.keep(rows)
+        self.week.keep(rows)

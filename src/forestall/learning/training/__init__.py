@@ -1,0 +1,1 @@
+"""Training of the recurrent model: the only part that needs torch (the extra ``train``)."""
