@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from series import STEP_SECONDS, fleet
 
-from forestall.learning.past import Past
+from forestall.learning.past import Past, floor_of
 from forestall.learning.recurrent.forecaster import REMEMBERED_STEPS, Recurrent, RecurrentSettings
 from forestall.learning.recurrent.inputs import CALENDAR, INPUTS, OWN_RATIOS, RATIOS, model_inputs
 from forestall.learning.recurrent.model import About, RecurrentModel
@@ -32,6 +32,7 @@ from forestall.learning.training.network import Network  # noqa: E402
 MEAN1, PEAK6 = Target(Statistic.MEAN, 1), Target(Statistic.PEAK, 6)
 QUICK = FitSettings(hidden=12, passes=20, refresh_passes=2, stream_steps=84, streams=16)
 LIMIT = 8.0
+GIB = 2.0**30
 
 
 def network(kind: str = "lstm", targets: tuple[Target, ...] = (MEAN1, PEAK6), seed: int = 0) -> Network:
@@ -48,13 +49,13 @@ class Recording:
 
     def __init__(self, demand: FloatArray, beside: FloatArray | None = None, limit: float = LIMIT) -> None:
         self.past = Past(Resource.CPU, STEP_SECONDS)
-        other = Window(STEP_SECONDS, 1.0)
+        other = Window(STEP_SECONDS, floor_of(Resource.MEMORY))
         windows = {Resource.MEMORY: other} if beside is not None else {}
         recorder = Recorder(Resource.CPU, self.past.window)
         self.inputs: list[Float32Array] = []
         for i, row in enumerate(demand):
             if beside is not None:
-                other.push(beside[i, : len(row)], np.full(len(row), np.inf))
+                other.push(GIB * beside[i, : len(row)], np.full(len(row), np.inf))
             self.past.take_in(row, np.full(len(row), limit))
             self.inputs.append(model_inputs(self.past, windows, i * STEP_SECONDS))
             recorder.record(self.inputs[-1].astype(np.float16), i * STEP_SECONDS)
@@ -318,9 +319,10 @@ def test_a_model_that_loses_after_it_took_over_makes_way_again(loses: bool, trai
 
 def test_a_trace_is_seen_as_it_is_seen_when_it_happens() -> None:
     demand, memory = fleet(120), fleet(120, seed=1)
+    demand[0] = memory[0] = 1.0
     names = tuple("abcdef")
     limit = {Resource.CPU: np.full(demand.shape, LIMIT), Resource.MEMORY: np.full(demand.shape, np.inf)}
-    trace = Trace(Grid(0, STEP_SECONDS, 120), names, {Resource.CPU: demand, Resource.MEMORY: memory}, limit)
+    trace = Trace(Grid(0, STEP_SECONDS, 120), names, {Resource.CPU: demand, Resource.MEMORY: GIB * memory}, limit)
     seen, happened = tape_of(trace, Resource.CPU), Recording(demand, memory).tape
     for name in ("inputs", "actual", "last", "scale"):
         np.testing.assert_array_equal(getattr(seen, name), getattr(happened, name))

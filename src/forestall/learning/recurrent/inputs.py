@@ -154,7 +154,7 @@ def _plain(window: Window, scale: Float32Array) -> Float32Array:
     with np.errstate(divide="ignore", invalid="ignore"):
         room = np.log(np.clip(window.limit / scale, LEAST_LIMIT_RATIO, MOST_LIMIT_RATIO))
         fill = np.clip(window.last / window.limit, 0.0, MOST_FILL)
-        variation = deviation / np.maximum(mean, window.floor)
+        variation = np.minimum(deviation / np.maximum(mean, window.floor), MOST_RATIO)
         size = np.log(scale / window.floor) / 10.0
     figures: Float32Array = np.nan_to_num(np.stack([room, fill, variation, size])).astype(np.float32)
     return figures

@@ -126,6 +126,11 @@ def train(tape: Tape, targets: tuple[Target, ...], seed: int, start: RecurrentMo
     return fit(tape, targets, FitSettings(seed=seed), start)
 
 
+def train_gru(tape: Tape, targets: tuple[Target, ...], seed: int, start: RecurrentModel | None) -> RecurrentModel:
+    """Train a GRU with the default settings; see :func:`fit`."""
+    return fit(tape, targets, FitSettings(kind="gru", seed=seed), start)
+
+
 def _alike(one: About, other: About) -> bool:
     axes = ("kind", "hidden", "resource", "levels", "inputs")
     return all(getattr(one, axis) == getattr(other, axis) for axis in axes)

@@ -56,6 +56,8 @@ PEERS: dict[str, Callable[[], Peer]] = {
     "mstl": _lazy("mstl", "Mstl"),
     "mstl_gaussian": _lazy("mstl", "Mstl", True),
     "gbm": _lazy("gbm", "Gbm"),
+    "gru": _lazy("gru", "Gru"),
+    "gbm_gru": _lazy("gru", "Gru", True),
     "oracle": _lazy("oracle", "Oracle"),
 }
 """How to make each peer, by name, in the order of reports."""
