@@ -19,6 +19,8 @@ from forestall.service.watchdog import Watchdog
 
 HEAVY = (
     "lightgbm",
+    "onnxruntime",
+    "torch",
     "scipy",
     "pandas",
     "duckdb",

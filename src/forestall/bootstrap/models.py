@@ -75,7 +75,7 @@ def train_models(
         The registry cannot be written.
     """
     train = trainer()
-    trace = read_trace(path, tuple(resources) or None, note)
+    trace = read_trace(path, None, note)
     if missing := [r.value for r in resources if r not in trace.demand]:
         raise WrongUse(f"the trace {trace.name} has no {', '.join(missing)}")
     registry, current = FileModelRegistry(folder), models_in_use(folder)

@@ -6,9 +6,11 @@ import resource as process_resource
 import shlex
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 from forestall import __version__
+from forestall.model.errors import BadInput
 from forestall.model.samples import Trace
 from forestall.replay.demand_files import write_allocations, write_forecasts, write_risk
 from forestall.replay.demand_replay import FORESTALL, ReplayOutcome, ReplaySettings, replay_demand
@@ -33,8 +35,20 @@ def demand_replay_to_folder(path: Path, out: Path, settings: ReplaySettings, *, 
         notes.append(line)
         print(line, file=sys.stderr)
 
-    trace = read_trace(path, settings.resources or None, note)
+    trace = _read(path, settings, note)
     return replay_trace_to_folder(trace, out, settings, notes, quiet=quiet)
+
+
+def _read(path: Path, settings: ReplaySettings, note: Callable[[str], None]) -> Trace:
+    """The trace with all its resources, whichever are replayed: forecasts of one look at the others."""
+    if not settings.resources:
+        return read_trace(path, None, note)
+    asked = read_trace(path, settings.resources, note)
+    try:
+        return read_trace(path, None, lambda line: None)
+    except BadInput as error:
+        note(f"warning: only {', '.join(settings.resources)} can be read, and forecasts look at nothing else: {error}")
+        return asked
 
 
 def replay_trace_to_folder(
