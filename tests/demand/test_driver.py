@@ -12,7 +12,7 @@ from live_host import CPU, GIB, MEMORY, SETTINGS, STEP, LiveHost, small_trace
 
 from forestall.demand.arbiter import ArbiterSettings
 from forestall.demand.policy import PolicySet, Rule, Terms
-from forestall.model.decision import Decision, Result, Ruling
+from forestall.model.decision import Action, Decision, Outcome, Result, Ruling
 from forestall.model.errors import StoreError
 from forestall.model.mode import Mode
 from forestall.ports.hypervisor import Capability, Inventory
@@ -233,6 +233,21 @@ def test_vms_that_stop_are_forgotten_and_new_ones_are_not_touched() -> None:
     assert live.host.in_force("vm-4")[CPU] == 4.0
     live.run(6)
     assert live.host.in_force("vm-4")[CPU] < 4.0
+
+
+def test_a_move_that_fails_because_its_vm_is_gone_is_no_change_of_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    trace = small_trace(5)
+    for values in (*trace.demand.values(), *trace.limit.values()):
+        values[20:, 1] = np.nan
+    live = LiveHost(trace=trace).run(21)
+    assert "vm-1" not in live.originals.entries
+    late = [Outcome(Action("vm-1", MEMORY, GIB), Result.FAILED, None, "no VM named 'vm-1' runs here")]
+    monkeypatch.setattr(live.host, "follow_up", lambda: [late.pop()] if late else [])
+    live.run(1)
+    told = live.journal.aftermath("vm-1")[MEMORY]
+    assert told.outcome is not None
+    assert told.outcome.result is Result.FAILED
+    assert told.restored is not None
 
 
 def test_a_watchdog_that_put_back_meanwhile_does_no_harm() -> None:

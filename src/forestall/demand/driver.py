@@ -225,6 +225,9 @@ class Driver:
             return  # the look that follows says that contact is lost
         self._outcomes += late
         self._record((), late)
+        # A move that was under way when its VM went fails after it was written down that the VM is as it was.
+        failed = {outcome.action.vm_id for outcome in late if outcome.result is Result.FAILED}
+        self._restored(sorted(failed - set(self.altered)), "nothing of it is changed")
 
     def _follow_the_gone(self, sight: Sight) -> None:
         """Forget VMs that do not run any more, and those that run anew as they are defined."""
