@@ -52,6 +52,7 @@ def demo(out: Annotated[Path, typer.Option(help="Folder to write to.")] = Path("
     """
     from dataclasses import replace
 
+    from forestall.bootstrap.models import recurrent_settings
     from forestall.bootstrap.replay import replay_trace_to_folder
     from forestall.model.resources import Resource
     from forestall.replay.demand_replay import ReplaySettings
@@ -74,6 +75,9 @@ def demo(out: Annotated[Path, typer.Option(help="Folder to write to.")] = Path("
         placement=Placement((Host("lab", ["*"], HOST_CORES, HOST_MIB * 1024**2),)),
         policies=load_policy(out / "policy.toml"),
         decisions=True,
+        recurrent=recurrent_settings(),
+        # The models that come with Forestall have seen this recording.
+        without=frozenset({"pretrained"}),
     )
     for line in (*ORIGIN, f"They share a host of {HOST_CORES} cores and {HOST_MIB} MiB."):
         typer.echo(line)
