@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,28 +12,29 @@ import pytest
 
 from forestall.adapters.files.model_registry import KEPT_VERSIONS, FileModelRegistry
 from forestall.adapters.files.models import read_model, write_model
-from forestall.learning.recurrent.model import About, RecurrentModel
+from forestall.bootstrap.models import models_in_use
+from forestall.learning.recurrent.model import RecurrentModel
 from forestall.learning.recurrent.succession import Verdict
 from forestall.model.errors import BadInput, StoreError
-from forestall.model.forecast import LEVELS, Statistic, Target
 from forestall.model.resources import Resource
 
 CPU = Resource.CPU
 WON = Verdict(True, "better", {"candidate": 1.0, "current": 2.0})
 
 
+SHIPPED = models_in_use(None, print)[CPU]
+
+
 def model(name: str) -> RecurrentModel:
-    """A model that can be told apart; its graphs are not run here."""
-    about = About("lstm", 4, CPU, (Target(Statistic.MEAN, 1),), LEVELS, data_hash=name)
-    return RecurrentModel(about, f"step {name}".encode(), f"window {name}".encode())
+    """A model that can be told apart."""
+    return replace(SHIPPED, about=replace(SHIPPED.about, data_hash=name))
 
 
-def names(registry: FileModelRegistry) -> list[str]:
-    return [v.reason for v in registry.versions(CPU)]
+NOTED: list[str] = []
 
 
 def in_use(registry: FileModelRegistry) -> str | None:
-    found = registry.in_use(CPU)
+    found = registry.in_use(CPU, NOTED.append)
     return found.about.data_hash if found else None
 
 
@@ -64,7 +66,7 @@ def test_the_newest_that_took_over_is_in_use(tmp_path: Path) -> None:
     again = FileModelRegistry(tmp_path)
     assert in_use(again) == "b"
     assert [(v.number, v.at, v.scores) for v in again.versions(CPU)] == [(1, 10, WON.scores), (2, 20, WON.scores)]
-    assert again.in_use(Resource.MEMORY) is None
+    assert again.in_use(Resource.MEMORY, print) is None
 
 
 def test_going_back_uses_the_one_before_and_remembers_why(tmp_path: Path) -> None:
@@ -103,11 +105,15 @@ def test_a_version_that_is_damaged_makes_way_for_the_one_before(tmp_path: Path) 
     registry.adopt(model("a"), WON, 10)
     registry.adopt(model("b"), WON, 20)
     (tmp_path / "cpu" / "000002" / "step.onnx").unlink()
+    NOTED.clear()
     assert in_use(registry) == "a"
-    assert registry.refused(CPU)[-1]["number"] == 2
+    assert "version 2 of cpu is not used" in NOTED[0]
+    registry.adopt(replace(model("c"), about=replace(model("c").about, inputs=3)), WON, 30)
+    assert in_use(registry) == "a", "one of another version of Forestall"
+    assert "version 3 of cpu is not used" in NOTED[-2]
     (tmp_path / "cpu" / "in_use.json").write_text('{"versions": [{"number": 1}]}')
     with pytest.raises(StoreError, match="damaged"):
-        registry.in_use(CPU)
+        registry.in_use(CPU, print)
 
 
 class Died(BaseException):
@@ -150,8 +156,8 @@ def test_whatever_moment_it_dies_at_it_is_as_before_or_as_after(
                 died = True
         after = FileModelRegistry(folder)
         assert in_use(after) in {"b", "c" if what == "adopt" else "a"}, moment
-        assert not list(folder.glob("*/.aside-*"))
         assert after.adopt(model("d"), WON, 40).number >= 3
+        assert not list(folder.glob("*/.aside-*")), "swept away"
         assert in_use(after) == "d"
         if not died:
             break

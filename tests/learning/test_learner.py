@@ -102,3 +102,20 @@ def test_quantiles_never_cross(demand: FloatArray, limit: float) -> None:
         assert not np.isinf(made).any()
         assert (made[known] >= 0).all()
         assert (np.diff(made, axis=-1)[known[..., 1:]] >= 0).all()
+
+
+def test_what_is_left_out_does_nothing() -> None:
+    demand = list(fleet(160))
+
+    def made(**left_out: bool) -> tuple[Learner, FloatArray]:
+        learner = Learner(Resource.CPU, STEP_SECONDS, LearnerSettings(TARGETS, (MEAN1,), boosted=QUICK, **left_out))
+        return learner, _run(learner, demand)[-1]
+
+    learner, alone = made(combined=False, calibrated=False)
+    last = learner.experts[-1].forecast(learner.window, 159 * STEP_SECONDS)
+    np.testing.assert_array_equal(alone[0], last[0])
+    assert not np.isnan(alone).any(), "what the last expert does not forecast, one before it does"
+    _, combined = made(calibrated=False)
+    _, whole = made()
+    assert not np.array_equal(combined, alone)
+    assert not np.array_equal(combined, whole)

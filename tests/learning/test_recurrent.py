@@ -9,13 +9,13 @@ import pytest
 from series import STEP_SECONDS, fleet
 
 from forestall.learning.past import Past, floor_of
-from forestall.learning.recurrent.forecaster import REMEMBERED_STEPS, Recurrent, RecurrentSettings
+from forestall.learning.recurrent.forecaster import Recurrent, RecurrentSettings
 from forestall.learning.recurrent.inputs import CALENDAR, INPUTS, OWN_RATIOS, RATIOS, model_inputs
 from forestall.learning.recurrent.model import About, RecurrentModel
 from forestall.learning.recurrent.scoring import losses
 from forestall.learning.recurrent.serving import Served
 from forestall.learning.recurrent.succession import Trainer, judge, unfit
-from forestall.learning.recurrent.tape import Recorder, Tape, joined, tape_of
+from forestall.learning.recurrent.tape import REMEMBERED_STEPS, Recorder, Tape, joined, tape_of
 from forestall.learning.window import Float32Array, Window
 from forestall.model.errors import BadInput
 from forestall.model.forecast import LEVELS, Statistic, Target
@@ -257,6 +257,18 @@ def test_only_the_better_takes_over(tape: Tape, trained: RecurrentModel) -> None
     assert not judge(trained, trained, tape, 576).accepted
     assert judge(trained, None, tape, 576).accepted
     assert "last value" in judge(untrained, None, tape, 576).reason
+
+
+def test_a_model_with_more_targets_must_win_on_the_others_too(tape: Tape, trained: RecurrentModel) -> None:
+    weights, hidden = weights_of(trained), trained.about.hidden
+    for name in ("mixer.weight", "mixer.bias", "head", "base"):
+        size = hidden if name.startswith("mixer") else 1
+        weights[name] = np.concatenate([weights[name], weights[name][:size]])
+    more = Network(replace(trained.about, targets=(MEAN1, PEAK6, Target(Statistic.MEAN, 3))))
+    more.load_state_dict({name: torch.from_numpy(value) for name, value in weights.items()})
+    verdict = judge(as_model(more), trained, tape, 576)
+    assert not verdict.accepted
+    assert "no better than the model in use" in verdict.reason
 
 
 def test_a_model_that_diverged_is_refused(tape: Tape, trained: RecurrentModel) -> None:

@@ -261,10 +261,10 @@ def _models(configuration: Configuration) -> dict[Resource, RecurrentModel]:
     from forestall.bootstrap.models import MODELS, models_in_use
 
     try:
-        return models_in_use(configuration.state_folder / MODELS)
+        return models_in_use(configuration.state_folder / MODELS, tell)
     except StoreError as error:
         tell(f"the models that come with Forestall are used: {error}")
-        return models_in_use()
+        return models_in_use(None, tell)
 
 
 def read_journal(configuration: Configuration, vm_id: str, at: int | None) -> list[dict[str, Any]]:

@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Sequence
 from importlib.resources import as_file, files
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+from forestall.adapters.clock.system import SystemClock
 from forestall.adapters.files.model_registry import FileModelRegistry
 from forestall.adapters.files.models import read_model
+from forestall.bootstrap.live import tell
 from forestall.demand.settings import DemandSettings
 from forestall.learning.recurrent.forecaster import RecurrentSettings
 from forestall.learning.recurrent.model import RecurrentModel
 from forestall.learning.recurrent.succession import Trainer, Verdict, succeed
 from forestall.learning.recurrent.tape import tape_of
-from forestall.model.errors import Unsupported, WrongUse
+from forestall.model.errors import BadInput, Unsupported, WrongUse
 from forestall.model.resources import Resource
 from forestall.replay.trace_reader import read_trace
 
@@ -27,16 +28,19 @@ MODELS = "models"
 
 def recurrent_settings(seed: int = 0, models: Path | None = None) -> RecurrentSettings:
     """The models in use, and a trainer where the extra ``train`` is installed."""
-    return RecurrentSettings(models_in_use(models), trainer() if can_train() else None, seed=seed)
+    return RecurrentSettings(models_in_use(models, tell), trainer() if can_train() else None, seed=seed)
 
 
-def models_in_use(folder: Path | None = None) -> dict[Resource, RecurrentModel]:
-    """The models that took over, by the registry in ``folder``; for other resources those that come with Forestall."""
+def models_in_use(folder: Path | None, note: Callable[[str], None]) -> dict[Resource, RecurrentModel]:
+    """The models that took over, by the registry in ``folder``; for other resources those that come with Forestall.
+
+    ``note`` is told of models that are not used because they cannot be run, as those of another version.
+    """
     with as_file(files("forestall.learning.recurrent") / "shipped") as shipped:
         models = {resource: read_model(shipped / resource.value) for resource in Resource}
     if folder is not None:
         registry = FileModelRegistry(folder)
-        models |= {r: model for r in Resource if (model := registry.in_use(r)) is not None}
+        models |= {r: model for r in Resource if (model := registry.in_use(r, note)) is not None}
     return models
 
 
@@ -78,12 +82,12 @@ def train_models(
     trace = read_trace(path, None, note)
     if missing := [r.value for r in resources if r not in trace.demand]:
         raise WrongUse(f"the trace {trace.name} has no {', '.join(missing)}")
-    registry, current = FileModelRegistry(folder), models_in_use(folder)
+    registry, current = FileModelRegistry(folder), models_in_use(folder, note)
     verdicts = {}
     for resource in resources or trace.resources:
         targets = DemandSettings(trace.grid.step_seconds).targets
         model, verdict = succeed(tape_of(trace, resource), targets, train, current.get(resource), seed)
-        now = int(time.time())
+        now = int(SystemClock().now())
         if model is None:
             registry.refuse(resource, verdict, now)
         else:
@@ -102,14 +106,18 @@ def describe_models(folder: Path) -> list[dict[str, Any]]:
         The registry cannot be read.
     """
     registry, rows = FileModelRegistry(folder), []
-    for resource, model in models_in_use().items():
+    for resource, model in models_in_use(None, tell).items():
         versions = registry.versions(resource)
         origin = model.about.trained_on
         rows.append(_row(resource, "shipped", None, "" if versions else "in use", "comes with Forestall", origin, {}))
         for version in versions:
             state = "in use" if version is versions[-1] else ""
-            about = registry.about(resource, version.number)
-            origin = f"{about.vms} VMs, {about.steps} intervals of {about.step_seconds} s, {about.data_hash[:12]}"
+            try:
+                about = registry.about(resource, version.number)
+            except BadInput as error:
+                state, origin = "damaged", str(error)
+            else:
+                origin = f"{about.vms} VMs, {about.steps} intervals of {about.step_seconds} s, {about.data_hash[:12]}"
             rows.append(_row(resource, str(version.number), version.at, state, version.reason, origin, version.scores))
         for refused in registry.refused(resource):
             number = str(refused.get("number", ""))
@@ -146,6 +154,6 @@ def roll_back_model(folder: Path, resource: Resource) -> str:
     registry = FileModelRegistry(folder)
     if not registry.versions(resource):
         raise WrongUse(f"{folder}: no model of {resource.value} took over; the one that comes with Forestall is in use")
-    left = registry.roll_back(resource, "taken back by hand", int(time.time()))
+    left = registry.roll_back(resource, "taken back by hand", int(SystemClock().now()))
     what = f"version {left.number}" if left else "the model that comes with Forestall"
     return f"{resource.value}: {what} is in use"

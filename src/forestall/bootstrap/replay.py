@@ -43,9 +43,16 @@ def _read(path: Path, settings: ReplaySettings, note: Callable[[str], None]) -> 
     """The trace with all its resources, whichever are replayed: forecasts of one look at the others."""
     if not settings.resources:
         return read_trace(path, None, note)
-    asked = read_trace(path, settings.resources, note)
+    said: set[str] = set()
+
+    def once(line: str) -> None:
+        if line not in said:
+            said.add(line)
+            note(line)
+
+    asked = read_trace(path, settings.resources, once)
     try:
-        return read_trace(path, None, lambda line: None)
+        return read_trace(path, None, once)
     except BadInput as error:
         note(f"warning: only {', '.join(settings.resources)} can be read, and forecasts look at nothing else: {error}")
         return asked

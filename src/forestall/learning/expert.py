@@ -45,6 +45,14 @@ class Forecaster(Protocol):
         ...
 
 
+class TrainedForecaster(Forecaster, Protocol):
+    """A forecaster with a model that is trained now and then; it learns from history that is only absorbed too."""
+
+    def train_when_due(self, window: Window) -> bool:
+        """Train if it is time; whether another model is in use now."""
+        ...
+
+
 class RuleForecaster:
     r"""A point rule plus the decaying quantiles of its residuals: :math:`Q_p = \hat y + s\,\hat F_r^{-1}(p)`.
 

@@ -12,7 +12,7 @@ from forestall.learning.aggregation import Aggregation
 from forestall.learning.analogue import Analogue
 from forestall.learning.boosted import Boosted, BoostedSettings
 from forestall.learning.calibration import Recalibration
-from forestall.learning.expert import Forecaster, RuleForecaster, realised
+from forestall.learning.expert import Forecaster, RuleForecaster, TrainedForecaster, realised
 from forestall.learning.past import Past
 from forestall.learning.recurrent.forecaster import Recurrent, RecurrentSettings
 from forestall.learning.rules import LastValue, MovingPeak, PointRule, SeasonalNaive, Smoothing
@@ -84,10 +84,6 @@ class Learner:
         self.window = self.past.window
         half_life = RESIDUAL_HALF_LIFE_DAYS * self.window.day
         targets, levels = settings.targets, settings.levels
-        self.boosted = Boosted(targets, settings.boosted_targets, levels, half_life, settings.boosted, self.past)
-        self.recurrent = (
-            Recurrent(self.past, beside or {}, targets, levels, settings.recurrent) if settings.recurrent else None
-        )
         season = SeasonalNaive(self.past.periods)
         rules: list[PointRule] = [LastValue(), Smoothing(), MovingPeak(), season, Analogue()]
         if settings.statistical_series:
@@ -96,10 +92,12 @@ class Learner:
         self._rules += [
             RuleForecaster(rule, targets, levels, half_life, relative=True) for rule in (LastValue(), MovingPeak())
         ]
-        self.experts: tuple[Forecaster, ...] = (*self._rules, self.boosted)
+        self._trained: tuple[TrainedForecaster, ...] = (
+            Boosted(targets, settings.boosted_targets, levels, half_life, settings.boosted, self.past),
+        )
         if settings.recurrent:
-            self.recurrent = Recurrent(self.past, beside or {}, targets, levels, settings.recurrent)
-            self.experts += (self.recurrent,)
+            self._trained += (Recurrent(self.past, beside or {}, targets, levels, settings.recurrent),)
+        self.experts: tuple[Forecaster, ...] = (*self._rules, *self._trained)
         self._aggregations = [Aggregation(len(self.experts), levels) for _ in targets]
         self._calibrations = [Recalibration(levels, self.window.day) for _ in targets]
         self._issued: list[deque[tuple[Float32Array, Float32Array]]] = [deque(maxlen=t.steps) for t in targets]
@@ -122,9 +120,8 @@ class Learner:
         now
             Start of its interval, seconds.
         """
-        self.boosted.observe(self.window, now)
-        if self.recurrent:
-            self.recurrent.observe(self.window, now)
+        for expert in self._trained:
+            expert.observe(self.window, now)
 
     def step(self, now: int) -> FloatArray:
         """Learn from the newest step and forecast: quantiles (target, vm, level) of demand in the resource's unit.
@@ -136,9 +133,8 @@ class Learner:
         """
         for expert in self.experts:
             expert.observe(self.window, now)
-        self.boosted.train_when_due(self.window)
-        if self.recurrent:
-            self.recurrent.train_when_due(self.window)
+        for trained in self._trained:
+            trained.train_when_due(self.window)
         self._learn()
         experts = np.stack([expert.forecast(self.window, now) for expert in self.experts], axis=1)
         result = np.empty((len(self.settings.targets), self.window.vms, len(self.settings.levels)))

@@ -183,6 +183,8 @@ def _recurrent(trace: Trace, settings: ReplaySettings) -> RecurrentSettings | No
     if settings.recurrent is None or "recurrent" in settings.without:
         return None
     models = {} if "pretrained" in settings.without else settings.recurrent.models
+    if not models and settings.recurrent.trainer is None:
+        return None
     return replace(settings.recurrent, models=models, calendar=trace.calendar)
 
 

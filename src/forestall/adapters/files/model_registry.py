@@ -5,7 +5,8 @@
     models/cpu/refused.jsonl    trainings that did not take over, and why
 
 Whatever moment the process dies at, the folder is as before or as after: a version that is not in ``in_use.json`` is
-never served, what was written aside is swept away when the registry is opened, and numbers are not used twice.
+never served, what was written aside is swept away when the next model is kept, and numbers are not used twice. Who
+writes holds a lock, so that two trainings at once do not meet.
 """
 
 from __future__ import annotations
@@ -13,14 +14,17 @@ from __future__ import annotations
 import json
 import os
 import shutil
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from forestall.adapters.files.liveness import locked
 from forestall.adapters.files.models import read_model, write_model
 from forestall.adapters.files.writing import read_json, sync_folder, write_json
 from forestall.learning.recurrent.model import About, RecurrentModel
+from forestall.learning.recurrent.serving import Served
 from forestall.learning.recurrent.succession import Verdict
 from forestall.model.errors import BadInput, StoreError
 from forestall.model.resources import Resource
@@ -52,11 +56,6 @@ class FileModelRegistry:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
-        for aside in folder.glob(f"*/{ASIDE}*"):
-            if aside.is_dir():
-                shutil.rmtree(aside, ignore_errors=True)
-            else:
-                aside.unlink(missing_ok=True)
 
     def versions(self, resource: Resource) -> list[Version]:
         """Versions that took over and are kept, the one in use last.
@@ -72,20 +71,23 @@ class FileModelRegistry:
         except (KeyError, TypeError) as error:
             raise StoreError(f"{self._of(resource) / IN_USE}: is damaged: {error}") from error
 
-    def in_use(self, resource: Resource) -> RecurrentModel | None:
-        """The model in use; None while none took over. One that cannot be read makes way for the one before it.
+    def in_use(self, resource: Resource, note: Callable[[str], None]) -> RecurrentModel | None:
+        """The model in use; None while none took over. For one that cannot be run, which ``note`` is
+        told, the one before it stands in.
 
         Raises
         ------
         StoreError
-            What is in use cannot be read or written.
+            What is in use cannot be read.
         """
-        versions = self.versions(resource)
-        while versions:
+        for version in reversed(self.versions(resource)):
             try:
-                return read_model(self._place(resource, versions[-1].number))
+                model = read_model(self._place(resource, version.number))
+                Served(model)
             except BadInput as error:
-                versions = self._record(resource, versions[:-1], [_damaged(versions[-1], error)])
+                note(f"version {version.number} of {resource.value} is not used: {error}")
+                continue
+            return model
         return None
 
     def about(self, resource: Resource, number: int) -> About:
@@ -106,8 +108,17 @@ class FileModelRegistry:
         StoreError
             It cannot be written; the model in use stays.
         """
+        with locked(self._folder):
+            return self._adopt(model, verdict, at)
+
+    def _adopt(self, model: RecurrentModel, verdict: Verdict, at: int) -> Version:
         resource = model.about.resource
         place = self._of(resource)
+        for left_behind in place.glob(f"{ASIDE}*"):
+            if left_behind.is_dir():
+                shutil.rmtree(left_behind, ignore_errors=True)
+            else:
+                left_behind.unlink(missing_ok=True)
         versions = self.versions(resource)
         number = 1 + max([version.number for version in versions] + self._numbers(resource), default=0)
         aside = place / f"{ASIDE}{number:06d}"
@@ -133,12 +144,13 @@ class FileModelRegistry:
         StoreError
             It cannot be written; the model in use stays.
         """
-        versions = self.versions(resource)
-        if not versions:
-            return None
-        refused = {**asdict(versions[-1]), "at": at, "reason": reason}
-        left = self._record(resource, versions[:-1], [refused])
-        return left[-1] if left else None
+        with locked(self._folder):
+            versions = self.versions(resource)
+            if not versions:
+                return None
+            refused = {**asdict(versions[-1]), "at": at, "reason": reason}
+            left = self._record(resource, versions[:-1], [refused])
+            return left[-1] if left else None
 
     def refuse(self, resource: Resource, verdict: Verdict, at: int) -> None:
         """Note a training that did not take over, and why.
@@ -148,7 +160,8 @@ class FileModelRegistry:
         StoreError
             It cannot be written.
         """
-        self._note(resource, [{"at": at, "reason": verdict.reason, "scores": verdict.scores}])
+        with locked(self._folder):
+            self._note(resource, [{"at": at, "reason": verdict.reason, "scores": verdict.scores}])
 
     def refused(self, resource: Resource) -> list[dict[str, Any]]:
         """Trainings that did not take over and versions that were taken back, the newest last."""
@@ -198,10 +211,6 @@ class FileModelRegistry:
 
     def _place(self, resource: Resource, number: int) -> Path:
         return self._of(resource) / f"{number:06d}"
-
-
-def _damaged(version: Version, error: BadInput) -> dict[str, Any]:
-    return {**asdict(version), "reason": str(error)}
 
 
 def _sync(path: Path) -> None:

@@ -34,7 +34,7 @@ class About:
     vms, steps, step_seconds, until
         How many VMs and intervals, their length, and the start of the newest one.
     scores
-        Pinball losses on intervals that it was not trained on, relative to the last value's, by name.
+        Losses on intervals that it was not trained on, in the resource's unit, by name.
     """
 
     kind: str

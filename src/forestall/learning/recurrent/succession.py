@@ -13,7 +13,7 @@ import numpy as np
 
 from forestall.learning.recurrent.model import RecurrentModel
 from forestall.learning.recurrent.scoring import losses
-from forestall.learning.recurrent.tape import Tape
+from forestall.learning.recurrent.tape import REMEMBERED_STEPS, Tape
 from forestall.model.errors import BadInput
 from forestall.model.forecast import Target
 from forestall.model.samples import FloatArray
@@ -21,7 +21,6 @@ from forestall.model.samples import FloatArray
 LEAST_VMS = 2
 LEAST_CHANGING_SHARE = 0.001
 SMALLEST_CHANGE = 1e-6
-WARM_UP_STEPS = 48
 HELD_OUT_SHARE, HELD_OUT_SECONDS = 0.1, 86_400
 
 
@@ -69,7 +68,7 @@ def judge(candidate: RecurrentModel, current: RecurrentModel | None, tape: Tape,
     """
     if reason := unfit(tape):
         return Verdict(False, reason)
-    first = max(seen - WARM_UP_STEPS, 0)
+    first = max(seen - REMEMBERED_STEPS, 0)
     held_out = tape.part(first, tape.steps)
     try:
         own = losses(candidate, held_out, seen - first)
@@ -85,8 +84,8 @@ def judge(candidate: RecurrentModel, current: RecurrentModel | None, tape: Tape,
     if current is None:
         return Verdict(True, f"better than the last value ({median:.4g} to {persistence:.4g})", scores)
     common = [t for t in candidate.about.targets if t in current.about.targets]
-    if len(common) < len(candidate.about.targets):
-        return Verdict(True, "it forecasts what the model in use does not", scores)
+    if not common:
+        return Verdict(True, "it forecasts what is wanted, and the model in use does not", scores)
     theirs = losses(current, held_out, seen - first)
     mine, other = (_mean(model, values, common) for model, values in ((candidate, own), (current, theirs)))
     scores |= {"candidate": mine, "current": other}

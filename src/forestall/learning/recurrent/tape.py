@@ -17,8 +17,10 @@ from forestall.model.forecast import Statistic, Target
 from forestall.model.resources import Resource
 from forestall.model.samples import IntArray, Trace
 
-MOST_VMS = 256
-MOST_DAYS = 35.0
+MOST_VMS, MOST_STEPS = 256, 10_080
+"""What is kept at most: five weeks at 5 minutes, and less where steps are shorter; 0.4 GB."""
+REMEMBERED_STEPS = 48
+"""So many steps fill a state that began with nothing."""
 
 
 @dataclass(frozen=True)
@@ -116,15 +118,15 @@ class Recorder:
     ----------
     resource, window
         What is recorded; the window is filled by its owner.
-    most_vms, most_days
+    most_vms, most_steps
         What is kept at most: beyond it the later VMs and the older steps are left out.
     """
 
     def __init__(
-        self, resource: Resource, window: Window, most_vms: int = MOST_VMS, most_days: float = MOST_DAYS
+        self, resource: Resource, window: Window, most_vms: int = MOST_VMS, most_steps: int = MOST_STEPS
     ) -> None:
         self._resource, self._window = resource, window
-        self._most_vms, self._most_steps = most_vms, round(most_days * window.day)
+        self._most_vms, self._most_steps = most_vms, most_steps
         self._inputs: list[NDArray[np.float16]] = []
         self._values: list[Float32Array] = []
         self._until = 0
@@ -162,10 +164,10 @@ class Recorder:
         self._values = [values[:, rows[rows < values.shape[1]]] for values in self._values]
 
 
-def tape_of(trace: Trace, resource: Resource, most_vms: int = MOST_VMS, most_days: float = MOST_DAYS) -> Tape:
-    """What the model would have seen of a trace; of its last days, and the first VMs."""
+def tape_of(trace: Trace, resource: Resource) -> Tape:
+    """What the model would have seen of a trace; of its last weeks, and the first VMs."""
     past = Past(resource, trace.grid.step_seconds)
-    recorder = Recorder(resource, past.window, most_vms, most_days)
+    recorder = Recorder(resource, past.window)
     beside = {r: Window(trace.grid.step_seconds, floor_of(r)) for r in trace.resources if r != resource}
     others = {r: plausible(trace.demand[r], trace.known_limit(r)) for r in beside}
     limit = trace.known_limit(resource)

@@ -15,7 +15,6 @@ Source: Werbos, "Backpropagation through time", 1990; Williams & Peng, 1990 (tru
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -77,7 +76,6 @@ def fit(
     targets: tuple[Target, ...],
     settings: FitSettings | None = None,
     start: RecurrentModel | None = None,
-    tick: Callable[[float], None] = lambda share: None,
 ) -> RecurrentModel:
     """Train a model.
 
@@ -89,8 +87,6 @@ def fit(
         What to forecast, the most important first.
     start
         A model to go on with, if it is of the same kind; what it does not forecast is learned from the beginning.
-    tick
-        Called with the share that is done.
     """
     settings = settings or FitSettings()
     torch.set_num_threads(settings.threads)
@@ -107,7 +103,7 @@ def fit(
         (settings.refresh_passes, settings.refresh_most_rows) if goes_on else (settings.passes, settings.most_rows)
     )
     affordable = most_rows / max(tape.steps * tape.vms, 1)
-    trained = _Fitting(network, tape, targets, settings).run(min(passes, affordable), tick)
+    trained = _Fitting(network, tape, targets, settings).run(min(passes, affordable))
     trained.settle()
     trained.about = replace(
         about,
@@ -182,7 +178,7 @@ class _Fitting:
         self._share = (share / share.sum())[:, None]
         self._length = int(min(settings.stream_steps, tape.steps))
 
-    def run(self, passes: float, tick: Callable[[float], None]) -> Network:
+    def run(self, passes: float) -> Network:
         """Walk through the tape; the network with the mean weights."""
         network, settings = self._network, self._settings
         mean = copy.deepcopy(network)
@@ -205,7 +201,6 @@ class _Fitting:
                     keep = min(settings.averaging, update / (update + 10.0))
                     for kept, new in zip(mean.parameters(), network.parameters(), strict=True):
                         kept.lerp_(new, 1.0 - keep)
-            tick(update / total)
         return mean.eval()
 
     def _batches(self, passes: float) -> list[tuple[IntArray, IntArray]]:

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Protocol
 
 import numpy as np
 
-from forestall.learning.expert import Forecaster
+from forestall.learning.expert import TrainedForecaster
 from forestall.learning.past import Past
-from forestall.learning.window import Window
 from forestall.model.forecast import Statistic, Target
 from forestall.model.samples import FloatArray
 from forestall.replay.peers.base import SeriesBlock
@@ -17,15 +15,7 @@ from forestall.replay.peers.base import SeriesBlock
 SMALLEST_SPREAD = 0.02
 
 
-class Trained(Forecaster, Protocol):
-    """A forecaster that is trained now and then."""
-
-    def train_when_due(self, window: Window) -> bool:
-        """Train if it is time."""
-        ...
-
-
-Make = Callable[[Past, Target], Trained]
+Make = Callable[[Past, Target], TrainedForecaster]
 
 
 def median_and_spread(block: SeriesBlock, make: Make, levels: tuple[float, ...]) -> tuple[FloatArray, FloatArray]:
