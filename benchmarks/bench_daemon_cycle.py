@@ -20,10 +20,12 @@ from forestall.adapters.duckdb.journal import DuckdbJournal
 from forestall.adapters.duckdb.store import DuckdbStore
 from forestall.adapters.files.originals import FileOriginals
 from forestall.adapters.simulated.host import SimulatedHost
+from forestall.bootstrap.models import models_in_use
 from forestall.demand.driver import Driver, Ports
 from forestall.demand.driver_settings import DriverSettings
 from forestall.demand.health import HealthSettings
 from forestall.demand.settings import DemandSettings
+from forestall.learning.recurrent.forecaster import RecurrentSettings
 from forestall.model.mode import Mode
 from forestall.model.resources import Resource
 from forestall.model.samples import Grid, Trace
@@ -55,7 +57,11 @@ def test_cycle(benchmark, tmp_path: Path, mode: Mode) -> None:  # type: ignore[n
     clock, path = VirtualClock(0.0), tmp_path / "forestall.duckdb"
     store, journal = DuckdbStore(path, step_seconds=STEP_SECONDS), DuckdbJournal(path)
     ports = Ports(SimulatedHost(made_up(), clock), store, journal, FileOriginals(tmp_path / "originals"), clock)
-    settings = DriverSettings(DemandSettings(STEP_SECONDS), HealthSettings(3 * STEP_SECONDS), mode)
+    settings = DriverSettings(
+        DemandSettings(STEP_SECONDS, recurrent=RecurrentSettings(models_in_use(None, print))),
+        HealthSettings(3 * STEP_SECONDS),
+        mode,
+    )
     driver = Driver(ports, settings)
     driver.start()
 
