@@ -7,11 +7,11 @@ import pytest
 from series import STEP_SECONDS, fleet
 
 from forestall.learning.features import WeekStatistics, feature_matrix, seasonal_lags, sorted_quantiles
-from forestall.learning.period import Periods
 from forestall.learning.rules import SeasonalNaive
-from forestall.learning.window import Window
 from forestall.model.forecast import Statistic, Target
 from forestall.model.samples import FloatArray
+from forestall.profiling.period import Periods
+from forestall.profiling.window import Window
 
 TARGETS = (Target(Statistic.MEAN, 1), Target(Statistic.MEAN, 12), Target(Statistic.PEAK, 3), Target(Statistic.PEAK, 40))
 

@@ -12,8 +12,8 @@ from forestall.learning.boosted import Boosted, BoostedSettings
 from forestall.learning.expert import RuleForecaster
 from forestall.learning.past import Past
 from forestall.learning.rules import LastValue, MovingPeak, PointRule, SeasonalNaive, Smoothing
-from forestall.learning.window import Window
 from forestall.model.forecast import LEVELS
+from forestall.profiling.window import Window
 from forestall.testing.forecaster import TARGETS, ForecasterContract, Make
 
 RULES: dict[str, Callable[[Past], PointRule]] = {

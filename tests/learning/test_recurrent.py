@@ -16,11 +16,11 @@ from forestall.learning.recurrent.scoring import losses
 from forestall.learning.recurrent.serving import Served
 from forestall.learning.recurrent.succession import Trainer, judge, unfit
 from forestall.learning.recurrent.tape import REMEMBERED_STEPS, Recorder, Tape, joined, tape_of
-from forestall.learning.window import Float32Array, Window
 from forestall.model.errors import BadInput
 from forestall.model.forecast import LEVELS, Statistic, Target
 from forestall.model.resources import Resource
 from forestall.model.samples import FloatArray, Grid, Trace
+from forestall.profiling.window import Float32Array, Window
 from forestall.testing.forecaster import TARGETS, ForecasterContract, Make
 
 torch = pytest.importorskip("torch", reason="torch is not installed (the extra train)")

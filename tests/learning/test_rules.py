@@ -9,10 +9,10 @@ from forestall.learning.analogue import Analogue
 from forestall.learning.expert import realised
 from forestall.learning.past import Past
 from forestall.learning.rules import LastValue, MovingPeak, PointRule, SeasonalNaive, Smoothing
-from forestall.learning.window import Window
 from forestall.model.forecast import Statistic, Target
 from forestall.model.resources import Resource
 from forestall.model.samples import FloatArray
+from forestall.profiling.window import Window
 
 MEAN1, MEAN3 = Target(Statistic.MEAN, 1), Target(Statistic.MEAN, 3)
 PEAK3, PEAK12 = Target(Statistic.PEAK, 3), Target(Statistic.PEAK, 12)

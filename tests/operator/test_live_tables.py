@@ -24,6 +24,7 @@ STATUS: dict[str, Any] = {
     "altered": [],
     "kept_back": [],
     "lead_seconds": {},
+    "anomalies": {"vm-3": "leak"},
     "pools": [],
 }
 

@@ -39,6 +39,8 @@ def status_table(status: dict[str, Any]) -> Table:
     table.add_row("VMs", f"{status['vms']}, changed: {len(status['altered'])}")
     if status["kept_back"]:
         table.add_row("restored by hand", escape(", ".join(status["kept_back"])))
+    for vm_id, kind in sorted(status["anomalies"].items()):
+        table.add_row("anomaly", escape(f"{vm_id}: {kind}"))
     if status["lead_seconds"]:
         leads = sorted(status["lead_seconds"].items())
         table.add_row("lead times", escape(", ".join(f"{means} {seconds:.2g} s" for means, seconds in leads)))

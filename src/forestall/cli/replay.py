@@ -14,6 +14,7 @@ def register(app: typer.Typer) -> None:
     """Add the command group ``replay``."""
     group = typer.Typer(help="Replay a loop on a recorded trace.", no_args_is_help=True)
     group.command("demand")(demand)
+    group.command("anomaly")(anomaly)
     app.add_typer(group, name="replay")
 
 
@@ -99,3 +100,24 @@ def demand(
     )
     summary = demand_replay_to_folder(trace, out, settings, quiet=quiet)
     typer.echo(summary)
+
+
+def anomaly(
+    series: Annotated[Path, typer.Argument(help="Series: a Parquet or CSV file, or a folder of them.")],
+    out: Annotated[Path, typer.Option(help="Folder to write to.")],
+    policy: Annotated[
+        str, typer.Option(help="forestall, a peer, several separated by commas, or all: side by side.")
+    ] = "forestall",
+    seed: Annotated[int, typer.Option(min=0, help="Seed of everything that is random.")] = 0,
+    quiet: Annotated[bool, typer.Option("--quiet", help="No progress bar.")] = False,
+) -> None:
+    """Score how unusual each row of each series is, from that row and earlier ones; write scores.parquet.
+
+    Columns: series, timestamp, value; with in_window (whether a row lies near a known anomaly) detectors are scored
+    too. Peers: half_space_trees, robust_z, seasonal_residual, ewma, random.
+
+    Example: forestall replay anomaly series.parquet --out out --policy all
+    """
+    from forestall.bootstrap.anomaly import anomaly_replay_to_folder
+
+    typer.echo(anomaly_replay_to_folder(series, out, policy, seed, quiet=quiet))

@@ -8,7 +8,7 @@ from forestall.demand.core import Conditions
 from forestall.demand.policy import PolicySet
 from forestall.demand.policy_matching import BUILT_IN_ENTRY
 from forestall.model.resources import Resource
-from forestall.model.samples import FloatArray, IntArray
+from forestall.model.samples import BoolArray, FloatArray, IntArray
 
 RuleNames = tuple[tuple[str, ...], ...]
 """For each VM the names of the rules that gave it a value; empty without policies."""
@@ -26,6 +26,7 @@ def conditions_of(
     capacity: FloatArray,
     calendar: bool = True,
     least: FloatArray | None = None,
+    anomalous: BoolArray | None = None,
 ) -> tuple[Conditions, RuleNames]:
     """Resolve policies for one resource.
 
@@ -47,6 +48,8 @@ def conditions_of(
         Whether ``now`` is a real date.
     least
         Array (vm,): floors that hold whatever the policies say; None: none.
+    anomalous
+        Array (vm,): VMs that behave anomalously are held to their anomaly ceiling; None: none do.
     """
     default = Conditions.default(limit, budgets)
     weight, floor, ceiling, budget = default.weight, default.floor, default.ceiling, default.budget
@@ -55,6 +58,8 @@ def conditions_of(
         table = policies.resolve(vm_ids, (resource,), default.ceiling[:, None], now, calendar=calendar)
         weight, floor, names = table.weight[:, 0], table.floor[:, 0], table.names
         ceiling = np.minimum(ceiling, table.ceiling[:, 0])
+        if anomalous is not None:
+            ceiling = np.where(anomalous, np.minimum(ceiling, table.anomaly_ceiling[:, 0]), ceiling)
         stated = table.source["violation_budget"][:, 0] > BUILT_IN_ENTRY
         budget = np.where(stated, table.budget[:, 0], budget)
     if least is not None:

@@ -19,10 +19,10 @@ from forestall.demand.risk import RiskModel
 from forestall.demand.settings import DemandSettings, peak_within
 from forestall.demand.waterfill import Claims, water_fill
 from forestall.learning.learner import Learner, LearnerSettings
-from forestall.learning.window import Window, retained
 from forestall.model.forecast import exceedance
 from forestall.model.resources import Resource
 from forestall.model.samples import BoolArray, FloatArray, IntArray
+from forestall.profiling.window import Window, retained
 
 VIOLATION_TOLERANCE = 1e-9
 ROUNDING = 1.0 + 1e-4

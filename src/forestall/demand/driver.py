@@ -31,8 +31,10 @@ from forestall.ports.clock import Clock
 from forestall.ports.hypervisor import EventKind, Hypervisor
 from forestall.ports.journal import Journal
 from forestall.ports.originals import Originals
-from forestall.ports.store import BehaviourStore, SampleBatch
+from forestall.ports.store import BehaviourStore, Resolution, SampleBatch
 
+USUAL_SECONDS = 14 * 86_400
+"""What is usual for a VM is learned from so much of its past, in means of five minutes."""
 _DEFECT = "the cycle could not be decided"
 
 
@@ -119,7 +121,10 @@ class Driver:
         history = since_first_sample(
             self._ports.store.history(since=since, until=until, vm_ids=self._ports.host.vm_ids())
         )
-        learned = self._planner.warm(history, self._clock.monotonic) if history.vm_ids else 0
+        usual = self._ports.store.history(
+            since=max(until - USUAL_SECONDS, 0), until=until, resolution=Resolution.FIVE_MINUTES, vm_ids=history.vm_ids
+        )
+        learned = self._planner.warm(history, self._clock.monotonic, usual) if history.vm_ids else 0
         if learned:
             self._last_at = history.grid.at(history.grid.steps - 1)
         return learned
@@ -205,6 +210,7 @@ class Driver:
             kept_back=tuple(sorted(self._kept_back)),
             lead_seconds=self._lookout.lead_seconds(),
             plans=self._plans,
+            anomalies=self._planner.watching.by_name(self._planner.roster.vm_ids),
         )
 
     def views(self) -> list[VmView]:
@@ -261,6 +267,8 @@ class Driver:
         except Exception as error:  # a defect of the loop must not leave VMs as they were last set
             self._note(f"{_DEFECT}: {type(error).__name__}: {error}")
             return False
+        for line in self._planner.watching.news(self._planner.roster.vm_ids):
+            self._note(line)
         return True
 
     def _retire(self, sight: Sight) -> None:

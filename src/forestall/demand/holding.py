@@ -13,8 +13,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from forestall.learning.window import grown, retained
 from forestall.model.samples import BoolArray, FloatArray, IntArray
+from forestall.profiling.window import grown, retained
 
 SMALLEST_CHANGE = 0.01
 

@@ -10,8 +10,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from forestall.learning.window import Float32Array, grown, retained
 from forestall.model.samples import FloatArray, IntArray
+from forestall.profiling.window import Float32Array, grown, retained
 
 
 class JointRisk:

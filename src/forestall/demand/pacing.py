@@ -24,8 +24,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from forestall.learning.levels import MAX_EXTRAPOLATION, logit, tail
-from forestall.learning.window import grown, retained
 from forestall.model.samples import BoolArray, FloatArray, IntArray
+from forestall.profiling.window import grown, retained
 
 GRID = 17
 DEBT_MEMORY = 0.9995

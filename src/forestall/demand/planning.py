@@ -15,9 +15,10 @@ from forestall.demand.looking import Sight
 from forestall.demand.policy import PolicySet
 from forestall.demand.roster import Roster
 from forestall.demand.warming import Steady, warm
-from forestall.learning.window import Window, retained
+from forestall.demand.watching import Watching
 from forestall.model.resources import Resource
 from forestall.model.samples import BoolArray, FloatArray, IntArray, Trace
+from forestall.profiling.window import Window, retained
 
 HERE, ELSEWHERE = 0, 1
 """Pools: the VMs that run here, and those that do not, which claim nothing of the host."""
@@ -28,7 +29,8 @@ class Plan:
     """What was decided about one resource: the whole cycle, and what it was decided on, arrays (vm,) over ``vm_ids``.
 
     ``seen`` is what was observed, ``demand`` what it is taken to be, ``held`` what is in force. ``trust`` (expert, vm)
-    says how far each expert is believed. ``names`` are those of the rules, ``running`` says which VMs are here.
+    says how far each expert is believed. ``names`` are those of the rules, ``running`` says which VMs are here,
+    ``anomalies`` how each VM's anomaly looks, empty for none.
     """
 
     resource: Resource
@@ -43,6 +45,7 @@ class Plan:
     experts: tuple[str, ...]
     names: RuleNames
     capacity: float
+    anomalies: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -72,6 +75,7 @@ class Planner:
         windows: dict[Resource, Window] = {}
         self._loops = {r: DemandLoop(r, settings.demand, windows) for r in settings.resources}
         windows.update({r: loop.learner.window for r, loop in self._loops.items()})
+        self.watching = Watching(settings.resources, settings.demand.step_seconds)
         self._at_cap: dict[Resource, IntArray] = {r: np.zeros(0, np.int64) for r in settings.resources}
         self._policies: dict[Resource, PolicySet | None] = {}
         self._last: dict[Resource, tuple[FloatArray, Conditions]] = {}
@@ -89,9 +93,14 @@ class Planner:
         windows = [loop.learner.window.capacity for loop in self._loops.values()]
         return min(self._settings.warming.most_rows, *windows)
 
-    def warm(self, history: Trace, steady: Steady) -> int:
-        """Learn from history; how many rows. Only before the first step."""
+    def warm(self, history: Trace, steady: Steady, usual: Trace | None = None) -> int:
+        """Learn from history; how many rows. Only before the first step.
+
+        ``usual`` is a longer and coarser history of the same VMs, of which only what is usual is learned.
+        """
         self.roster.add(history.vm_ids)
+        if usual is not None:
+            self.watching.warm(usual, history.vm_ids)
         running = np.ones(len(history.vm_ids), dtype=bool)
 
         def conditions(resource: Resource, limit: FloatArray, now: int) -> Conditions:
@@ -134,6 +143,7 @@ class Planner:
         self.roster.keep(rows)
         for loop in self._loops.values():
             loop.keep(rows)
+        self.watching.keep(rows)
         self._at_cap = {resource: retained(in_a_row, rows, 0) for resource, in_a_row in self._at_cap.items()}
         self._away = retained(self._away, rows, 0)
         self._last = {}  # of VMs that are no longer all there; the step that follows has its own
@@ -143,6 +153,7 @@ class Planner:
         self.roster.add(sight.running)
         demand, limit = self.roster.lay(sight.seen, sight.axes)
         running = self.roster.mask(sight.running)
+        self.watching.step(demand, limit, sight.seen.at)
         # All resources are taken in before the first is decided on: forecasts look at the others too.
         seen = {
             resource: self._take_in(resource, sight, demand[:, k], limit[:, k])
@@ -181,6 +192,7 @@ class Planner:
             experts=tuple(expert.name for expert in loop.learner.experts),
             names=names,
             capacity=capacity,
+            anomalies=self.watching.kinds(),
         )
 
     def _conditions(
@@ -197,4 +209,5 @@ class Planner:
             host_of_vm=np.where(running, HERE, ELSEWHERE).astype(np.int64),
             capacity=np.array([capacity, np.inf]),
             least=np.array([floor(resource, float(amount)) for amount in limit], dtype=np.float64),
+            anomalous=self.watching.anomalous(len(limit)),
         )

@@ -108,6 +108,12 @@ class PolicySet:
         rules = f"rule{'s' * (len(names) > 1)} {', '.join(names)}"
         return f"the calendar is hidden, so that the windows of {rules} never match"
 
+    @property
+    def holds_anomalous(self) -> bool:
+        """Whether anything holds VMs that behave anomalously to a lower ceiling."""
+        terms = (self.defaults, *(rule.terms for rule in self.rules))
+        return any((t.anomaly_ceiling_ratio or 1.0) < 1.0 for t in terms)
+
     @cached_property
     def _matching(self) -> Matching:
         tags = {"groups": self.groups, "applications": self.applications, "owners": self.owners}

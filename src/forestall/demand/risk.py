@@ -14,8 +14,8 @@ from collections import deque
 import numpy as np
 
 from forestall.learning.levels import logit
-from forestall.learning.window import Float32Array, grown, left_behind, retained
 from forestall.model.samples import BoolArray, FloatArray, IntArray
+from forestall.profiling.window import Float32Array, grown, left_behind, retained
 
 EDGE = 1e-5
 MEMORY_DAYS = 7.0

@@ -59,6 +59,7 @@ class LoopView:
     """The loop as a whole; ``cycle_seconds`` is what the last cycle took, ``fault`` why nothing is changed.
 
     ``lead_seconds`` is how long each means of changing a VM takes, as measured; empty where nobody measures.
+    ``anomalies`` says how the anomaly looks of each VM that has one.
     """
 
     asked: Mode
@@ -73,6 +74,7 @@ class LoopView:
     kept_back: tuple[str, ...]
     lead_seconds: Mapping[str, float]
     pools: tuple[PoolView, ...]
+    anomalies: Mapping[str, str]
 
 
 SHOWN_LEVELS = (0.5, 0.95, 0.99)
@@ -133,6 +135,7 @@ def loop_view(
     kept_back: tuple[str, ...],
     lead_seconds: Mapping[str, float],
     plans: Mapping[Resource, Plan],
+    anomalies: Mapping[str, str],
 ) -> LoopView:
     """The loop as a whole, with the pools as of the last cycle."""
     vms = max((int(plan.running.sum()) for plan in plans.values()), default=0)
@@ -149,6 +152,7 @@ def loop_view(
         kept_back=kept_back,
         lead_seconds=lead_seconds,
         pools=tuple(_pool_view(plan) for plan in plans.values()),
+        anomalies=anomalies,
     )
 
 

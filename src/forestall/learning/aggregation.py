@@ -20,8 +20,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from forestall.learning.window import Float32Array, grown, retained
 from forestall.model.samples import FloatArray, IntArray
+from forestall.profiling.window import Float32Array, grown, retained
 
 LEAST_RATE = 0.02
 SHARE = 1.0 / 4032

@@ -11,9 +11,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from forestall.learning.window import Window, retained
 from forestall.model.forecast import Statistic, Target
 from forestall.model.samples import FloatArray, IntArray
+from forestall.profiling.window import Window, retained
 
 PATTERN = 6
 KEPT = 6

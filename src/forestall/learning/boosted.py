@@ -22,9 +22,9 @@ from forestall.learning.levels import logit
 from forestall.learning.past import Past
 from forestall.learning.residuals import ResidualQuantiles
 from forestall.learning.rules import SeasonalNaive
-from forestall.learning.window import Float32Array, Window, retained
 from forestall.model.forecast import Target
 from forestall.model.samples import FloatArray, IntArray
+from forestall.profiling.window import Float32Array, Window, retained
 
 
 @dataclass(frozen=True)

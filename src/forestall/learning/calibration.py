@@ -12,8 +12,8 @@ from __future__ import annotations
 import numpy as np
 
 from forestall.learning.levels import logit, value_at
-from forestall.learning.window import Float32Array, grown, left_behind, retained
 from forestall.model.samples import FloatArray, IntArray
+from forestall.profiling.window import Float32Array, grown, left_behind, retained
 
 HALF_LIFE_DAYS = 10.0
 PRIOR_STEPS = 400.0

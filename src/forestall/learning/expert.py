@@ -9,9 +9,9 @@ import numpy as np
 
 from forestall.learning.residuals import ResidualQuantiles
 from forestall.learning.rules import PointRule
-from forestall.learning.window import Float32Array, Window, highest, retained
 from forestall.model.forecast import Statistic, Target
 from forestall.model.samples import FloatArray, IntArray
+from forestall.profiling.window import Float32Array, Window, highest, retained
 
 SMALLEST_SHARE = 0.02
 

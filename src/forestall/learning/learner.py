@@ -17,10 +17,10 @@ from forestall.learning.past import Past
 from forestall.learning.recurrent.forecaster import Recurrent, RecurrentSettings
 from forestall.learning.rules import LastValue, MovingPeak, PointRule, SeasonalNaive, Smoothing
 from forestall.learning.statistical import HourlyModel
-from forestall.learning.window import Float32Array, Window, retained
 from forestall.model.forecast import LEVELS, Target
 from forestall.model.resources import Resource
 from forestall.model.samples import FloatArray, IntArray
+from forestall.profiling.window import Float32Array, Window, retained
 
 RESIDUAL_HALF_LIFE_DAYS = 5.0
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 
 from forestall.learning.features import WeekStatistics
-from forestall.learning.period import Periods
-from forestall.learning.window import Window
 from forestall.model.resources import Resource
 from forestall.model.samples import FloatArray, IntArray
+from forestall.profiling.period import Periods
+from forestall.profiling.window import Window
 
 OVER_LIMIT_RATIO = 1.5
 FLOORS = {Resource.CPU: 1e-3, Resource.MEMORY: float(1 << 20)}

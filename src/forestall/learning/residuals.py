@@ -10,8 +10,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from forestall.learning.window import Float32Array, grown, left_behind, retained
 from forestall.model.samples import FloatArray, IntArray
+from forestall.profiling.window import Float32Array, grown, left_behind, retained
 
 BINS = 64
 DELTA = 0.002

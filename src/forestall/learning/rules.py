@@ -16,10 +16,10 @@ from typing import Protocol
 
 import numpy as np
 
-from forestall.learning.period import Periods
-from forestall.learning.window import Window, highest
 from forestall.model.forecast import Statistic, Target
 from forestall.model.samples import FloatArray, IntArray
+from forestall.profiling.period import Periods
+from forestall.profiling.window import Window, highest
 
 SMOOTHING_HALF_LIFE_SECONDS = 1_800
 

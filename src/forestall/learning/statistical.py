@@ -12,10 +12,10 @@ from typing import Any
 
 import numpy as np
 
-from forestall.learning.window import Window, retained
 from forestall.model.errors import Unsupported
 from forestall.model.forecast import Target
 from forestall.model.samples import FloatArray, IntArray
+from forestall.profiling.window import Window, retained
 
 SEASON_HOURS = 24
 AHEAD_HOURS = 30

@@ -16,6 +16,7 @@ import numpy as np
 from forestall.demand.holding import HoldingSettings
 from forestall.demand.policy import PolicySet
 from forestall.demand.settings import DemandSettings
+from forestall.demand.watching import anomalies_of
 from forestall.learning.boosted import BoostedSettings
 from forestall.learning.past import plausible
 from forestall.learning.recurrent.forecaster import RecurrentSettings
@@ -108,6 +109,7 @@ def replay_demand(trace: Trace, settings: ReplaySettings, progress: Progress) ->
         placement=settings.placement,
         policies=settings.policies,
         calendar=trace.calendar,
+        anomalous=anomalies_of(trace) if settings.policies and settings.policies.holds_anomalous else None,
         keep_decisions=settings.decisions,
     )
     notes = (

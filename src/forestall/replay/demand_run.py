@@ -17,10 +17,10 @@ from forestall.demand.core import Conditions, Cycle, DemandLoop
 from forestall.demand.policy import PolicySet
 from forestall.demand.settings import DemandSettings
 from forestall.learning.past import floor_of
-from forestall.learning.window import Float32Array, Window
 from forestall.model.forecast import Target
 from forestall.model.resources import Resource
-from forestall.model.samples import FloatArray, Grid, IntArray
+from forestall.model.samples import BoolArray, FloatArray, Grid, IntArray
+from forestall.profiling.window import Float32Array, Window
 from forestall.replay.hosts import Placement
 
 WARM_UP_DAYS = 10.0
@@ -53,6 +53,8 @@ class RunSettings:
         First interval evaluated; what lies before is history.
     calendar
         Whether instants are real dates, so that windows of policies can match.
+    anomalous
+        Array (time, vm): which VMs behaved anomalously, as was known after each interval; None: nobody asks.
     keep_decisions
         Keep what is needed to explain each decision.
     """
@@ -62,6 +64,7 @@ class RunSettings:
     placement: Placement = field(default_factory=Placement)
     policies: PolicySet | None = None
     calendar: bool = True
+    anomalous: BoolArray | None = None
     keep_decisions: bool = False
 
 
@@ -139,7 +142,7 @@ def run_resource(trace: ResourceTrace, settings: RunSettings, tick: Tick = lambd
         if i < warm:
             loop.absorb(now)
         else:
-            conditions, names = _conditions(trace, settings, limit, provisioned[i, :n], now)
+            conditions, names = _conditions(trace, settings, limit, provisioned[i, :n], i)
             cycle = loop.decide(seen, limit, now, conditions)
             if i >= run.first:
                 _record(run, i - run.first, cycle, loop, names)
@@ -171,7 +174,7 @@ def _empty(trace: ResourceTrace, settings: RunSettings, experts: tuple[str, ...]
 
 
 def _conditions(
-    trace: ResourceTrace, settings: RunSettings, limit: FloatArray, provisioned: FloatArray, now: int
+    trace: ResourceTrace, settings: RunSettings, limit: FloatArray, provisioned: FloatArray, row: int
 ) -> tuple[Conditions, tuple[tuple[str, ...], ...]]:
     """What policy and pools say at this step, and the names of the rules behind it for each VM."""
     vm_ids = trace.vm_ids[: len(limit)]
@@ -181,11 +184,12 @@ def _conditions(
         vm_ids,
         trace.resource,
         limit,
-        now,
+        trace.grid.at(row),
         budgets=settings.demand.budgets,
         host_of_vm=host_of_vm,
         capacity=settings.placement.capacity(trace.resource, provisioned, host_of_vm),
         calendar=settings.calendar,
+        anomalous=None if settings.anomalous is None else settings.anomalous[row, : len(limit)],
     )
 
 

@@ -16,6 +16,7 @@ OUTPUTS = (
     "forecasts.parquet",
     "risk.parquet",
     "decisions.parquet",
+    "scores.parquet",
     "summary.json",
     "report.html",
 )

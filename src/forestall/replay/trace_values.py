@@ -16,8 +16,8 @@ from forestall.model.samples import FloatArray, IntArray
 _NULL_TEXTS = frozenset(("", "nan", "-nan", "null", "na", "n/a", "#n/a", "none"))
 
 
-def vm_codes(path: Path, column: pa.ChunkedArray, codes: dict[str, int]) -> IntArray:
-    """Encode VM names; ``codes`` grows with the names that are new."""
+def vm_codes(path: Path, column: pa.ChunkedArray, codes: dict[str, int], name: str = "vm_id") -> IntArray:
+    """Encode the names in the column ``name``; ``codes`` grows with those that are new."""
     try:
         if not pa.types.is_dictionary(column.type):
             column = column.cast(pa.string()).dictionary_encode()
@@ -26,11 +26,11 @@ def vm_codes(path: Path, column: pa.ChunkedArray, codes: dict[str, int]) -> IntA
         names = [str(n) if n is not None else "" for n in column.dictionary.to_pylist()]
         local = column.indices.fill_null(-1).to_numpy(zero_copy_only=False).astype(np.int64)
     except (pa.ArrowException, UnicodeDecodeError) as error:
-        raise BadInput(f"holds {column.type}, expected text", path=path, column="vm_id") from error
+        raise BadInput(f"holds {column.type}, expected text", path=path, column=name) from error
     known = np.array([codes.setdefault(n, len(codes)) if n else -1 for n in names] + [-1], dtype=np.int64)
     vm: IntArray = known[local]
     if (vm < 0).any():
-        raise BadInput("is empty", path=path, row=int(np.argmax(vm < 0)) + 1, column="vm_id")
+        raise BadInput("is empty", path=path, row=int(np.argmax(vm < 0)) + 1, column=name)
     return vm
 
 

@@ -15,11 +15,11 @@ from forestall.learning.recurrent.model import RecurrentModel
 from forestall.learning.recurrent.probation import Probation
 from forestall.learning.recurrent.succession import Trainer, succeed
 from forestall.learning.recurrent.tape import REMEMBERED_STEPS, Recorder
-from forestall.learning.window import Window, retained
 from forestall.model.errors import BadInput
 from forestall.model.forecast import Target
 from forestall.model.resources import Resource
 from forestall.model.samples import FloatArray, IntArray
+from forestall.profiling.window import Window, retained
 
 
 @dataclass(frozen=True)

@@ -17,9 +17,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from forestall.learning.past import Past
-from forestall.learning.window import Float32Array, Window, highest
 from forestall.model.resources import Resource
 from forestall.model.samples import FloatArray
+from forestall.profiling.window import Float32Array, Window, highest
 
 RESOURCES = tuple(Resource)
 SPAN_HOURS = (0.25, 1, 6)

@@ -7,9 +7,9 @@ import onnxruntime
 
 from forestall.learning.recurrent.inputs import INPUTS
 from forestall.learning.recurrent.model import RecurrentModel
-from forestall.learning.window import Float32Array
 from forestall.model.errors import BadInput
 from forestall.model.samples import IntArray
+from forestall.profiling.window import Float32Array
 
 STATES = {"lstm": 2, "gru": 1}
 

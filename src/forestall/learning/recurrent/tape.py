@@ -12,10 +12,10 @@ from numpy.typing import NDArray
 
 from forestall.learning.past import Past, floor_of, plausible
 from forestall.learning.recurrent.inputs import INPUTS, model_inputs
-from forestall.learning.window import Float32Array, Window
 from forestall.model.forecast import Statistic, Target
 from forestall.model.resources import Resource
 from forestall.model.samples import IntArray, Trace
+from forestall.profiling.window import Float32Array, Window
 
 MOST_VMS, MOST_STEPS = 256, 10_080
 """What is kept at most: five weeks at 5 minutes, and less where steps are shorter; 0.4 GB."""

@@ -10,8 +10,8 @@ from __future__ import annotations
 import numpy as np
 from scipy import fft
 
-from forestall.learning.window import Float32Array, Window, retained
 from forestall.model.samples import FloatArray, IntArray
+from forestall.profiling.window import Float32Array, Window, retained
 
 CANDIDATES = 6
 MIN_CORRELATION = 0.3

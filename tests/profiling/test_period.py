@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from forestall.learning.period import autocorrelation, find_period
+from forestall.profiling.period import autocorrelation, find_period
 
 WEEK = 2016
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from forestall.learning.window import Window, retained
 from forestall.model.samples import FloatArray
+from forestall.profiling.window import Window, retained
 
 STEP_SECONDS, HOUR = 1800, 2
 CAPACITY = 7 * 48

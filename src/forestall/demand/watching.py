@@ -1,0 +1,136 @@
+"""Anomaly is not demand: which VMs of a loop behave anomalously, watched over all resources together.
+
+Anomalies are looked for in means of five minutes, however short the step: a second of something unusual is none.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from forestall.learning.past import floor_of, plausible
+from forestall.model.resources import Resource
+from forestall.model.samples import BoolArray, FloatArray, IntArray, Trace
+from forestall.profiling.anomaly import KINDS, LOOKS, Anomalies, AnomalySettings, Watch
+from forestall.profiling.window import retained
+
+LEAST_SECONDS = 300
+
+
+class Watching:
+    """Watches the VMs of a roster.
+
+    Parameters
+    ----------
+    resources
+        Axis 1 of what is seen.
+    step_seconds
+        Sampling step of the loop.
+    settings
+        When a VM counts as anomalous.
+    """
+
+    def __init__(
+        self, resources: Sequence[Resource], step_seconds: int, settings: AnomalySettings | None = None
+    ) -> None:
+        self.resources = tuple(resources)
+        self._step = step_seconds
+        self.bucket_seconds = max(step_seconds, LEAST_SECONDS)
+        self._watch = Watch(self.resources, [floor_of(r) for r in self.resources], self.bucket_seconds, settings)
+        self._bucket: int | None = None
+        self._sum: FloatArray = np.zeros((0, len(self.resources)))
+        self._count: IntArray = np.zeros((0, len(self.resources)), np.int64)
+        self._limit: FloatArray = np.zeros((0, len(self.resources)))
+        self._now = Anomalies.none()
+        self._told: dict[str, str] = {}
+
+    def anomalous(self, vms: int) -> BoolArray:
+        """Which of the first ``vms`` VMs (vm,) are anomalous; those that were not seen yet are not."""
+        known = self._now.anomalous[:vms]
+        return np.pad(known, (0, vms - len(known)))
+
+    def kinds(self) -> tuple[str, ...]:
+        """How each VM's anomaly looks; empty for those that have none."""
+        now = self._now
+        return tuple(KINDS[k].value if on else "" for on, k in zip(now.anomalous, now.kind, strict=True))
+
+    def by_name(self, vm_ids: Sequence[str]) -> dict[str, str]:
+        """How the anomaly looks of each VM that has one; ``vm_ids`` (vm,)."""
+        return {vm_id: kind for vm_id, kind in zip(vm_ids, self.kinds(), strict=False) if kind}
+
+    def step(self, demand: FloatArray, limit: FloatArray, at: int) -> None:
+        """See one step: ``demand`` and ``limit`` (vm, resource), NaN for a gap; ``at`` starts its interval, seconds.
+
+        More VMs than before are new ones.
+        """
+        bucket = at // self.bucket_seconds
+        if self._bucket is not None and bucket != self._bucket:
+            self._close()
+        self._bucket = bucket
+        new = len(demand) - len(self._sum)
+        self._sum = np.pad(self._sum, ((0, new), (0, 0)))
+        self._count = np.pad(self._count, ((0, new), (0, 0)))
+        self._now = self._now.padded(new)
+        self._limit = limit
+        seen = np.isfinite(demand)
+        self._sum += np.where(seen, demand, 0.0)
+        self._count += seen
+        if (at + self._step) // self.bucket_seconds > bucket:
+            self._close()
+
+    def warm(self, history: Trace, vm_ids: Sequence[str]) -> None:
+        """Learn what is usual for ``vm_ids``, the beginning of the roster, from a trace at :attr:`bucket_seconds`."""
+        place = {vm_id: k for k, vm_id in enumerate(history.vm_ids)}
+        columns = np.array([place.get(vm_id, len(place)) for vm_id in vm_ids], dtype=np.int64)
+        nothing = np.full((history.grid.steps, len(place)), np.nan)
+
+        def of(values: FloatArray) -> FloatArray:
+            return np.pad(values, ((0, 0), (0, 1)), constant_values=np.nan)[:, columns]
+
+        demand = np.stack([of(history.demand.get(r, nothing)) for r in self.resources], axis=-1)
+        limit = np.stack(
+            [of(history.known_limit(r) if r in history.demand else nothing) for r in self.resources], axis=-1
+        )
+        for i in range(history.grid.steps):
+            self.step(demand[i], limit[i], history.grid.at(i))
+        self.news(vm_ids)
+
+    def news(self, vm_ids: Sequence[str]) -> list[str]:
+        """A line for each VM whose anomaly began, was named or ended since this was last asked; ``vm_ids`` (vm,)."""
+        now = self.by_name(vm_ids)
+        lines = [
+            f"{vm_id}: behaves anomalously: {LOOKS[kind]}"
+            for vm_id, kind in now.items()
+            if self._told.get(vm_id) != kind
+        ]
+        lines += [f"{vm_id}: behaves as usual again" for vm_id in self._told if vm_id not in now]
+        self._told = now
+        return lines
+
+    def keep(self, rows: IntArray) -> None:
+        """Forget all VMs but those of ``rows`` (increasing), which keep their order."""
+        self._watch.keep(rows)
+        self._sum, self._limit = retained(self._sum, rows, 0), retained(self._limit, rows, 0)
+        self._count = retained(self._count, rows, 0)
+        self._now = self._now.kept(rows)
+
+    def _close(self) -> None:
+        """Judge the means of a bucket that is over."""
+        if self._bucket is None:
+            return
+        with np.errstate(invalid="ignore", divide="ignore"):
+            mean = np.where(self._count > 0, self._sum / self._count, np.nan)
+        self._now = self._watch.step(plausible(mean, self._limit), self._limit, self._bucket * self.bucket_seconds)
+        self._bucket = None
+        self._sum, self._count = np.zeros_like(self._sum), np.zeros_like(self._count)
+
+
+def anomalies_of(trace: Trace) -> BoolArray:
+    """Which VMs of a trace were anomalous after each step (time, vm), as was known then."""
+    watching = Watching(trace.resources, trace.grid.step_seconds)
+    result = np.zeros((trace.grid.steps, len(trace.vm_ids)), dtype=bool)
+    for row, seen in zip(result, trace.observations(), strict=True):
+        watching.step(seen.demand, seen.limit, seen.at)
+        row[: len(seen.vm_ids)] = watching.anomalous(len(seen.vm_ids))
+    return result

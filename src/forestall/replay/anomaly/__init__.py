@@ -1,0 +1,1 @@
+"""Anomaly scores of recorded series: the reader, the peers, the replay."""

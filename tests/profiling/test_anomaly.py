@@ -1,0 +1,136 @@
+"""Anomalies: what is unusual scores high, each kind is told from the others, and ordinary days are none."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from forestall.learning.past import floor_of
+from forestall.model.resources import Resource
+from forestall.model.samples import FloatArray
+from forestall.profiling.anomaly import KINDS, Kind, Watch
+from forestall.profiling.surprise import Surprise
+
+STEP, DAY = 300, 288
+ALL = tuple(Resource)
+CPU, MEMORY, READ, WRITE, RX, TX = range(6)
+LIMIT = np.array([4.0, 8e9, np.inf, np.inf, np.inf, np.inf])
+
+
+def ordinary(days: int, vms: int = 4, seed: int = 0) -> FloatArray:
+    """Demand (time, vm, resource) of VMs at work by day, half as much by night."""
+    generator = np.random.default_rng(seed)
+    time = np.arange(days * DAY)
+    shape = 1.0 + 0.5 * np.sin(2 * np.pi * time / DAY)
+    level = np.array([0.5, 2e9, 1e5, 2e5, 1e6, 5e5])
+    noise = generator.gamma(20.0, 1 / 20.0, (len(time), vms, 6))
+    demand = level * shape[:, None, None] * noise
+    demand[..., MEMORY] = 2e9 * (1 + 0.02 * generator.standard_normal((len(time), vms)))
+    return demand
+
+
+def watched(demand: FloatArray) -> tuple[FloatArray, FloatArray, FloatArray]:
+    """Whether each VM was anomalous, its kind and its score, arrays (time, vm)."""
+    watch = Watch(ALL, [floor_of(r) for r in ALL], STEP)
+    limit = np.broadcast_to(LIMIT, demand.shape[1:])
+    found = [watch.step(row, limit, i * STEP) for i, row in enumerate(demand)]
+    return tuple(np.array([getattr(f, name) for f in found]) for name in ("anomalous", "kind", "score"))  # type: ignore[return-value]
+
+
+def with_leak(demand: FloatArray, at: slice) -> None:
+    demand[at, 1, MEMORY] = np.linspace(2e9, 7.5e9, at.stop - at.start)
+
+
+def with_runaway(demand: FloatArray, at: slice) -> None:
+    demand[at, 1, CPU] = 3.9
+
+
+def with_scan(demand: FloatArray, at: slice) -> None:
+    demand[at, 1, [RX, TX]] += 3e7
+
+
+def with_silence(demand: FloatArray, at: slice) -> None:
+    demand[at, 1, [CPU, READ, WRITE, RX, TX]] *= 0.01
+
+
+@pytest.mark.parametrize(
+    ("change", "kind"),
+    [
+        (with_leak, Kind.LEAK),
+        (with_runaway, Kind.RUNAWAY),
+        (with_scan, Kind.SCAN_LIKE),
+        (with_silence, Kind.SILENT),
+    ],
+)
+def test_each_kind_is_seen_and_told_apart_and_ends(change, kind) -> None:  # type: ignore[no-untyped-def]
+    demand = ordinary(10)
+    at = slice(8 * DAY, 8 * DAY + 72)
+    change(demand, at)
+    anomalous, kinds, score = watched(demand)
+    assert anomalous[at, 1].any()
+    named = kinds[at, 1][anomalous[at, 1]]
+    assert KINDS[np.bincount(named).argmax()] is kind
+    assert not anomalous[:, [0, 2, 3]].any(), "the neighbours did nothing"
+    assert not anomalous[: at.start].any(), "nothing before it"
+    assert not anomalous[-1].any(), "it ends"
+    assert score.min() >= 0
+    assert score.max() <= 1
+
+
+def test_ordinary_weeks_of_many_vms_hold_few_anomalies() -> None:
+    anomalous, _, _ = watched(ordinary(14, vms=60, seed=3))
+    begun = (anomalous[1:] & ~anomalous[:-1]).sum()
+    assert begun / 60 <= 0.05, "episodes a VM in two weeks"
+
+
+def test_a_young_vm_is_never_anomalous() -> None:
+    demand = ordinary(3)
+    demand[DAY:, 1] *= 30
+    anomalous, _, _ = watched(demand[: 3 * DAY - 1])
+    assert not anomalous.any()
+
+
+def test_resources_that_part_company_surprise_more_than_both_rising_together() -> None:
+    generator = np.random.default_rng(1)
+    common = generator.gamma(4.0, 0.25, 3000)
+    values = np.stack([common, 10 * common], axis=1) * generator.normal(1, 0.02, (3000, 2))
+    together, apart = Surprise([0.0, 0.0]), Surprise([0.0, 0.0])
+    for i, row in enumerate(values):
+        together.step(row[None], i * STEP)
+        apart.step(row[None], i * STEP)
+    usual = values.mean(axis=0)
+    rising = together.step(3 * usual[None], 3000 * STEP).evidence[0]
+    parting = apart.step((usual * np.array([3.0, 0.1]))[None], 3000 * STEP).evidence[0]
+    assert parting > 1.3 * rising
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.integers(0, 10_000), st.floats(0.0, 0.4))
+def test_scores_are_causal_bounded_and_survive_gaps_and_retired_vms(seed: int, gaps: float) -> None:
+    generator = np.random.default_rng(seed)
+    values = generator.gamma(0.5, 1e6, (80, 5, 3))
+    values[generator.random(values.shape) < gaps] = np.nan
+    whole, again, few = (Surprise([1.0, 1.0, 1.0]) for _ in range(3))
+    kept = np.array([0, 2, 3])
+    for i in range(60):
+        found = whole.step(values[i], i * STEP)
+        assert (found.score >= 0).all()
+        assert (found.score <= 1).all()
+        assert again.step(values[i], i * STEP).score.tolist() == found.score.tolist()
+        few.step(values[i], i * STEP)
+    few.keep(kept)
+    for i in range(60, 80):
+        found = whole.step(values[i], i * STEP)
+        np.testing.assert_allclose(few.step(values[i][kept], i * STEP).score, found.score[kept], rtol=1e-9)
+
+
+def test_a_vm_that_comes_later_does_not_change_the_others() -> None:
+    demand = ordinary(4, vms=3)
+    alone, joined = (Watch(ALL, [floor_of(r) for r in ALL], STEP) for _ in range(2))
+    for i, row in enumerate(demand):
+        vms = 2 if i < 500 else 3
+        a = alone.step(row[:2], np.broadcast_to(LIMIT, (2, 6)), i * STEP)
+        b = joined.step(row[:vms], np.broadcast_to(LIMIT, (vms, 6)), i * STEP)
+        assert a.score.tolist() == b.score[:2].tolist()
