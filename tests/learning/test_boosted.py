@@ -29,7 +29,7 @@ class Drive:
         self.forecasts: list[FloatArray] = []
         self.trained: list[int] = []
         for i, row in enumerate(demand):
-            past.take_in(row, np.full(len(row), limit))
+            past.take_in(row, np.full(len(row), limit), i * STEP_SECONDS)
             self.model.observe(window, i * STEP_SECONDS)
             if self.model.train_when_due(window):
                 self.trained.append(i + 1)

@@ -29,7 +29,7 @@ def _run(learner: Learner, rows: list[FloatArray], limit: float = 8.0) -> list[F
 
 
 def _step(learner: Learner, row: FloatArray, step: int, limit: float = 8.0) -> FloatArray:
-    learner.take_in(row, np.full(len(row), limit))
+    learner.take_in(row, np.full(len(row), limit), step * STEP_SECONDS)
     return learner.step(step * STEP_SECONDS)
 
 
@@ -69,7 +69,7 @@ def test_history_that_is_absorbed_trains_the_model() -> None:
     demand = fleet(200)
     learner = _learner()
     for i, row in enumerate(demand[:150]):
-        learner.take_in(row, np.full(6, 8.0))
+        learner.take_in(row, np.full(6, 8.0), i * STEP_SECONDS)
         learner.absorb(i * STEP_SECONDS)
     made = _step(learner, demand[150], 150)
     assert np.isfinite(made[0]).all(), "the boosted model speaks at the first step"
@@ -107,15 +107,17 @@ def test_quantiles_never_cross(demand: FloatArray, limit: float) -> None:
 def test_what_is_left_out_does_nothing() -> None:
     demand = list(fleet(160))
 
-    def made(**left_out: bool) -> tuple[Learner, FloatArray]:
-        learner = Learner(Resource.CPU, STEP_SECONDS, LearnerSettings(TARGETS, (MEAN1,), boosted=QUICK, **left_out))
+    def made(*left_out: str) -> tuple[Learner, FloatArray]:
+        learner = Learner(
+            Resource.CPU, STEP_SECONDS, LearnerSettings(TARGETS, (MEAN1,), boosted=QUICK, without=frozenset(left_out))
+        )
         return learner, _run(learner, demand)[-1]
 
-    learner, alone = made(combined=False, calibrated=False)
+    learner, alone = made("combination", "calibration")
     last = learner.experts[-1].forecast(learner.window, 159 * STEP_SECONDS)
     np.testing.assert_array_equal(alone[0], last[0])
     assert not np.isnan(alone).any(), "what the last expert does not forecast, one before it does"
-    _, combined = made(calibrated=False)
+    _, combined = made("calibration")
     _, whole = made()
     assert not np.array_equal(combined, alone)
     assert not np.array_equal(combined, whole)

@@ -56,7 +56,7 @@ class Recording:
         for i, row in enumerate(demand):
             if beside is not None:
                 other.push(GIB * beside[i, : len(row)], np.full(len(row), np.inf))
-            self.past.take_in(row, np.full(len(row), limit))
+            self.past.take_in(row, np.full(len(row), limit), i * STEP_SECONDS)
             self.inputs.append(model_inputs(self.past, windows, i * STEP_SECONDS))
             recorder.record(self.inputs[-1].astype(np.float16), i * STEP_SECONDS)
         self.tape = recorder.tape()
@@ -121,7 +121,7 @@ def test_inputs_have_no_unit() -> None:
     demand = fleet(400)
     one, other = Recording(demand), Past(Resource.MEMORY, STEP_SECONDS)
     for row in demand:
-        other.take_in(row * 2.0**40, np.full(6, LIMIT * 2.0**40))
+        other.take_in(row * 2.0**40, np.full(6, LIMIT * 2.0**40), other.window.count * STEP_SECONDS)
     got = model_inputs(other, {}, 399 * STEP_SECONDS)
     expected = one.inputs[-1]
     size = RATIOS + 3
@@ -144,7 +144,7 @@ def test_inputs_are_of_the_past_alone_and_of_all_resources() -> None:
 
 def test_a_hidden_calendar_is_all_zeros() -> None:
     past = Past(Resource.CPU, STEP_SECONDS)
-    past.take_in(np.ones(2), np.full(2, LIMIT))
+    past.take_in(np.ones(2), np.full(2, LIMIT), 0)
     assert model_inputs(past, {}, 0)[:, -CALENDAR:].any()
     assert not model_inputs(past, {}, 0, calendar=False)[:, -CALENDAR:].any()
 
@@ -216,7 +216,7 @@ def _drive(settings: RecurrentSettings, demand: FloatArray) -> tuple[Recurrent, 
     past, made, taken = Past(Resource.CPU, STEP_SECONDS), [], []
     recurrent = Recurrent(past, {}, (MEAN1, PEAK6), LEVELS, settings)
     for i, row in enumerate(demand):
-        past.take_in(row, np.full(len(row), LIMIT))
+        past.take_in(row, np.full(len(row), LIMIT), i * STEP_SECONDS)
         recurrent.observe(past.window, i * STEP_SECONDS)
         if recurrent.train_when_due(past.window):
             taken.append(i + 1)
@@ -319,7 +319,7 @@ def test_a_model_that_loses_after_it_took_over_makes_way_again(loses: bool, trai
     recurrent = Recurrent(past, {}, (MEAN1, PEAK6), LEVELS, settings)
     in_use = []
     for i, row in enumerate(fleet(200)):
-        past.take_in(row, np.full(len(row), LIMIT))
+        past.take_in(row, np.full(len(row), LIMIT), i * STEP_SECONDS)
         recurrent.observe(past.window, i * STEP_SECONDS)
         if i == 100:
             recurrent.take_up(second)

@@ -28,8 +28,8 @@ def _after(rule: PointRule, demand: FloatArray, step_seconds: int = 300) -> Wind
 
 def _past(demand: FloatArray, step_seconds: int = 300) -> Past:
     past = Past(Resource.CPU, step_seconds)
-    for row in demand:
-        past.take_in(row, np.full(len(row), 10.0))
+    for i, row in enumerate(demand):
+        past.take_in(row, np.full(len(row), 10.0), i * step_seconds)
     return past
 
 

@@ -25,6 +25,7 @@ STATUS: dict[str, Any] = {
     "kept_back": [],
     "lead_seconds": {},
     "anomalies": {"vm-3": "leak"},
+    "expert_seconds": {"boosted": 0.0123},
     "pools": [],
 }
 

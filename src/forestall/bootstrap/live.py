@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -28,14 +28,19 @@ from forestall.service.configuration import Configuration
 
 if TYPE_CHECKING:
     from forestall.adapters.libvirt.lead_times import LeadTimes
+    from forestall.demand.driver import Driver
     from forestall.demand.driver_settings import DriverSettings
     from forestall.demand.policy import PolicySet
     from forestall.learning.recurrent.model import RecurrentModel
     from forestall.model.samples import Trace
+    from forestall.ports.store import BehaviourStore
+    from forestall.service.retraining import Retraining
 
 SIMULATED = "simulated:"
 ORIGINALS, STORE, SIMULATED_STATE = "originals", "forestall.duckdb", "simulated-host.json"
 LEAD_TIMES = "lead-times.json"
+TRAINING, TRAINING_MEMORY = "training", "training.json"
+TRAINING_PART_STEPS = 500
 BOOSTED_ROWS = 40_000
 """Training rows of the boosted model on a live host: training takes seconds then, in which no cycle is turned."""
 
@@ -198,8 +203,9 @@ def run_daemon(configuration: Configuration, *, cycles: int | None = None) -> in
         turn = threading.RLock()
         heart = FileHeart(folder, configuration.safety.lease_seconds / opened.clock.pace)
         word = FileRestorations(folder)
+        retraining = _retraining(configuration, driver, store, opened.clock, notes)
         daemon = Daemon(
-            driver, opened.clock, heart, store, journal, word, turn, lambda: _policies(configuration), notes
+            driver, opened.clock, heart, store, journal, word, turn, lambda: _policies(configuration), notes, retraining
         )
         answering = Answering(driver, journal, opened.clock, turn, configuration.connect)
         with Signals().listening() as signals, serving(folder, answering):
@@ -265,6 +271,45 @@ def _models(configuration: Configuration) -> dict[Resource, RecurrentModel]:
     except StoreError as error:
         tell(f"the models that come with Forestall are used: {error}")
         return models_in_use(None, tell)
+
+
+def _retraining(
+    configuration: Configuration, driver: Driver, store: BehaviourStore, clock: Clock, note: Callable[[str], None]
+) -> Retraining | None:
+    """What trains models beside the loop; None where it is not wanted or cannot be."""
+    from forestall.adapters.files.model_registry import FileModelRegistry
+    from forestall.adapters.files.training_memory import FileTrainingMemory
+    from forestall.adapters.linux.training_process import TrainingProcess
+    from forestall.bootstrap.models import MODELS, can_train
+    from forestall.learning.recurrent.tape import MOST_STEPS
+    from forestall.replay.trace_writer import write_trace
+    from forestall.service.retraining import Retraining, RetrainingSettings
+
+    learning, folder = configuration.learning, configuration.state_folder
+    if learning.retrain == "off" or not can_train() or isinstance(clock, VirtualClock):
+        return None
+    step = driver.settings.demand.step_seconds
+
+    def history() -> Iterator[Trace]:
+        """The newest rows that training can use, a part at a time, so that the store is free in between."""
+        until = int(clock.now()) // step * step
+        for since in range(max(until - MOST_STEPS * step, 0), until, TRAINING_PART_STEPS * step):
+            part = store.history(since=since, until=min(since + TRAINING_PART_STEPS * step, until))
+            if part.vm_ids:
+                yield part
+
+    command = [sys.executable, "-m", "forestall", "model", "train", "{trace}", "--models", str(folder / MODELS)]
+    command += ["--resources", ",".join(configuration.resources), "--background"]
+    command += ["--cpu-seconds", str(learning.cpu_seconds)]
+    return Retraining(
+        driver,
+        TrainingProcess(folder / TRAINING, history, write_trace, command),
+        FileModelRegistry(folder / MODELS),
+        FileTrainingMemory(folder / TRAINING_MEMORY),
+        clock,
+        RetrainingSettings(longest_seconds=learning.retrain_hours * 3_600.0),
+        note,
+    )
 
 
 def read_journal(configuration: Configuration, vm_id: str, at: int | None) -> list[dict[str, Any]]:

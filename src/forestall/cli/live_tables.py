@@ -39,6 +39,9 @@ def status_table(status: dict[str, Any]) -> Table:
     table.add_row("VMs", f"{status['vms']}, changed: {len(status['altered'])}")
     if status["kept_back"]:
         table.add_row("restored by hand", escape(", ".join(status["kept_back"])))
+    if status["expert_seconds"]:
+        costs = sorted(status["expert_seconds"].items(), key=lambda item: -item[1])
+        table.add_row("experts", escape(", ".join(f"{name} {1000 * seconds:.2g} ms" for name, seconds in costs)))
     for vm_id, kind in sorted(status["anomalies"].items()):
         table.add_row("anomaly", escape(f"{vm_id}: {kind}"))
     if status["lead_seconds"]:

@@ -29,6 +29,10 @@ def train(
     models: _Models = None,
     resources: Annotated[str | None, typer.Option(help="cpu, memory, ...; default: all that the trace has.")] = None,
     seed: Annotated[int, typer.Option(min=0, help="Seed of everything that is random.")] = 0,
+    background: Annotated[
+        bool, typer.Option("--background", help="Lowest priority, and the first to go when memory is short.")
+    ] = False,
+    cpu_seconds: Annotated[int, typer.Option(min=0, help="End after so much CPU time; 0: no limit.")] = 0,
     state_folder: StateOption = None,
     config: ConfigOption = None,
     as_json: JsonOption = False,
@@ -39,7 +43,13 @@ def train(
     """
     import sys
 
+    from forestall.adapters.linux.own_process import limit_cpu_seconds, stand_back
     from forestall.bootstrap.models import train_models
+
+    if background:
+        stand_back()
+    if cpu_seconds:
+        limit_cpu_seconds(cpu_seconds)
 
     def note(line: str) -> None:
         print(line, file=sys.stderr if as_json else sys.stdout, flush=True)

@@ -148,8 +148,7 @@ class DemandLoop:
                 settings.statistical,
                 settings.statistical_series,
                 settings.recurrent,
-                settings.combined,
-                settings.calibrated,
+                settings.without,
             ),
             beside,
         )
@@ -167,12 +166,12 @@ class DemandLoop:
         self._forecast: deque[tuple[FloatArray, FloatArray]] = deque(maxlen=settings.lead_steps)
         self._allocated: FloatArray = np.full((budgets, 0), np.nan)
 
-    def take_in(self, demand: FloatArray, limit: FloatArray) -> None:
-        """Take in a step, before :meth:`absorb` or :meth:`decide`; arrays (vm,) as in :meth:`decide`.
+    def take_in(self, demand: FloatArray, limit: FloatArray, now: int) -> None:
+        """Take in a step, before :meth:`absorb` or :meth:`decide`; arguments as in :meth:`decide`.
 
         Of several resources of the same VMs each takes its step in before the first is decided on.
         """
-        self.learner.take_in(demand, limit)
+        self.learner.take_in(demand, limit, now)
 
     def absorb(self, now: int) -> None:
         """Learn from the step that was taken in, as history: without deciding anything."""
@@ -180,7 +179,7 @@ class DemandLoop:
 
     def step(self, demand: FloatArray, limit: FloatArray, now: int, conditions: Conditions | None = None) -> Cycle:
         """Take in a step and decide; see :meth:`decide`."""
-        self.take_in(demand, limit)
+        self.take_in(demand, limit, now)
         return self.decide(demand, limit, now, conditions)
 
     def decide(self, demand: FloatArray, limit: FloatArray, now: int, conditions: Conditions | None = None) -> Cycle:

@@ -23,6 +23,7 @@ from forestall.demand.ruling import Ruled, rule_all, take_back
 from forestall.demand.safekeeping import Note, PutBack, Safekeeping
 from forestall.demand.view import LoopView, VmView, loop_view, vm_views
 from forestall.demand.warming import since_first_sample
+from forestall.learning.recurrent.model import RecurrentModel
 from forestall.model.decision import Decision, Outcome, Restoration, Result, Ruling
 from forestall.model.errors import HypervisorError, StoreError
 from forestall.model.mode import Mode
@@ -78,6 +79,7 @@ class Driver:
         self.settings = settings
         self._ports, self._clock, self._note = ports, ports.clock, note
         self._planner = Planner(settings, policies)
+        self._planner.time_experts(ports.clock.monotonic)
         self._lookout = Lookout(ports.host, note)
         self._arbiter = Arbiter(settings.arbiter)
         self._keeping = Safekeeping(ports.host, ports.originals, note)
@@ -189,6 +191,18 @@ class Driver:
         """Take up other policies from the next cycle on."""
         self._planner.set_policies(policies)
 
+    def drifts(self) -> int:
+        """How often forecasts have become worse for good since the start."""
+        return self._planner.drifts()
+
+    def models(self) -> dict[Resource, RecurrentModel]:
+        """The recurrent model that each resource is forecast with."""
+        return self._planner.models()
+
+    def take_up(self, resource: Resource, model: RecurrentModel) -> None:
+        """Forecast with another model from the next cycle on; a ``BadInput`` if it cannot be run."""
+        self._planner.take_up(resource, model)
+
     def mode_of(self, vm_id: str) -> tuple[Mode, str]:
         """Mode that holds for a VM now, and why it is not the one that was asked for."""
         if self._health.fault:
@@ -210,6 +224,7 @@ class Driver:
             kept_back=tuple(sorted(self._kept_back)),
             lead_seconds=self._lookout.lead_seconds(),
             plans=self._plans,
+            expert_seconds=self._planner.expert_seconds(),
             anomalies=self._planner.watching.by_name(self._planner.roster.vm_ids),
         )
 

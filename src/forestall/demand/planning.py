@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -16,6 +16,8 @@ from forestall.demand.policy import PolicySet
 from forestall.demand.roster import Roster
 from forestall.demand.warming import Steady, warm
 from forestall.demand.watching import Watching
+from forestall.learning.past import APPLICATIONS
+from forestall.learning.recurrent.model import RecurrentModel
 from forestall.model.resources import Resource
 from forestall.model.samples import BoolArray, FloatArray, IntArray, Trace
 from forestall.profiling.window import Window, retained
@@ -86,6 +88,43 @@ class Planner:
         """Take up other policies from the next cycle on."""
         # A copy for each resource: each remembers what it found out about the roster.
         self._policies = {r: replace(policies) if policies else None for r in self._settings.resources}
+        self._tagged: tuple[str, ...] | None = None
+
+    def time_experts(self, timer: Callable[[], float]) -> None:
+        """Count what experts cost, by a clock that gives seconds."""
+        for loop in self._loops.values():
+            loop.learner.timer = timer
+
+    def expert_seconds(self) -> dict[str, float]:
+        """What each expert costs a step, by name, over all resources; the mean over the steps since the start."""
+        total: dict[str, float] = {}
+        for loop in self._loops.values():
+            for name, seconds in loop.learner.seconds.items():
+                total[name] = total.get(name, 0.0) + seconds / max(loop.learner.timed_steps, 1)
+        return total
+
+    def drifts(self) -> int:
+        """How often forecasts of a resource have become worse for good."""
+        return sum(loop.learner.drift.count for loop in self._loops.values())
+
+    def models(self) -> dict[Resource, RecurrentModel]:
+        """The recurrent model of each resource that has one."""
+        found = {r: loop.learner.recurrent.model for r, loop in self._loops.items() if loop.learner.recurrent}
+        return {resource: model for resource, model in found.items() if model}
+
+    def take_up(self, resource: Resource, model: RecurrentModel) -> None:
+        """Forecast a resource with another model; see :meth:`Recurrent.take_up`."""
+        recurrent = self._loops[resource].learner.recurrent
+        if recurrent:
+            recurrent.take_up(model)
+
+    def _tag(self) -> None:
+        """Tell forecasts which applications run where, when the roster or the policies are other ones."""
+        if self._tagged != self.roster.vm_ids:
+            self._tagged = self.roster.vm_ids
+            policies = next(iter(self._policies.values()), None)
+            for loop in self._loops.values():
+                loop.learner.past.tags = (policies or PolicySet()).runs(self._tagged, APPLICATIONS)
 
     @property
     def window_rows(self) -> int:
@@ -101,6 +140,7 @@ class Planner:
         self.roster.add(history.vm_ids)
         if usual is not None:
             self.watching.warm(usual, history.vm_ids)
+        self._tag()
         running = np.ones(len(history.vm_ids), dtype=bool)
 
         def conditions(resource: Resource, limit: FloatArray, now: int) -> Conditions:
@@ -118,7 +158,7 @@ class Planner:
         for i in range(min(missing, capacity), 0, -1):
             gaps = {r: np.full(len(limit), np.nan) for r, (limit, _) in self._last.items()}
             for resource, (limit, _) in self._last.items():
-                self._loops[resource].take_in(gaps[resource], limit)
+                self._loops[resource].take_in(gaps[resource], limit, at - i * step)
             for resource, (limit, conditions) in self._last.items():
                 if i > self._settings.most_caught_up_rows:
                     self._loops[resource].absorb(at - i * step)
@@ -153,6 +193,7 @@ class Planner:
         self.roster.add(sight.running)
         demand, limit = self.roster.lay(sight.seen, sight.axes)
         running = self.roster.mask(sight.running)
+        self._tag()
         self.watching.step(demand, limit, sight.seen.at)
         # All resources are taken in before the first is decided on: forecasts look at the others too.
         seen = {
@@ -167,7 +208,7 @@ class Planner:
         throttled = sight.throttling(self.roster.vm_ids, resource)
         found = uncensor(seen, held, limit, self._at_cap[resource], self._settings.censoring[resource], throttled)
         self._at_cap[resource] = found.in_a_row
-        self._loops[resource].take_in(found.demand, limit)
+        self._loops[resource].take_in(found.demand, limit, sight.seen.at)
         return _Taken(seen, found, held, limit)
 
     def _decide(self, resource: Resource, sight: Sight, taken: _Taken, running: BoolArray) -> Plan:

@@ -18,12 +18,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 
+import numpy as np
+
 from forestall.demand.calendar import Calendar
-from forestall.demand.policy_matching import Matching
+from forestall.demand.policy_matching import Matching, NameSet
 from forestall.demand.policy_rule import ATTRIBUTES, BUILT_IN, Rule, Terms
 from forestall.demand.policy_table import PolicyTable, Statement, tabulate
 from forestall.model.resources import Resource
-from forestall.model.samples import FloatArray
+from forestall.model.samples import BoolArray, FloatArray
 
 __all__ = ["ATTRIBUTES", "BUILT_IN", "PolicySet", "PolicyTable", "Rule", "Statement", "Terms"]
 
@@ -107,6 +109,12 @@ class PolicySet:
             return None
         rules = f"rule{'s' * (len(names) > 1)} {', '.join(names)}"
         return f"the calendar is hidden, so that the windows of {rules} never match"
+
+    def runs(self, vm_ids: tuple[str, ...], applications: tuple[str, ...]) -> BoolArray:
+        """Which of ``applications`` each VM is said to run (vm, application)."""
+        sets = [NameSet(self.applications.get(name, ())) for name in applications]
+        found = [[vm_id in names for names in sets] for vm_id in vm_ids]
+        return np.array(found, dtype=bool).reshape(len(vm_ids), len(applications))
 
     @property
     def holds_anomalous(self) -> bool:

@@ -43,8 +43,9 @@ class DemandSettings:
         ``ets`` or ``arima`` on the hourly means of so many VMs as one more expert; 0: not at all.
     recurrent
         How the recurrent model is used as one more expert; None: not at all.
-    combined, calibrated
-        Of the learner; to see what combination and calibration are worth.
+    without
+        Parts of the learner that are left out, to see what each is worth; see
+        :class:`~forestall.learning.learner.LearnerSettings`.
     """
 
     step_seconds: int
@@ -58,8 +59,7 @@ class DemandSettings:
     statistical: str = "ets"
     statistical_series: int = 0
     recurrent: RecurrentSettings | None = None
-    combined: bool = True
-    calibrated: bool = True
+    without: frozenset[str] = frozenset()
     holding: HoldingSettings = field(default_factory=HoldingSettings)
     pacing: PacingSettings = field(default_factory=PacingSettings)
     boosted: BoostedSettings = field(default_factory=BoostedSettings)

@@ -59,7 +59,7 @@ class LoopView:
     """The loop as a whole; ``cycle_seconds`` is what the last cycle took, ``fault`` why nothing is changed.
 
     ``lead_seconds`` is how long each means of changing a VM takes, as measured; empty where nobody measures.
-    ``anomalies`` says how the anomaly looks of each VM that has one.
+    ``anomalies`` says how the anomaly looks of each VM that has one, ``expert_seconds`` what each expert costs a cycle.
     """
 
     asked: Mode
@@ -75,6 +75,7 @@ class LoopView:
     lead_seconds: Mapping[str, float]
     pools: tuple[PoolView, ...]
     anomalies: Mapping[str, str]
+    expert_seconds: Mapping[str, float]
 
 
 SHOWN_LEVELS = (0.5, 0.95, 0.99)
@@ -136,6 +137,7 @@ def loop_view(
     lead_seconds: Mapping[str, float],
     plans: Mapping[Resource, Plan],
     anomalies: Mapping[str, str],
+    expert_seconds: Mapping[str, float],
 ) -> LoopView:
     """The loop as a whole, with the pools as of the last cycle."""
     vms = max((int(plan.running.sum()) for plan in plans.values()), default=0)
@@ -153,6 +155,7 @@ def loop_view(
         lead_seconds=lead_seconds,
         pools=tuple(_pool_view(plan) for plan in plans.values()),
         anomalies=anomalies,
+        expert_seconds=expert_seconds,
     )
 
 

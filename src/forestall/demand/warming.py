@@ -55,7 +55,7 @@ def warm(
     def learn(row: int, *, decide: bool) -> None:
         now = history.grid.at(row)
         for r, loop in known.items():
-            loop.take_in(history.demand[r][row], limit[r][row])
+            loop.take_in(history.demand[r][row], limit[r][row], now)
         for r, loop in known.items():
             if decide:
                 loop.decide(history.demand[r][row], limit[r][row], now, conditions(r, limit[r][row], now))

@@ -88,26 +88,33 @@ class Aggregation:
         with np.errstate(invalid="ignore", divide="ignore"):
             return np.maximum.accumulate(mixed / total, axis=-1)
 
-    def update(self, quantiles: FloatArray, combined: FloatArray, actual: FloatArray) -> None:
+    def update(self, quantiles: FloatArray, combined: FloatArray, actual: FloatArray) -> FloatArray:
         """Move weights after ``actual`` (vm,) was seen; NaN and silent experts change nothing.
 
         ``quantiles`` (expert, vm, level) and ``combined`` (vm, level) are what was forecast for it then.
+
+        Returns
+        -------
+        FloatArray
+            The combination's loss (vm,) over what is usual for each VM that was seen, mean over levels.
         """
         n = len(combined)
         actual = actual[:n]
         seen = np.flatnonzero(~np.isnan(actual) & ~np.isnan(combined[:, 0]))
         if len(seen) == 0:
-            return
+            return np.zeros(0)
         mixed_loss = pinball(combined[seen], self._levels, actual[seen])
         self._steps[seen] += 1.0
         rate = np.maximum(1.0 / self._steps[seen], 1.0 - 0.5 ** (1.0 / MEAN_HALF_LIFE))[:, None]
         mean = self._mean_loss[seen]
+        usual = np.where(mean > 0, mixed_loss / np.where(mean > 0, mean, 1.0), 1.0).mean(axis=-1)
         self._mean_loss[seen] = mean = mean + rate * (mixed_loss - mean)
         loss = pinball(quantiles[:, seen], self._levels, actual[seen])
         loss = np.where(np.isnan(loss), mixed_loss, loss)
         self._log_weight[:, seen] = _moved(self._log_weight[:, seen], loss, mean, self._steps[seen])
         self._pooled_steps += 1
         self._pooled = _moved(self._pooled, loss.sum(axis=1), mean.sum(axis=0), np.array(self._pooled_steps))
+        return np.asarray(usual)
 
 
 def _normalised(log_weight: FloatArray | Float32Array) -> FloatArray:

@@ -22,8 +22,9 @@ from forestall.learning.levels import logit
 from forestall.learning.past import Past
 from forestall.learning.residuals import ResidualQuantiles
 from forestall.learning.rules import SeasonalNaive
+from forestall.learning.schedule import Schedule
 from forestall.model.forecast import Target
-from forestall.model.samples import FloatArray, IntArray
+from forestall.model.samples import BoolArray, FloatArray, IntArray
 from forestall.profiling.window import Float32Array, Window, retained
 
 
@@ -204,7 +205,8 @@ class Boosted:
         self._settings = settings
         self._week, self._season = past.week, SeasonalNaive(past.periods)
         self._features: dict[int, Float32Array] = {}
-        self._trained_at_step = 0
+        self._schedule = Schedule(settings.first_training_seconds, settings.retrain_seconds)
+        self._resting: BoolArray = np.zeros(0, dtype=bool)
 
     def observe(self, window: Window, now: int) -> None:
         """Compute features, collect training rows, count the median's residuals, retrain when due."""
@@ -220,17 +222,18 @@ class Boosted:
                 self._residuals.update(place, error / scale[: len(median)])
         self._residuals.advance()
 
-    def train_when_due(self, window: Window) -> bool:
-        """Retrain when the past has doubled since the last training, or ten days have gone by."""
-        past = window.count * window.step_seconds
-        last = self._trained_at_step * window.step_seconds
-        wait = min(max(last, self._settings.first_training_seconds), self._settings.retrain_seconds)
-        if past < last + wait:
+    def train_when_due(self, window: Window, drifts: int = 0) -> bool:
+        """Retrain when the past has doubled since the last training, ten days have gone by, or losses have risen."""
+        if not self._schedule.due(window, drifts):
             return False
         trained = [model.train() for model in self._models.values()]
         if any(trained):
-            self._trained_at_step = window.count
+            self._schedule.trained(window, drifts)
         return any(trained)
+
+    def rest(self, vms: BoolArray) -> None:
+        """Say nothing about these VMs (vm,) until told otherwise: predicting them costs most, and did not help."""
+        self._resting = vms
 
     def forecast(self, window: Window, now: int) -> FloatArray:
         """Quantiles (target, vm, level); NaN for targets without a model and for VMs without a sample."""
@@ -240,7 +243,7 @@ class Boosted:
         for place, (i, model) in enumerate(self._models.items()):
             if not model.trained:
                 continue
-            own = model.predict(self._features[i])
+            own = self._predicted(model, self._features[i])
             self._medians[i].append(last[:, 0] + scale[:, 0] * own[:, 0])
             below = own[:, :1] + residuals[place]
             upper = self._interpolated(own)
@@ -250,6 +253,7 @@ class Boosted:
 
     def keep(self, rows: IntArray) -> None:
         """Forget all VMs but those of ``rows``; the boosters, and the rows that they learn from, stay."""
+        self._resting = retained(self._resting, rows, 0)
         self._residuals.keep(rows)
         for model in self._models.values():
             model.keep(rows)
@@ -258,6 +262,17 @@ class Boosted:
             i: deque((retained(median, rows, 0) for median in issued), issued.maxlen)
             for i, issued in self._medians.items()
         }
+
+    def _predicted(self, model: TargetModel, features: Float32Array) -> FloatArray:
+        """Scaled quantiles (vm, booster) of those that do not rest; NaN of the others."""
+        rests = np.zeros(len(features), dtype=bool)
+        rests[: len(self._resting)] = self._resting[: len(features)]
+        if not rests.any():
+            return model.predict(features)
+        result = np.full((len(features), len(self._settings.levels)), np.nan)
+        if not rests.all():
+            result[~rests] = model.predict(features[~rests])
+        return result
 
     def _interpolated(self, own: FloatArray) -> FloatArray:
         """Quantiles at the wanted levels from those that have boosters, straight in tail coordinates."""

@@ -48,8 +48,11 @@ class Forecaster(Protocol):
 class TrainedForecaster(Forecaster, Protocol):
     """A forecaster with a model that is trained now and then; it learns from history that is only absorbed too."""
 
-    def train_when_due(self, window: Window) -> bool:
-        """Train if it is time; whether another model is in use now."""
+    def train_when_due(self, window: Window, drifts: int = 0) -> bool:
+        """Train if it is time; whether another model is in use now.
+
+        ``drifts`` is how often forecasts have become worse for good so far: a reason to train earlier.
+        """
         ...
 
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from typing import TypeVar
 
 import numpy as np
 
@@ -12,17 +13,22 @@ from forestall.learning.aggregation import Aggregation
 from forestall.learning.analogue import Analogue
 from forestall.learning.boosted import Boosted, BoostedSettings
 from forestall.learning.calibration import Recalibration
+from forestall.learning.drift import Drift
 from forestall.learning.expert import Forecaster, RuleForecaster, TrainedForecaster, realised
 from forestall.learning.past import Past
 from forestall.learning.recurrent.forecaster import Recurrent, RecurrentSettings
-from forestall.learning.rules import LastValue, MovingPeak, PointRule, SeasonalNaive, Smoothing
+from forestall.learning.recurrent.inputs import SEGMENTS
+from forestall.learning.rules import LastValue, MovingPeak, PointRule, SeasonalNaive, Segment, Smoothing
 from forestall.learning.statistical import HourlyModel
+from forestall.learning.usefulness import Usefulness
 from forestall.model.forecast import LEVELS, Target
 from forestall.model.resources import Resource
 from forestall.model.samples import FloatArray, IntArray
 from forestall.profiling.window import Float32Array, Window, retained
 
 RESIDUAL_HALF_LIFE_DAYS = 5.0
+Result = TypeVar("Result")
+COMBINATION, CALIBRATION = "combination", "calibration"
 
 
 @dataclass(frozen=True)
@@ -39,11 +45,11 @@ class LearnerSettings:
         Quantile levels.
     statistical, statistical_series
         ``ets`` or ``arima`` on the hourly means of so many VMs, the busiest; 0: not at all.
-    combined, calibrated
-        Whether experts are combined (else the last of them that has something to say is believed), and whether the
-        combination is recalibrated: to see what each is worth.
     recurrent
         How the recurrent model is used; None: not at all.
+    without
+        Parts that are left out, to see what each is worth: ``combination`` (then the last expert that has something to
+        say is believed), ``calibration``, ``segments``, ``correlation``.
     """
 
     targets: tuple[Target, ...]
@@ -53,8 +59,7 @@ class LearnerSettings:
     statistical: str = "ets"
     statistical_series: int = 0
     recurrent: RecurrentSettings | None = None
-    combined: bool = True
-    calibrated: bool = True
+    without: frozenset[str] = frozenset()
 
 
 class Learner:
@@ -70,6 +75,13 @@ class Learner:
         What to forecast.
     beside
         Windows of other resources of the same VMs, filled by their owners.
+
+    Attributes
+    ----------
+    timer
+        Tells seconds; with it, ``seconds`` is how long each expert took in ``timed_steps`` steps, by name.
+    recurrent
+        The recurrent expert, if there is one.
     """
 
     def __init__(
@@ -86,31 +98,33 @@ class Learner:
         targets, levels = settings.targets, settings.levels
         season = SeasonalNaive(self.past.periods)
         rules: list[PointRule] = [LastValue(), Smoothing(), MovingPeak(), season, Analogue()]
+        if SEGMENTS not in settings.without:
+            rules.append(Segment(self.past.segments))
         if settings.statistical_series:
             rules.append(HourlyModel(settings.statistical, settings.statistical_series))
         self._rules = [RuleForecaster(rule, targets, levels, half_life) for rule in rules]
         self._rules += [
             RuleForecaster(rule, targets, levels, half_life, relative=True) for rule in (LastValue(), MovingPeak())
         ]
-        self._trained: tuple[TrainedForecaster, ...] = (
-            Boosted(targets, settings.boosted_targets, levels, half_life, settings.boosted, self.past),
-        )
+        self._boosted = Boosted(targets, settings.boosted_targets, levels, half_life, settings.boosted, self.past)
+        self._usefulness = Usefulness()
+        self._trained: tuple[TrainedForecaster, ...] = (self._boosted,)
+        self.recurrent: Recurrent | None = None
         if settings.recurrent:
-            self._trained += (Recurrent(self.past, beside or {}, targets, levels, settings.recurrent),)
+            self.recurrent = Recurrent(self.past, beside or {}, targets, levels, settings.recurrent, settings.without)
+            self._trained += (self.recurrent,)
         self.experts: tuple[Forecaster, ...] = (*self._rules, *self._trained)
+        self.timer: Callable[[], float] | None = None
+        self.seconds: dict[str, float] = {}
+        self.timed_steps = 0
+        self.drift = Drift()
         self._aggregations = [Aggregation(len(self.experts), levels) for _ in targets]
         self._calibrations = [Recalibration(levels, self.window.day) for _ in targets]
         self._issued: list[deque[tuple[Float32Array, Float32Array]]] = [deque(maxlen=t.steps) for t in targets]
 
-    def take_in(self, demand: FloatArray, limit: FloatArray) -> None:
-        """Append one step to the past, before :meth:`absorb` or :meth:`step`.
-
-        Parameters
-        ----------
-        demand, limit
-            Arrays (vm,) in the resource's unit; NaN demand is a gap.
-        """
-        self.past.take_in(demand, limit)
+    def take_in(self, demand: FloatArray, limit: FloatArray, now: int) -> None:
+        """Append one step to the past, before :meth:`absorb` or :meth:`step`; see :meth:`Past.take_in`."""
+        self.past.take_in(demand, limit, now)
 
     def absorb(self, now: int) -> None:
         """Learn from the newest step without forecasting, as of history: what the past can teach at little cost.
@@ -131,20 +145,41 @@ class Learner:
         now
             Start of its interval, seconds.
         """
+        self._rest()
+        self.timed_steps += self.timer is not None
         for expert in self.experts:
-            expert.observe(self.window, now)
+            self._timed(expert, lambda expert: expert.observe(self.window, now))
         for trained in self._trained:
-            trained.train_when_due(self.window)
+            trained.train_when_due(self.window, self.drift.count)
         self._learn()
-        experts = np.stack([expert.forecast(self.window, now) for expert in self.experts], axis=1)
+        experts = np.stack([self._timed(e, lambda e: e.forecast(self.window, now)) for e in self.experts], axis=1)
+        without = self.settings.without
         result = np.empty((len(self.settings.targets), self.window.vms, len(self.settings.levels)))
         for i, (aggregation, calibration) in enumerate(zip(self._aggregations, self._calibrations, strict=True)):
-            combined = aggregation.combine(experts[i]) if self.settings.combined else _last_to_speak(experts[i])
+            combined = _last_to_speak(experts[i]) if COMBINATION in without else aggregation.combine(experts[i])
             # Rounded up, so that a constant demand does not count as above its own forecast.
             rounded = np.nextafter(combined.astype(np.float32), np.float32(np.inf))
             self._issued[i].append((experts[i].astype(np.float32), rounded))
-            result[i] = calibration.apply(combined) if self.settings.calibrated else combined
+            result[i] = combined if CALIBRATION in without else calibration.apply(combined)
         return result
+
+    def _timed(self, expert: Forecaster, do: Callable[[Forecaster], Result]) -> Result:
+        """Let an expert do something, and count what it costs."""
+        if self.timer is None:
+            return do(expert)
+        began = self.timer()
+        result = do(expert)
+        self.seconds[expert.name] = self.seconds.get(expert.name, 0.0) + self.timer() - began
+        return result
+
+    def _rest(self) -> None:
+        """Once an hour: the boosted model says nothing for a while about VMs that it has not helped for long."""
+        if self.window.count % self.window.hour == 0:
+            place = self.experts.index(self._boosted)
+            spoken = zip(self.settings.targets, self._aggregations, strict=True)
+            trust = [a.weights()[place].mean(axis=-1) for t, a in spoken if t in self.settings.boosted_targets]
+            if trust:
+                self._boosted.rest(self._usefulness.step(np.max(trust, axis=0)))
 
     def _learn(self) -> None:
         """Score the forecasts that are due: weights and calibration move."""
@@ -157,12 +192,17 @@ class Learner:
             experts, combined = (issued.astype(np.float64) for issued in self._issued[i][0])
             actual = realised(self.window, target)
             cap = limit[: len(combined), None]
-            self._aggregations[i].update(np.minimum(experts, cap), np.minimum(combined, cap), np.minimum(actual, limit))
+            losses = self._aggregations[i].update(
+                np.minimum(experts, cap), np.minimum(combined, cap), np.minimum(actual, limit)
+            )
+            if i == 0:
+                self.drift.update(losses)
             self._calibrations[i].update(combined, actual)
 
     def keep(self, rows: IntArray) -> None:
         """Forget all VMs but those of ``rows`` (increasing), which keep their order and all that is known of them."""
         self.past.keep(rows)
+        self._usefulness.keep(rows)
         for expert in self.experts:
             expert.keep(rows)
         for aggregation, calibration in zip(self._aggregations, self._calibrations, strict=True):
@@ -172,6 +212,10 @@ class Learner:
             deque(((retained(experts, rows, 1), retained(mixed, rows, 0)) for experts, mixed in issued), issued.maxlen)
             for issued in self._issued
         ]
+
+    def spoken(self) -> FloatArray:
+        """What each expert said last: quantiles (target, expert, vm, level), NaN where it said nothing."""
+        return np.stack([issued[-1][0] for issued in self._issued]).astype(np.float64)
 
     def weights(self) -> FloatArray:
         """Trust in each expert (target, expert, vm), averaged over levels."""

@@ -6,11 +6,15 @@ import numpy as np
 
 from forestall.learning.features import WeekStatistics
 from forestall.model.resources import Resource
-from forestall.model.samples import FloatArray, IntArray
+from forestall.model.samples import BoolArray, FloatArray, IntArray
+from forestall.profiling.companions import Companions
 from forestall.profiling.period import Periods
-from forestall.profiling.window import Window
+from forestall.profiling.segments import Segments
+from forestall.profiling.window import Window, retained
 
 OVER_LIMIT_RATIO = 1.5
+APPLICATIONS = ("web", "database", "cache", "streaming", "batch", "idle")
+"""Applications that forecasts know by name, where it is said that a VM runs one."""
 FLOORS = {Resource.CPU: 1e-3, Resource.MEMORY: float(1 << 20)}
 RATE_FLOOR_BYTES_PER_S = 100.0
 
@@ -29,7 +33,7 @@ def plausible(demand: FloatArray, limit: FloatArray) -> FloatArray:
 
 
 class Past:
-    """Samples, periods and the statistics of the week of one resource.
+    """Samples, periods, segments, companions and the statistics of the week of one resource.
 
     Parameters
     ----------
@@ -37,6 +41,11 @@ class Past:
         Resource whose samples are kept.
     step_seconds
         Sampling step.
+
+    Attributes
+    ----------
+    tags
+        Array (vm, application): whether each VM is said to run it; set by the owner, may know of fewer VMs.
     """
 
     def __init__(self, resource: Resource, step_seconds: int) -> None:
@@ -44,15 +53,31 @@ class Past:
         self.window = Window(step_seconds, floor_of(resource))
         self.periods = Periods()
         self.week = WeekStatistics()
+        self.segments = Segments()
+        self.companions = Companions()
+        self.tags: BoolArray = np.zeros((0, len(APPLICATIONS)), dtype=bool)
 
-    def take_in(self, demand: FloatArray, limit: FloatArray) -> None:
-        """Append one step: demand (vm,) with NaN for gaps, limit (vm,), in the resource's unit."""
+    def take_in(self, demand: FloatArray, limit: FloatArray, now: int) -> None:
+        """Append one step.
+
+        Parameters
+        ----------
+        demand, limit
+            Arrays (vm,) in the resource's unit; NaN demand is a gap.
+        now
+            Start of its interval, seconds.
+        """
         self.window.push(plausible(demand, limit), limit)
         self.periods.observe(self.window)
         self.week.refresh(self.window)
+        self.segments.observe(self.window, now)
+        self.companions.observe(self.window)
 
     def keep(self, rows: IntArray) -> None:
         """Forget all VMs but those of ``rows`` (increasing), which keep their order."""
         self.window.keep(rows)
         self.periods.keep(rows)
         self.week.keep(rows)
+        self.segments.keep(rows)
+        self.companions.keep(rows)
+        self.tags = retained(self.tags, rows, 0)

@@ -5,6 +5,7 @@
 ``smoothing``       exponentially weighted mean of the last three hours, half-life 30 minutes
 ``moving_peak``     the highest sample of the last hour
 ``seasonal_naive``  the sample one period ago, the period found from the VM's own data
+``segment``         what is usual at that hour on such a day, and what is left of how the last hour differs from it
 ==================  ====================================================================================
 
 Source: R. J. Hyndman, G. Athanasopoulos, *Forecasting: Principles and Practice*, 3rd ed., 5.2 and 8.1.
@@ -19,6 +20,7 @@ import numpy as np
 from forestall.model.forecast import Statistic, Target
 from forestall.model.samples import FloatArray, IntArray
 from forestall.profiling.period import Periods
+from forestall.profiling.segments import Segments
 from forestall.profiling.window import Window, highest
 
 SMOOTHING_HALF_LIFE_SECONDS = 1_800
@@ -125,3 +127,32 @@ class SeasonalNaive:
         else:
             past = window.lagged(period * -(-target.steps // period) - target.steps)
         return np.where(np.isnan(past), window.last, past.astype(np.float64))
+
+
+class Segment:
+    """What is usual in the segment that comes: this kind of day, at that hour.
+
+    Parameters
+    ----------
+    segments
+        Kinds of day and their hours, observed by their owner.
+    """
+
+    name = "segment"
+
+    def __init__(self, segments: Segments) -> None:
+        self._segments = segments
+
+    def observe(self, window: Window) -> None:
+        """Nothing to learn: the owner of the segments does."""
+
+    def keep(self, rows: IntArray) -> None:
+        """Nothing to forget."""
+
+    def point(self, window: Window, target: Target) -> FloatArray:
+        """Demand to be expected (peak: the highest of the hours until then); NaN before the first day is over."""
+        if target.statistic is Statistic.MEAN:
+            return self._segments.ahead(window, target.steps)
+        every = max(1, min(window.hour, target.steps))
+        steps = sorted({1, *range(every, target.steps, every), target.steps})
+        return np.asarray(np.maximum.reduce([self._segments.ahead(window, k) for k in steps]))

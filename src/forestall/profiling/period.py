@@ -11,6 +11,7 @@ import numpy as np
 from scipy import fft
 
 from forestall.model.samples import FloatArray, IntArray
+from forestall.profiling.spectra import SPECTRAL, spectral_energies
 from forestall.profiling.window import Float32Array, Window, retained
 
 CANDIDATES = 6
@@ -19,30 +20,38 @@ MIN_REPEATS = 2
 
 
 class Periods:
-    """The period of each VM; looked for once a day, a share of the fleet at every hour.
+    """The period of each VM, and its spectrum in figures; once a day, a share of the fleet at every hour.
 
     Attributes
     ----------
     period
         Steps (vm,); 0 where no period is confirmed.
+    energies
+        Array (vm, energy); see :func:`~forestall.profiling.spectra.spectral_energies`. 0 before it is known.
     """
 
     def __init__(self) -> None:
         self.period: IntArray = np.zeros(0, np.int64)
+        self.energies: Float32Array = np.zeros((0, SPECTRAL), np.float32)
 
     def observe(self, window: Window) -> None:
         """Look for the period of the VMs whose turn it is."""
-        self.period = np.pad(self.period, (0, window.vms - len(self.period)))
+        new = window.vms - len(self.period)
+        self.period = np.pad(self.period, (0, new))
+        self.energies = np.pad(self.energies, ((0, new), (0, 0)))
         hours, rest = divmod(window.count, window.hour)
         if hours < 4 or rest:
             return
         turn = np.flatnonzero(np.arange(window.vms) % 24 == hours % 24)
         if len(turn):
-            self.period[turn] = find_period(window.tail(window.capacity)[:, turn])
+            samples = window.tail(window.capacity)[:, turn]
+            spectrum, correlation = autocorrelation(samples)
+            self.period[turn] = confirmed_period(spectrum, correlation)
+            self.energies[turn] = spectral_energies(samples, spectrum, window.step_seconds)
 
     def keep(self, rows: IntArray) -> None:
         """Forget the periods of all VMs but those of ``rows``."""
-        self.period = retained(self.period, rows, 0)
+        self.period, self.energies = retained(self.period, rows, 0), retained(self.energies, rows, 0)
 
     def or_a_day(self, window: Window) -> IntArray:
         """The period (vm,), a day where none is confirmed."""
@@ -69,15 +78,20 @@ def autocorrelation(samples: Float32Array) -> tuple[FloatArray, FloatArray]:
 
 
 def find_period(samples: Float32Array, shortest: int = 3) -> IntArray:
-    """Dominant confirmed period (vm,), in steps, of ``samples`` (time, vm); 0 where there is none.
+    """Dominant confirmed period (vm,), in steps, of ``samples`` (time, vm); see :func:`confirmed_period`."""
+    return confirmed_period(*autocorrelation(samples), shortest)
 
-    A period must fit into the window ``MIN_REPEATS`` times and be at least ``shortest`` steps.
+
+def confirmed_period(spectrum: FloatArray, correlation: FloatArray, shortest: int = 3) -> IntArray:
+    """Dominant confirmed period (vm,), in steps; 0 where there is none.
+
+    A period must fit into the window ``MIN_REPEATS`` times and be at least ``shortest`` steps. ``spectrum`` and
+    ``correlation`` are what :func:`autocorrelation` gives.
     """
-    steps, vms = samples.shape
+    steps, vms = correlation.shape
     longest = steps // MIN_REPEATS
     if longest < shortest or vms == 0:
         return np.zeros(vms, np.int64)
-    spectrum, correlation = autocorrelation(samples)
     size = 2 * (len(spectrum) - 1)
     lowest, highest = -(-size // longest), size // shortest
     band = spectrum[lowest : highest + 1]

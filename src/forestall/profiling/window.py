@@ -183,8 +183,11 @@ class Window:
 
     def lagged(self, lags: NDArray[np.int64]) -> Float32Array:
         """Samples (..., vm) of lags (..., vm) that differ between VMs; NaN beyond the ring or in a gap."""
-        slots = (self.count - 1 - lags) % self.capacity
-        values = self._samples[slots, np.arange(self.vms)]
+        return self.sample(lags, np.arange(self.vms))
+
+    def sample(self, lags: IntArray, vms: IntArray) -> Float32Array:
+        """Samples of ``lags`` steps ago of the VMs at ``vms``, both (...,); NaN beyond the ring or in a gap."""
+        values = self._samples[(self.count - 1 - lags) % self.capacity, vms]
         return np.where((lags >= 0) & (lags < min(self.count, self.capacity)), values, np.float32(np.nan))
 
     def highest_between(self, nearest: IntArray, furthest: IntArray) -> Float32Array:

@@ -30,7 +30,7 @@ from forestall.replay.peers.registry import for_resource, peer
 
 FORESTALL = "forestall"
 ALL = "all"
-PARTS = ("recurrent", "pretrained", "combination", "calibration")
+PARTS = ("recurrent", "pretrained", "combination", "calibration", "segments", "correlation")
 """What can be left out, to see what it is worth."""
 Progress = Callable[[str, int, int], None]
 """Called with the name of a task, the steps done since the last call and the steps in all."""
@@ -176,8 +176,7 @@ def _demand_settings(trace: Trace, settings: ReplaySettings) -> DemandSettings:
         statistical=settings.statistical,
         statistical_series=settings.statistical_series,
         recurrent=_recurrent(trace, settings),
-        combined="combination" not in settings.without,
-        calibrated="calibration" not in settings.without,
+        without=settings.without,
     )
 
 

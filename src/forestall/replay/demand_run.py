@@ -16,7 +16,7 @@ from forestall.demand.conditions import conditions_of
 from forestall.demand.core import Conditions, Cycle, DemandLoop
 from forestall.demand.policy import PolicySet
 from forestall.demand.settings import DemandSettings
-from forestall.learning.past import floor_of
+from forestall.learning.past import APPLICATIONS, floor_of
 from forestall.model.forecast import Target
 from forestall.model.resources import Resource
 from forestall.model.samples import BoolArray, FloatArray, Grid, IntArray
@@ -128,6 +128,8 @@ def run_resource(trace: ResourceTrace, settings: RunSettings, tick: Tick = lambd
     demand = settings.demand
     beside = {other: Window(trace.grid.step_seconds, floor_of(other)) for other in trace.beside}
     loop = DemandLoop(trace.resource, demand, beside)
+    if settings.policies:
+        loop.learner.past.tags = settings.policies.runs(trace.vm_ids, APPLICATIONS)
     run = _empty(trace, settings, tuple(e.name for e in loop.learner.experts))
     warm = max(run.first, 0) - round(WARM_UP_DAYS * loop.learner.window.day)
     # A VM that is switched off has no limit for a while; its host is no smaller for that.
@@ -138,7 +140,7 @@ def run_resource(trace: ResourceTrace, settings: RunSettings, tick: Tick = lambd
         seen, limit, now = trace.demand[i, :n], trace.limit[i, :n], trace.grid.at(i)
         for other, window in beside.items():
             window.push(trace.beside[other][i, :n].astype(np.float64), np.full(n, np.inf))
-        loop.take_in(seen, limit)
+        loop.take_in(seen, limit, now)
         if i < warm:
             loop.absorb(now)
         else:

@@ -105,6 +105,25 @@ class TimeLapseConfiguration:
 
 
 @dataclass(frozen=True)
+class LearningConfiguration:
+    """Table ``[learning]``: training of the recurrent models beside the loop.
+
+    Attributes
+    ----------
+    retrain
+        ``auto`` (where the extra ``train`` is installed) or ``off``.
+    retrain_hours
+        At least so often; more often while the past is short, and when forecasts become worse.
+    cpu_seconds
+        A training may use so much CPU time; one that is not done by then is ended, and nothing changes.
+    """
+
+    retrain: str = "auto"
+    retrain_hours: int = 240
+    cpu_seconds: int = 3_600
+
+
+@dataclass(frozen=True)
 class Configuration:
     """Top-level keys and tables of ``forestall.toml``.
 
@@ -148,4 +167,5 @@ class Configuration:
     host: HostConfiguration = field(default_factory=HostConfiguration)
     actuators: ActuatorConfiguration = field(default_factory=ActuatorConfiguration)
     safety: SafetyConfiguration = field(default_factory=SafetyConfiguration)
+    learning: LearningConfiguration = field(default_factory=LearningConfiguration)
     time_lapse: TimeLapseConfiguration = field(default_factory=TimeLapseConfiguration)

@@ -16,6 +16,7 @@ from forestall.service.configuration import (
     ActuatorConfiguration,
     Configuration,
     HostConfiguration,
+    LearningConfiguration,
     Mode,
     SafetyConfiguration,
     TimeLapseConfiguration,
@@ -25,6 +26,7 @@ TABLES: Mapping[str, type] = {
     "host": HostConfiguration,
     "actuators": ActuatorConfiguration,
     "safety": SafetyConfiguration,
+    "learning": LearningConfiguration,
     "time_lapse": TimeLapseConfiguration,
 }
 _HOUR, _DAY = 3600, 86400
@@ -95,6 +97,11 @@ KEYS: Mapping[str, Mapping[str, read.Reader]] = {
         "forecast_failures": _whole(1, 1_000_000),
         "crashes": _whole(1, 1_000_000),
         "recover_seconds": _whole(0, 7 * _DAY),
+    },
+    "learning": {
+        "retrain": read.one_of(("auto", "off"), "ways"),
+        "retrain_hours": _whole(24, 365 * 24),
+        "cpu_seconds": _whole(60, 7 * _DAY),
     },
     "time_lapse": {
         "pace": read.number(1, 100_000, low_too=True),

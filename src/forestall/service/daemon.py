@@ -12,6 +12,7 @@ from forestall.ports.clock import Clock
 from forestall.ports.journal import Journal
 from forestall.ports.store import BehaviourStore
 from forestall.service.liveness import Heart, Restorations
+from forestall.service.retraining import Retraining
 from forestall.service.stopping import Signals
 
 Note = Callable[[str], None]
@@ -42,6 +43,8 @@ class Daemon:
         Reads the policies anew; an error keeps those in force.
     note
         Takes one line for the operator.
+    retraining
+        Trains models beside the loop; None: they stay as they are.
     """
 
     def __init__(
@@ -55,7 +58,9 @@ class Daemon:
         turn: threading.RLock,
         reload: Callable[[], PolicySet | None],
         note: Note,
+        retraining: Retraining | None = None,
     ) -> None:
+        self._retraining = retraining
         self._driver, self._clock, self._heart = driver, clock, heart
         self._journal, self._restorations = journal, restorations
         self._kept: dict[str, BehaviourStore | Journal] = {"store": store, "journal": journal}
@@ -84,6 +89,8 @@ class Daemon:
                 self._one(signals)
                 done += 1
         finally:
+            if self._retraining:
+                self._retraining.stop()
             with self._turn:
                 left = self._driver.stop(STOP_WITHIN_SECONDS * self._clock.pace).left
         for vm_id, reason in left:
@@ -112,6 +119,8 @@ class Daemon:
                 # Nobody would notice if this process died now.
                 self._driver.put_back(why="the heartbeat could not be written")
             self._driver.cycle()
+            if self._retraining:
+                self._retraining.look()
             self._beat()
             if self._clock.monotonic() - self._maintained_at >= MAINTAIN_SECONDS * self._clock.pace:
                 self._maintain()

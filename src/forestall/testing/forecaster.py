@@ -50,7 +50,7 @@ class ForecasterContract:
             if keep and i in keep:
                 past.keep(keep[i])
                 forecaster.keep(keep[i])
-            past.take_in(row, np.fmax(row, LIMIT))
+            past.take_in(row, np.fmax(row, LIMIT), i * STEP_SECONDS)
             forecaster.observe(window, i * STEP_SECONDS)
             made.append(forecaster.forecast(window, i * STEP_SECONDS))
         return made

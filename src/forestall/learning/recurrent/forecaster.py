@@ -15,6 +15,7 @@ from forestall.learning.recurrent.model import RecurrentModel
 from forestall.learning.recurrent.probation import Probation
 from forestall.learning.recurrent.succession import Trainer, succeed
 from forestall.learning.recurrent.tape import REMEMBERED_STEPS, Recorder
+from forestall.learning.schedule import Schedule
 from forestall.model.errors import BadInput
 from forestall.model.forecast import Target
 from forestall.model.resources import Resource
@@ -63,6 +64,8 @@ class Recurrent:
         What is wanted.
     settings
         With which model, and how it is renewed.
+    without
+        Inputs that are left out; see :func:`~forestall.learning.recurrent.inputs.model_inputs`.
     """
 
     name = "recurrent"
@@ -74,16 +77,19 @@ class Recurrent:
         targets: tuple[Target, ...],
         levels: tuple[float, ...],
         settings: RecurrentSettings,
+        without: frozenset[str] = frozenset(),
     ) -> None:
         self._past, self._beside = past, beside
         self._targets, self._levels, self._settings = targets, levels, settings
+        self._without = without
         self._engine: Engine | None = None
         self._probation: Probation | None = None
         # The last inputs, for a model that comes later.
         self._remembered: NDArray[np.float16] = np.zeros((REMEMBERED_STEPS, 0, INPUTS), np.float16)
         self._count = 0
         self._recorder = Recorder(past.resource, past.window) if settings.trainer else None
-        self._trained_at_step = 0
+        # Grown by half.
+        self._schedule = Schedule(settings.first_training_seconds, settings.retrain_seconds, growth=0.5)
         if first := settings.models.get(past.resource):
             self.take_up(first)
 
@@ -117,7 +123,9 @@ class Recurrent:
 
     def observe(self, window: Window, now: int) -> None:
         """See the newest step, and forecast."""
-        inputs = model_inputs(self._past, self._beside, now, calendar=self._settings.calendar).astype(np.float16)
+        calendar = self._settings.calendar
+        seen = model_inputs(self._past, self._beside, now, calendar=calendar, without=self._without)
+        inputs = seen.astype(np.float16)
         new = window.vms - self._remembered.shape[1]
         if new > 0:
             self._remembered = np.pad(self._remembered, ((0, 0), (0, new), (0, 0)))
@@ -157,19 +165,16 @@ class Recurrent:
             if part:
                 part.keep(rows)
 
-    def train_when_due(self, window: Window) -> bool:
-        """Train when the past has grown by half since the last time, or in ten days; whether a model took over.
+    def train_when_due(self, window: Window, drifts: int = 0) -> bool:
+        """Train when the past has grown by half since the last time, in ten days, or when losses have risen for good.
 
-        What is trained takes over only if it is better on the newest part of the past, which it has not seen.
+        What is trained takes over only if it is better on the newest part of the past, which it has not seen; whether
+        it did is returned.
         """
         settings = self._settings
-        if not settings.trainer or not self._recorder:
+        if not settings.trainer or not self._recorder or not self._schedule.due(window, drifts):
             return False
-        last = self._trained_at_step * window.step_seconds
-        wait = min(last // 2, settings.retrain_seconds) if last else settings.first_training_seconds
-        if window.count * window.step_seconds < last + wait:
-            return False
-        self._trained_at_step = window.count
+        self._schedule.trained(window, drifts)
         tape = self._recorder.tape()
         model, _ = succeed(tape, self._targets, settings.trainer, self.model, settings.seed)
         if model is None:

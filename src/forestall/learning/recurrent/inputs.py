@@ -3,8 +3,9 @@
 Of the resource that it forecasts: the newest sample, highest and mean of the last minutes to a day, hours and days ago
 at the time that comes next, and the quantiles of the week, all divided by the VM's own scale. Of each other resource
 of the VM: the newest sample, highest and mean of the last minutes and of the last hour, and a day before what comes
-next. They are cheap: each is a row of a window or a reduction over some, and the network keeps the rest in its state.
-Logarithms and clipping are part of the network's graphs.
+next. And what the VM is like: its segment, its spectrum, what its companions have just done. They are cheap: each is a
+row of a window or a reduction over some, or is renewed once a day; the network keeps the rest in its state. And which
+applications run in the VM, where a policy says so. Logarithms and clipping are part of the network's graphs.
 
 A resource that is not observed, and one of which a VM has no sample yet, is all zeros.
 """
@@ -16,12 +17,16 @@ from collections.abc import Mapping
 import numpy as np
 from numpy.typing import NDArray
 
-from forestall.learning.past import Past
+from forestall.learning.past import APPLICATIONS, Past
 from forestall.model.resources import Resource
 from forestall.model.samples import FloatArray
+from forestall.profiling.companions import ACCOMPANIED
+from forestall.profiling.segments import SEGMENTED
+from forestall.profiling.spectra import SPECTRAL
 from forestall.profiling.window import Float32Array, Window, highest
 
 RESOURCES = tuple(Resource)
+SEGMENTS, CORRELATION = "segments", "correlation"
 SPAN_HOURS = (0.25, 1, 6)
 BESIDE_HOURS = (0.25, 1)
 LAG_HOURS = (1, 2, 3, 4, 8, 12)
@@ -33,8 +38,9 @@ AHEAD_DAYS = (0, 1, 6)
 OWN_RATIOS, BESIDE_RATIOS = 29, 6
 RATIOS = OWN_RATIOS + BESIDE_RATIOS * (len(RESOURCES) - 1)
 PLAIN = 7
+PROFILE = SEGMENTED + SPECTRAL + ACCOMPANIED + 2
 CALENDAR = 6
-INPUTS = RATIOS + PLAIN + CALENDAR
+INPUTS = RATIOS + PLAIN + PROFILE + len(APPLICATIONS) + CALENDAR
 MOST_RATIO = 50.0
 LEAST_LIMIT_RATIO, MOST_LIMIT_RATIO = 0.1, 1e4
 MOST_FILL = 2.0
@@ -44,7 +50,14 @@ MONDAY_SECONDS = 4 * DAY_SECONDS
 """The first Monday, in seconds UTC."""
 
 
-def model_inputs(past: Past, beside: Mapping[Resource, Window], now: int, *, calendar: bool = True) -> Float32Array:
+def model_inputs(
+    past: Past,
+    beside: Mapping[Resource, Window],
+    now: int,
+    *,
+    calendar: bool = True,
+    without: frozenset[str] = frozenset(),
+) -> Float32Array:
     """Inputs of the network.
 
     Parameters
@@ -57,20 +70,26 @@ def model_inputs(past: Past, beside: Mapping[Resource, Window], now: int, *, cal
         Start of the newest interval, seconds.
     calendar
         Whether instants are real dates; if not, the calendar is all zeros.
+    without
+        What is left out, to see what it is worth: :data:`SEGMENTS`, :data:`CORRELATION`.
 
     Returns
     -------
     Float32Array
-        Array (vm, input): ratios of the resource, ratios of the others in their order, plain figures, the calendar.
+        Array (vm, input): ratios of the resource, ratios of the others in their order, plain figures, what the VM is
+        like, the applications that run in it, the calendar.
     """
     vms = past.window.vms
     result = np.zeros((INPUTS, vms), np.float32)
     result[:OWN_RATIOS], result[RATIOS : RATIOS + PLAIN] = _of_resource(past)
+    result[RATIOS + PLAIN : RATIOS + PLAIN + PROFILE] = _profile(past, without)
     others = (resource for resource in RESOURCES if resource != past.resource)
     for k, resource in enumerate(others):
         if window := beside.get(resource):
             n, first = min(vms, window.vms), OWN_RATIOS + k * BESIDE_RATIOS
             result[first : first + BESIDE_RATIOS, :n] = _beside(window)[:, :n]
+    tags = past.tags[:vms]
+    result[-CALENDAR - len(APPLICATIONS) : -CALENDAR, : len(tags)] = tags.T
     if calendar:
         result[-CALENDAR:] = _calendar(now + past.window.step_seconds)[:, None]
     return np.ascontiguousarray(result.T)
@@ -93,6 +112,20 @@ def _of_resource(past: Past) -> tuple[Float32Array, Float32Array]:
     flags = missing[[0, len(recent), len(recent) + len(hours)]].astype(np.float32)
     plain = np.concatenate([_plain(window, scale), flags])
     return ratios, np.where(window.seen > 0, plain, np.float32(0))
+
+
+def _profile(past: Past, without: frozenset[str]) -> Float32Array:
+    """Segment, spectrum, companions, and one period before what comes next (figure, vm); 0 where nothing is known."""
+    window, periods = past.window, past.periods
+    vms = window.vms
+    segment = np.zeros((SEGMENTED, vms)) if SEGMENTS in without else past.segments.figures(window)
+    moved = np.zeros((ACCOMPANIED, vms)) if CORRELATION in without else past.companions.figures(window)
+    there = (periods.period > 0) & (window.seen > 0)
+    before = window.lagged(np.maximum(periods.period - 1, 0)) / window.scale()
+    step = np.where(there & np.isfinite(before), np.minimum(before, MOST_RATIO), 0.0)
+    length = np.log1p(periods.period / window.hour) / 3.0
+    figures = np.concatenate([segment, moved, [step, np.where(there, length, 0.0)]])
+    return np.concatenate([figures, periods.energies.T]).astype(np.float32)
 
 
 def _beside(window: Window) -> Float32Array:

@@ -175,7 +175,7 @@ def tape_of(trace: Trace, resource: Resource) -> Tape:
     for i, n in enumerate(known):
         for r, window in beside.items():
             window.push(others[r][i, :n], np.full(n, np.inf))
-        past.take_in(trace.demand[resource][i, :n], limit[i, :n])
+        past.take_in(trace.demand[resource][i, :n], limit[i, :n], trace.grid.at(i))
         inputs = model_inputs(past, beside, trace.grid.at(i), calendar=trace.calendar)
         recorder.record(inputs.astype(np.float16), trace.grid.at(i))
     return recorder.tape()

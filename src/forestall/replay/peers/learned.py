@@ -37,7 +37,7 @@ def median_and_spread(block: SeriesBlock, make: Make, levels: tuple[float, ...])
     median, spread = (np.full(block.demand.shape, np.nan) for _ in range(2))
     for i, (demand, limit) in enumerate(zip(block.demand, block.limit, strict=True)):
         now = block.grid.at(i)
-        past.take_in(demand, limit)
+        past.take_in(demand, limit, now)
         model.observe(window, now)
         model.train_when_due(window)
         forecast = model.forecast(window, now)[0]

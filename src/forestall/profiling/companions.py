@@ -1,0 +1,129 @@
+r"""Which VMs move together, and who moves first.
+
+Once a day each VM's changes over the week are compared with those of others, at the same moment and up to
+:data:`MOST_LAG` steps earlier; the two that explain it best are its companions. Changes are in deviations, clipped, so
+that one burst does not make a friendship; of a large fleet a random part is tried each day and who was found is kept,
+so that the cost is linear in VMs.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from forestall.model.samples import FloatArray, IntArray
+from forestall.profiling.window import Float32Array, Window, retained
+
+COMPANIONS = 2
+MOST_LAG = 3
+MOST_TRIED = 512
+MOST_CHANGE = 3.0
+LEAST_CORRELATION = 0.2
+LEAST_STEPS = 48
+ACCOMPANIED = 3
+NOBODY = -1
+
+
+class Companions:
+    """The companions of each VM, and what they have just done.
+
+    Attributes
+    ----------
+    who, lag, correlation
+        Arrays (companion, vm): whose change, how many steps earlier, and how strongly; :data:`NOBODY` for none.
+    """
+
+    def __init__(self, seed: int = 0) -> None:
+        self._generator = np.random.default_rng(seed)
+        self.who: IntArray = np.full((COMPANIONS, 0), NOBODY)
+        self.lag: IntArray = np.zeros((COMPANIONS, 0), np.int64)
+        self.correlation: FloatArray = np.zeros((COMPANIONS, 0))
+        self._deviation: FloatArray = np.zeros(0)
+
+    def observe(self, window: Window) -> None:
+        """Look for the companions of the VMs whose turn it is: once a day, a share of the fleet at every hour."""
+        new = window.vms - self.who.shape[1]
+        self.who = np.pad(self.who, ((0, 0), (0, new)), constant_values=NOBODY)
+        self.lag = np.pad(self.lag, ((0, 0), (0, new)))
+        self.correlation = np.pad(self.correlation, ((0, 0), (0, new)))
+        self._deviation = np.pad(self._deviation, (0, new))
+        hours, rest = divmod(window.count, window.hour)
+        if hours < 4 or rest or window.vms < 2 or min(window.count, window.capacity) < LEAST_STEPS + MOST_LAG:
+            return
+        turn = np.flatnonzero(np.arange(window.vms) % 24 == hours % 24)
+        if len(turn):
+            self._look(window, turn)
+
+    def keep(self, rows: IntArray) -> None:
+        """Forget all VMs but those of ``rows`` (increasing), which keep their order; also as companions."""
+        place = np.full(self.who.shape[1] + 1, NOBODY)
+        place[rows[rows < self.who.shape[1]]] = np.arange(np.count_nonzero(rows < self.who.shape[1]))
+        self.who, self.lag = place[retained(self.who, rows, 1)], retained(self.lag, rows, 1)
+        self.correlation = np.where(self.who >= 0, retained(self.correlation, rows, 1), 0.0)
+        self._deviation = retained(self._deviation, rows, 0)
+
+    def figures(self, window: Window) -> FloatArray:
+        """What companions say (figure, vm), in units of the VM's scale, bounded.
+
+        They are: what those who move first let expect of the next change, how far the VM is behind those with whom it
+        moves at once, and the strongest correlation.
+        """
+        vms = window.vms
+        ahead, behind = np.zeros(vms), np.zeros(vms)
+        columns = np.arange(vms)
+        own = _change(window, np.zeros(vms, np.int64), columns)
+        for who, lag, correlation in zip(self.who, self.lag, self.correlation, strict=True):
+            there = who >= 0
+            them = np.where(there, who, 0)
+            theirs = _change(window, np.maximum(lag - 1, 0), them) / np.maximum(self._deviation[them], 1e-12)
+            said = np.where(there, correlation * np.clip(theirs, -MOST_CHANGE, MOST_CHANGE), 0.0)
+            ahead += np.where(lag > 0, said, 0.0)
+            behind += np.where(there & (lag == 0), said - own / np.maximum(self._deviation, 1e-12), 0.0)
+        unit = self._deviation / window.scale()
+        most = 2 * MOST_CHANGE
+        return np.stack([np.clip(ahead, -most, most) * unit, np.clip(behind, -most, most) * unit, self.correlation[0]])
+
+    def _look(self, window: Window, turn: IntArray) -> None:
+        tried = np.arange(window.vms)
+        if len(tried) > MOST_TRIED:
+            known = self.who[:, turn].ravel()
+            tried = np.unique(np.concatenate([known[known >= 0], self._generator.permutation(tried)[:MOST_TRIED]]))
+        both = np.union1d(tried, turn)
+        change, deviation = _changes(window.tail(window.capacity)[:, both])
+        place = np.searchsorted(both, turn)
+        others = np.searchsorted(both, tried)
+        steps = len(change) - MOST_LAG
+        own = change[MOST_LAG:, place]
+        found = np.stack(
+            [change[MOST_LAG - lag : MOST_LAG - lag + steps, others].T @ own / steps for lag in range(MOST_LAG + 1)]
+        )
+        found[:, tried[:, None] == turn[None]] = 0.0
+        best_lag = np.abs(found).argmax(axis=0)
+        strength = np.take_along_axis(found, best_lag[None], axis=0)[0]
+        order = np.argsort(-np.abs(strength), axis=0)[:COMPANIONS]
+        order = np.pad(order, ((0, COMPANIONS - len(order)), (0, 0)), mode="edge")
+        chosen = np.take_along_axis(strength, order, axis=0)
+        real = np.abs(chosen) >= LEAST_CORRELATION
+        self.who[:, turn] = np.where(real, tried[order], NOBODY)
+        self.lag[:, turn] = np.take_along_axis(best_lag, order, axis=0)
+        self.correlation[:, turn] = np.where(real, chosen, 0.0)
+        self._deviation[both] = deviation
+
+
+def _changes(samples: Float32Array) -> tuple[Float32Array, FloatArray]:
+    """Changes (time, vm) in deviations, clipped, of mean zero and about unit variance; and the deviations (vm,)."""
+    change = np.diff(samples, axis=0)
+    known = np.isfinite(change)
+    change = np.where(known, change, np.float32(0))
+    deviation = np.sqrt(np.square(change, dtype=np.float64).sum(axis=0) / np.maximum(known.sum(axis=0), 1))
+    scaled = np.clip(change / np.maximum(deviation, 1e-12), -MOST_CHANGE, MOST_CHANGE)
+    scaled -= scaled.mean(axis=0)
+    spread = scaled.std(axis=0)
+    return (scaled / np.where(spread > 0, spread, 1.0)).astype(np.float32), deviation
+
+
+def _change(window: Window, lag: IntArray, who: IntArray) -> FloatArray:
+    """Change (vm,) of the VMs ``who`` up to ``lag`` steps ago; 0 where it is not known."""
+    if window.count < 2:
+        return np.zeros(len(who))
+    later, earlier = window.sample(lag, who), window.sample(lag + 1, who)
+    return np.nan_to_num((later - earlier).astype(np.float64))
