@@ -203,7 +203,7 @@ def run_daemon(configuration: Configuration, *, cycles: int | None = None) -> in
         turn = threading.RLock()
         heart = FileHeart(folder, configuration.safety.lease_seconds / opened.clock.pace)
         word = FileRestorations(folder)
-        retraining = _retraining(configuration, driver, store, opened.clock, notes)
+        retraining = retraining_of(configuration, driver, store, opened.clock, notes)
         daemon = Daemon(
             driver, opened.clock, heart, store, journal, word, turn, lambda: _policies(configuration), notes, retraining
         )
@@ -273,7 +273,7 @@ def _models(configuration: Configuration) -> dict[Resource, RecurrentModel]:
         return models_in_use(None, tell)
 
 
-def _retraining(
+def retraining_of(
     configuration: Configuration, driver: Driver, store: BehaviourStore, clock: Clock, note: Callable[[str], None]
 ) -> Retraining | None:
     """What trains models beside the loop; None where it is not wanted or cannot be."""

@@ -137,6 +137,11 @@ class Pacer:
         self._slope = grown(self._slope, vms, 1, 0.0)  # type: ignore[assignment]
         self._steps = grown(self._steps, vms, 0, 0.0)  # type: ignore[assignment]
 
+    def forget(self, vms: BoolArray) -> None:
+        """Learn anew what risk costs for these VMs (vm,): they have changed."""
+        self._grow(len(vms))
+        self._steps[: len(vms)] = np.where(vms, np.minimum(self._steps[: len(vms)], 1.0), self._steps[: len(vms)])
+
     def keep(self, rows: IntArray) -> None:
         """Forget all VMs but those of ``rows``."""
         self._log_price, self._debt = retained(self._log_price, rows, 1), retained(self._debt, rows, 1)

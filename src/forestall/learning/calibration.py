@@ -12,12 +12,13 @@ from __future__ import annotations
 import numpy as np
 
 from forestall.learning.levels import logit, value_at
-from forestall.model.samples import FloatArray, IntArray
+from forestall.model.samples import BoolArray, FloatArray, IntArray
 from forestall.profiling.window import Float32Array, grown, left_behind, retained
 
 HALF_LIFE_DAYS = 10.0
 PRIOR_STEPS = 400.0
 FLEET_PRIOR_STEPS = 20_000.0
+KEPT_AFTER_CHANGE = 0.1
 
 
 class Recalibration:
@@ -63,6 +64,12 @@ class Recalibration:
         self._steps[:n] = self._steps[:n] * keep + known
         exceeded, steps = self._of_the_forgotten
         self._of_the_forgotten = exceeded * self._decay, steps * self._decay
+
+    def forget(self, vms: BoolArray) -> None:
+        """Let what was seen of these VMs (vm,) count for little: they have changed."""
+        kept = np.where(vms, KEPT_AFTER_CHANGE, 1.0).astype(np.float32)
+        self._exceeded[: len(vms)] *= kept[:, None]
+        self._steps[: len(vms)] *= kept
 
     def coordinates(self) -> FloatArray:
         """Tail coordinates (vm, level) that the issued quantiles really have, strictly increasing."""

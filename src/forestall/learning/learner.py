@@ -23,7 +23,7 @@ from forestall.learning.statistical import HourlyModel
 from forestall.learning.usefulness import Usefulness
 from forestall.model.forecast import LEVELS, Target
 from forestall.model.resources import Resource
-from forestall.model.samples import FloatArray, IntArray
+from forestall.model.samples import BoolArray, FloatArray, IntArray
 from forestall.profiling.window import Float32Array, Window, retained
 
 RESIDUAL_HALF_LIFE_DAYS = 5.0
@@ -195,6 +195,7 @@ class Learner:
             losses = self._aggregations[i].update(
                 np.minimum(experts, cap), np.minimum(combined, cap), np.minimum(actual, limit)
             )
+            self._calibrations[i].forget(self._aggregations[i].changed[: self.window.vms])
             if i == 0:
                 self.drift.update(losses)
             self._calibrations[i].update(combined, actual)
@@ -212,6 +213,11 @@ class Learner:
             deque(((retained(experts, rows, 1), retained(mixed, rows, 0)) for experts, mixed in issued), issued.maxlen)
             for issued in self._issued
         ]
+
+    def changed(self, target: Target) -> BoolArray:
+        """VMs (vm,) that were found at the newest step to have changed their habits, by their forecasts of a target."""
+        found = self._aggregations[self.settings.targets.index(target)].changed[: self.window.vms]
+        return np.pad(found, (0, self.window.vms - len(found)))
 
     def spoken(self) -> FloatArray:
         """What each expert said last: quantiles (target, expert, vm, level), NaN where it said nothing."""

@@ -109,8 +109,10 @@ def unfit(tape: Tape) -> str:
 
 def _persistence(tape: Tape, model: RecurrentModel) -> float:
     """Mean loss of the last value as the median, as :func:`losses` has it."""
-    outcomes = tape.outcomes(model.about.targets) * tape.scale[..., None]
-    return float(np.nanmean(np.abs(outcomes), axis=(0, 1)).mean())
+    outcomes = np.abs(tape.outcomes(model.about.targets) * tape.scale[..., None])
+    known = np.isfinite(outcomes).sum(axis=(0, 1))
+    # Of a target further ahead than the tape is long nothing is known.
+    return float((np.nansum(outcomes, axis=(0, 1))[known > 0] / known[known > 0]).mean())
 
 
 def _mean(model: RecurrentModel, values: FloatArray, targets: list[Target]) -> float:
