@@ -28,9 +28,11 @@ SHARE = 1.0 / 4032
 MEAN_HALF_LIFE = 1000.0
 MAX_RELATIVE_LOSS = 40.0
 PRIOR_STEPS = 288.0
-ALLOWED_LOSS, MOST_EXCESS, CHANGED_AT = 2.0, 10.0, 12.0
-"""A loss that much above the usual adds up, as far as it counts in one step; and the sum that means a change."""
-STEPS_AFTER_CHANGE = 3.0
+ALLOWED_LOSS, MOST_LOSS, CHANGED_AT = 2.0, 4.0, 20.0
+"""From which multiple of the usual a loss adds up, at which it counts no further, and the sum that means a change."""
+STEPS_AFTER_CHANGE = 12.0
+RECENT_RATE = 1.0 / 12.0
+CONTRAST = 5.0
 
 
 def pinball(quantiles: FloatArray, levels: FloatArray, actual: FloatArray) -> FloatArray:
@@ -65,6 +67,8 @@ class Aggregation:
         # As many, or fewer since a change: what the rates are taken from.
         self._since: FloatArray = np.zeros(0)
         self._excess: FloatArray = np.zeros(0)
+        # Each expert's loss of late.
+        self._recent: Float32Array = np.zeros((experts, 0, len(levels)), np.float32)
         self.changed: BoolArray = np.zeros(0, dtype=bool)
         self._pooled: FloatArray = np.full((experts, len(levels)), self._start)
         self._pooled_steps = 0
@@ -75,6 +79,7 @@ class Aggregation:
         self._mean_loss = grown(self._mean_loss, vms, 0, 0.0)  # type: ignore[assignment]
         self._steps = grown(self._steps, vms, 0, 0.0)  # type: ignore[assignment]
         self._since = grown(self._since, vms, 0, 0.0)  # type: ignore[assignment]
+        self._recent = grown(self._recent, vms, 1, 0.0)  # type: ignore[assignment]
         self._excess = grown(self._excess, vms, 0, 0.0)  # type: ignore[assignment]
         self.changed = grown(self.changed, vms, 0, 0.0)  # type: ignore[assignment]
         self._vms = vms
@@ -83,7 +88,7 @@ class Aggregation:
         """Forget all VMs but those of ``rows``; what the others taught the fleet stays."""
         self._log_weight = retained(self._log_weight, rows, 1)
         self._mean_loss, self._steps = retained(self._mean_loss, rows, 0), retained(self._steps, rows, 0)
-        self._since = retained(self._since, rows, 0)
+        self._since, self._recent = retained(self._since, rows, 0), retained(self._recent, rows, 1)
         self._excess, self.changed = retained(self._excess, rows, 0), retained(self.changed, rows, 0)
         self._vms = len(rows)
 
@@ -126,23 +131,32 @@ class Aggregation:
         rate = np.maximum(1.0 / self._since[seen], 1.0 - 0.5 ** (1.0 / MEAN_HALF_LIFE))[:, None]
         mean = self._mean_loss[seen]
         usual = np.where(mean > 0, mixed_loss / np.where(mean > 0, mean, 1.0), 1.0).mean(axis=-1)
-        self._notice_change(seen, usual)
         self._mean_loss[seen] = mean = mean + rate * (mixed_loss - mean)
         loss = pinball(quantiles[:, seen], self._levels, actual[seen])
         loss = np.where(np.isnan(loss), mixed_loss, loss)
+        self._recent[:, seen] += np.float32(RECENT_RATE) * (loss.astype(np.float32) - self._recent[:, seen])
         self._log_weight[:, seen] = _moved(self._log_weight[:, seen], loss, mean, self._since[seen])
+        self._notice_change(seen, usual)
         self._pooled_steps += 1
         self._pooled = _moved(self._pooled, loss.sum(axis=1), mean.sum(axis=0), np.array(self._pooled_steps))
         return np.asarray(usual)
 
     def _notice_change(self, seen: IntArray, usual: FloatArray) -> None:
-        """Let a VM whose loss has been far above the usual for some time learn as a young one does (CUSUM)."""
-        excess = np.minimum(usual, MOST_EXCESS) - ALLOWED_LOSS
+        """Let a VM whose loss has been far above the usual for some time (CUSUM) trust who was good lately, and learn
+        as a young one does."""
+        excess = np.minimum(usual, MOST_LOSS) - ALLOWED_LOSS
         self._excess[seen] = np.maximum(self._excess[seen] + excess, 0.0)
         self.changed[:] = False
         self.changed[seen] = self._excess[seen] > CHANGED_AT
         self._excess[self.changed] = 0.0
-        self._since[self.changed] = np.minimum(self._since[self.changed], STEPS_AFTER_CHANGE)
+        if self.changed.any():
+            recent = self._recent[:, self.changed]
+            best = np.maximum(recent.min(axis=0), np.finfo(np.float32).tiny)
+            self._log_weight[:, self.changed] = np.log(
+                _normalised(-CONTRAST * np.minimum(recent / best, MAX_RELATIVE_LOSS)) + SHARE
+            )
+            self._mean_loss[self.changed] = best
+            self._since[self.changed] = np.minimum(self._since[self.changed], STEPS_AFTER_CHANGE)
 
 
 def _normalised(log_weight: FloatArray | Float32Array) -> FloatArray:

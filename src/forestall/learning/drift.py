@@ -18,7 +18,12 @@ MOST_LOSS = 20.0
 
 
 class Drift:
-    """Watches the losses of one resource.
+    """Watches the losses of one resource, in means of an hour: one bad hour is no drift.
+
+    Parameters
+    ----------
+    hour
+        Steps in an hour.
 
     Attributes
     ----------
@@ -26,18 +31,22 @@ class Drift:
         How often losses have risen for good so far.
     """
 
-    def __init__(self) -> None:
-        self._windows = ADWIN(delta=CONFIDENCE)  # type: ignore[no-untyped-call]
+    def __init__(self, hour: int) -> None:
+        self._windows = ADWIN(delta=CONFIDENCE, clock=1)  # type: ignore[no-untyped-call]
+        self._hour = hour
+        self._losses: list[float] = []
         self.count = 0
 
     def update(self, loss: FloatArray) -> bool:
         """See the losses (vm,) of one step, in units of what is usual for each VM; whether they have risen for good."""
         known = loss[np.isfinite(loss)]
-        if not len(known):
+        if len(known):
+            self._losses.append(float(np.minimum(known, MOST_LOSS).mean()))
+        if len(self._losses) < self._hour:
             return False
-        value = float(np.minimum(known, MOST_LOSS).mean())
         before = self._windows.estimation
-        self._windows.update(value)  # type: ignore[no-untyped-call]
+        self._windows.update(float(np.mean(self._losses)))  # type: ignore[no-untyped-call]
+        self._losses.clear()
         risen = bool(self._windows.drift_detected) and self._windows.estimation > before
         self.count += risen
         return risen

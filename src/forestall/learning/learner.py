@@ -117,7 +117,7 @@ class Learner:
         self.timer: Callable[[], float] | None = None
         self.seconds: dict[str, float] = {}
         self.timed_steps = 0
-        self.drift = Drift()
+        self.drift = Drift(self.window.hour)
         self._aggregations = [Aggregation(len(self.experts), levels) for _ in targets]
         self._calibrations = [Recalibration(levels, self.window.day) for _ in targets]
         self._issued: list[deque[tuple[Float32Array, Float32Array]]] = [deque(maxlen=t.steps) for t in targets]

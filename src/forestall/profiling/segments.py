@@ -27,6 +27,8 @@ NOVELTY = 1.5
 """A day that is on average so many deviations off every kind is of a new one."""
 EVIDENCE = 0.5
 """Hours that follow each other say much the same."""
+WEEKDAY_PRIOR = 0.3
+"""Days of each kind that a weekday is taken to have had before any was seen."""
 LEAST_MEMBERSHIP = 0.05
 """A day teaches no kind that it fits worse than that."""
 LEAST_SHARE = 0.02
@@ -82,7 +84,7 @@ class Segments:
         day = at // DAY_SECONDS
         counts = self._by_weekday[(day - MONDAY_DAY) % WEEKDAYS]
         known = self._weight.max(axis=1) > 0
-        prior = np.where(known, counts + 1.0, 0.0)
+        prior = np.where(known, counts + WEEKDAY_PRIOR, 0.0)
         evidence = self._fit if day == self._now // DAY_SECONDS else np.zeros_like(self._fit)
         weight = prior * np.exp(EVIDENCE * (evidence - evidence.max(axis=0, initial=-np.inf)))
         total = weight.sum(axis=0)

@@ -1,0 +1,141 @@
+"""A change of habit: the fleet's is a drift, a VM's is learned anew; experts that do not help rest."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from forestall.demand.core import DemandLoop
+from forestall.demand.settings import DemandSettings
+from forestall.learning.aggregation import Aggregation
+from forestall.learning.boosted import BoostedSettings
+from forestall.learning.calibration import Recalibration
+from forestall.learning.drift import Drift
+from forestall.learning.schedule import Schedule
+from forestall.learning.usefulness import RESTING_HOURS, UNHELPFUL_HOURS, Usefulness
+from forestall.model.resources import Resource
+from forestall.model.samples import FloatArray
+from forestall.profiling.window import Window
+
+LEVELS = (0.5, 0.95)
+STEP, DAY = 300, 288
+
+
+def test_losses_that_rise_for_good_are_a_drift_and_one_bad_hour_is_none() -> None:
+    generator = np.random.default_rng(0)
+    steady, shaken, risen = Drift(12), Drift(12), Drift(12)
+    for i in range(3000):
+        loss = generator.gamma(2.0, 0.5, 20)
+        steady.update(loss)
+        shaken.update(loss * (3.0 if 2000 <= i < 2012 else 1.0))
+        risen.update(loss * (1.5 if i >= 2000 else 1.0))
+        shaken.update(np.full(20, np.nan))
+    assert steady.count == 0
+    assert shaken.count == 0
+    assert risen.count >= 1
+
+
+def test_losses_that_fall_are_no_reason_to_train() -> None:
+    generator, drift = np.random.default_rng(0), Drift(12)
+    for i in range(3000):
+        drift.update(generator.gamma(2.0, 0.5 if i < 1500 else 0.2, 20))
+    assert drift.count == 0
+
+
+def test_a_drift_hastens_a_training_once() -> None:
+    window, schedule = Window(3_600, 1e-3), Schedule(86_400, 10 * 86_400)
+
+    def pass_hours(hours: int) -> None:
+        for _ in range(hours):
+            window.push(np.ones(1), np.ones(1))
+
+    pass_hours(24)
+    assert schedule.due(window)
+    schedule.trained(window, drifts=0)
+    pass_hours(12)
+    assert not schedule.due(window, drifts=1), "what comes after the drift must be there to be learned"
+    pass_hours(12)
+    assert schedule.due(window, drifts=1)
+    schedule.trained(window, drifts=1)
+    pass_hours(12)
+    assert not schedule.due(window, drifts=1)
+
+
+def test_a_vm_that_changes_trusts_who_was_good_lately_and_the_others_stay_as_they_were() -> None:
+    """Expert 0 was right for a thousand steps about both; then expert 1 is, about VM 0."""
+    generator, mixed = np.random.default_rng(2), Aggregation(2, LEVELS)
+    mixed.grow(2)
+    found = None
+    for i in range(1100):
+        changed = i >= 1000
+        actual = np.array([5.0 if changed else 1.0, 1.0]) + generator.normal(0, 0.05, 2)
+        experts = np.stack([np.full((2, 2), 1.05), np.full((2, 2), 5.05)])
+        mixed.update(experts, mixed.combine(experts), actual)
+        if found is None and mixed.changed[0]:
+            found = i
+        assert not mixed.changed[1]
+    assert found is not None
+    assert 1000 <= found <= 1000 + 15
+    weights = mixed.weights().mean(axis=-1)
+    assert weights[1, 0] > 0.9
+    assert weights[0, 1] > 0.9
+
+
+def test_what_was_seen_of_a_changed_vm_counts_little_for_its_calibration() -> None:
+    calibration = Recalibration(LEVELS, DAY)
+    calibration.grow(2)
+    for _ in range(2000):
+        calibration.update(np.array([[1.0, 2.0], [1.0, 2.0]]), np.array([3.0, 3.0]))
+    before = calibration.coordinates()
+    calibration.forget(np.array([True, False]))
+    after = calibration.coordinates()
+    assert (after[0] > before[0]).all(), "nearer to what the level says"
+    np.testing.assert_allclose(after[1], before[1], rtol=0.2)
+
+
+def test_an_expert_rests_after_a_day_without_help_and_is_tried_again() -> None:
+    usefulness = Usefulness()
+    rests = [usefulness.step(np.array([0.01, 0.3])) for _ in range(2 * (UNHELPFUL_HOURS + RESTING_HOURS))]
+    first = np.array(rests)[:, 0]
+    assert not np.array(rests)[:, 1].any()
+    assert first.argmax() == UNHELPFUL_HOURS - 1
+    assert first.mean() == pytest.approx(RESTING_HOURS / (UNHELPFUL_HOURS + RESTING_HOURS), abs=0.03)
+    usefulness.keep(np.array([1]))
+    assert usefulness.step(np.array([0.3])).tolist() == [False]
+
+
+def habits(vms: int, days: int, after: int) -> FloatArray:
+    """Gentle days, then three times as much with a burst each hour, for every other VM; cores (time, vm)."""
+    generator = np.random.default_rng(0)
+    time, phase = np.arange(days * DAY + after)[:, None], generator.random(vms) * DAY
+    before = (0.3 + 0.2 * np.sin(2 * np.pi * (time + phase) / DAY)) * generator.gamma(30, 1 / 30, (len(time), vms))
+    bursts = 1.2 * ((time + phase.astype(int)) % 12 == 0)
+    now = 0.8 * generator.gamma(6, 1 / 6, (len(time), vms)) + bursts
+    changed = (np.arange(vms) % 2 == 0) & (time >= days * DAY)
+    return np.minimum(np.where(changed, now, before), 4.0)
+
+
+@pytest.mark.slow
+def test_violations_return_to_the_budget_sooner_than_those_of_the_experts() -> None:
+    """Within three hours; each expert alone takes longer, but the last hour's maximum, which is quick and generous."""
+    vms, days, budget = 20, 5, 0.05
+    demand = habits(vms, days, after=60)
+    settings = DemandSettings(
+        STEP, budgets=(budget,), boosted=BoostedSettings(max_rows=20_000, retrain_seconds=86_400 * 2)
+    )
+    loop = DemandLoop(Resource.CPU, settings)
+    place, names = settings.levels.index(1 - budget), [e.name for e in loop.learner.experts]
+    decided = loop.settings.targets.index(settings.decided_target)
+    short: dict[str, list[float]] = {name: [] for name in ("forestall", *names)}
+    held: dict[str, FloatArray] = {}
+    for i, row in enumerate(demand):
+        if held and i >= days * DAY:
+            for name, amount in held.items():
+                short[name].append(float((row > amount + 1e-9)[::2].mean()))
+        cycle = loop.step(row, np.full(vms, 4.0), i * STEP)
+        said = loop.learner.spoken()[decided]
+        held = {"forestall": cycle.allocated[0]} | {n: said[k][:, place] for k, n in enumerate(names)}
+    lately = {name: float(np.mean(values[24:60])) for name, values in short.items()}
+    assert lately["forestall"] <= 1.5 * budget
+    slower = [name for name, share in lately.items() if share > 2 * budget]
+    assert {"last_value", "smoothing", "seasonal_naive", "analogue", "boosted", "segment"} <= set(slower), lately
