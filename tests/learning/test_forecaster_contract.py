@@ -11,7 +11,7 @@ from forestall.learning.analogue import Analogue
 from forestall.learning.boosted import Boosted, BoostedSettings
 from forestall.learning.expert import RuleForecaster
 from forestall.learning.past import Past
-from forestall.learning.rules import LastValue, MovingPeak, PointRule, SeasonalNaive, Smoothing
+from forestall.learning.rules import LastValue, MovingPeak, PointRule, SeasonalNaive, Segment, Smoothing
 from forestall.model.forecast import LEVELS
 from forestall.profiling.window import Window
 from forestall.testing.forecaster import TARGETS, ForecasterContract, Make
@@ -22,6 +22,7 @@ RULES: dict[str, Callable[[Past], PointRule]] = {
     "moving_peak": lambda past: MovingPeak(),
     "seasonal_naive": lambda past: SeasonalNaive(past.periods),
     "analogue": lambda past: Analogue(),
+    "segment": lambda past: Segment(past.segments),
 }
 
 

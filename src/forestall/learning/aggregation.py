@@ -28,7 +28,7 @@ SHARE = 1.0 / 4032
 MEAN_HALF_LIFE = 1000.0
 MAX_RELATIVE_LOSS = 40.0
 PRIOR_STEPS = 288.0
-ALLOWED_LOSS, MOST_LOSS, CHANGED_AT = 2.0, 4.0, 20.0
+ALLOWED_LOSS, MOST_LOSS, CHANGED_AT = 2.0, 4.0, 28.0
 """From which multiple of the usual a loss adds up, at which it counts no further, and the sum that means a change."""
 STEPS_AFTER_CHANGE = 12.0
 RECENT_RATE = 1.0 / 12.0

@@ -150,9 +150,9 @@ class Segment:
         """Nothing to forget."""
 
     def point(self, window: Window, target: Target) -> FloatArray:
-        """Demand to be expected (peak: the highest of the hours until then); NaN before the first day is over."""
-        if target.statistic is Statistic.MEAN:
-            return self._segments.ahead(window, target.steps)
-        every = max(1, min(window.hour, target.steps))
-        steps = sorted({1, *range(every, target.steps, every), target.steps})
-        return np.asarray(np.maximum.reduce([self._segments.ahead(window, k) for k in steps]))
+        """Demand to be expected (peak: the highest until then); the last value before the first day is over."""
+        every = target.steps if target.statistic is Statistic.MEAN else max(1, min(window.hour, target.steps))
+        first = target.steps if target.statistic is Statistic.MEAN else 1
+        steps = sorted({first, *range(every, target.steps, every), target.steps})
+        ahead = np.maximum.reduce([self._segments.ahead(window, k) for k in steps])
+        return np.where(np.isnan(ahead), window.last, ahead)
