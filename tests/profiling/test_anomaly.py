@@ -106,6 +106,32 @@ def test_resources_that_part_company_surprise_more_than_both_rising_together() -
     assert parting > 1.3 * rising
 
 
+def test_a_vm_that_is_held_to_less_than_it_would_take_stays_anomalous() -> None:
+    """Its usual peaks are as high as what it is held to: that it uses all of it keeps it anomalous."""
+    demand = ordinary(6, vms=1)
+    demand[::DAY, 0, CPU] = 2.0
+    demand[4 * DAY :, 0, CPU] = 3.95
+    watch = Watch(ALL, [floor_of(r) for r in ALL], STEP)
+    limit, found = LIMIT[None], []
+    for i, row in enumerate(demand):
+        held = limit.copy()
+        if found and found[-1]:
+            held[0, CPU] = 2.0
+        found.append(bool(watch.step(np.minimum(row, held), limit, i * STEP, held).anomalous[0]))
+    after = np.array(found[4 * DAY + 12 : 5 * DAY])
+    assert after.mean() > 0.95
+
+
+def test_a_vm_that_is_switched_off_is_not_anomalous_for_long_and_begins_anew() -> None:
+    demand = ordinary(7)
+    with_runaway(demand, slice(4 * DAY, 4 * DAY + 36))
+    demand[4 * DAY + 36 : 6 * DAY] = np.nan
+    anomalous, _, _ = watched(demand)
+    assert anomalous[4 * DAY + 35, 1]
+    assert not anomalous[4 * DAY + 36 + 12 : 6 * DAY].any()
+    assert not anomalous[6 * DAY :, 1].any()
+
+
 @settings(max_examples=25, deadline=None)
 @given(st.integers(0, 10_000), st.floats(0.0, 0.4))
 def test_scores_are_causal_bounded_and_survive_gaps_and_retired_vms(seed: int, gaps: float) -> None:

@@ -160,6 +160,7 @@ def test_what_won_is_taken_up_and_what_then_loses_is_taken_back(school: School) 
     school.pupil.now = model("shipped")  # its probation is over, and lost
     school.days(0.1)
     assert school.registry.back == ["lost against the one before it"]
+    school.registry.model = None
     school.days(0.5)
     assert len(school.registry.back) == 1
 
@@ -168,12 +169,36 @@ def test_nothing_changes_when_a_training_fails_or_its_model_cannot_be_run(school
     school.days(1.2)
     school.course.result = "exit code 1: out of memory"
     school.days(0.1)
-    assert school.notes[-1] == "training ended: exit code 1: out of memory; the models in use stay"
+    assert school.notes[-1] == "training ended: exit code 1: out of memory"
     school.days(1)
     school.registry.model, school.course.result = model("broken"), ""
     school.days(0.1)
     assert school.pupil.now.about.data_hash == "shipped"
-    assert school.notes[-1] == "training: cannot be run"
+    assert "training: the new model of cpu is not used: cannot be run" in school.notes
+
+
+def test_what_lost_while_another_was_trained_is_not_taken_for_the_new_one(school: School) -> None:
+    school.days(1.2)
+    school.registry.model, school.course.result = model("first"), ""
+    school.days(0.1)
+    school.days(1)  # the second training runs
+    assert school.course.begun == 2
+    school.pupil.now = model("shipped")
+    school.registry.model = model("second")
+    school.days(0.2)
+    assert school.registry.back == []
+    school.course.result = ""
+    school.days(0.1)
+    assert school.pupil.now.about.data_hash == "second"
+    assert school.registry.back == []
+
+
+def test_a_training_that_fails_half_way_may_have_found_something(school: School) -> None:
+    school.days(1.2)
+    school.registry.model, school.course.result = model("new"), "its budget of CPU time is spent"
+    school.days(0.1)
+    assert school.notes[-1] == "training ended: its budget of CPU time is spent; new models of cpu are in use"
+    assert school.pupil.now.about.data_hash == "new"
 
 
 def test_a_drift_hastens_it_but_not_within_a_day(school: School) -> None:

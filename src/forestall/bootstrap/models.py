@@ -13,6 +13,7 @@ from forestall.adapters.files.model_registry import FileModelRegistry
 from forestall.adapters.files.models import read_model
 from forestall.bootstrap.live import tell
 from forestall.demand.settings import DemandSettings
+from forestall.learning.past import APPLICATIONS
 from forestall.learning.recurrent.forecaster import RecurrentSettings
 from forestall.learning.recurrent.model import RecurrentModel
 from forestall.learning.recurrent.succession import Trainer, Verdict, succeed
@@ -20,6 +21,7 @@ from forestall.learning.recurrent.tape import tape_of
 from forestall.model.errors import BadInput, Unsupported, WrongUse
 from forestall.model.resources import Resource
 from forestall.replay.trace_reader import read_trace
+from forestall.settings import load_policy
 
 TRAINING_NEEDS = ("torch", "onnx")
 MODELS = "models"
@@ -65,9 +67,16 @@ def trainer() -> Trainer:
 
 
 def train_models(
-    path: Path, folder: Path, resources: Sequence[Resource] = (), seed: int = 0, note: Callable[[str], None] = print
+    path: Path,
+    folder: Path,
+    resources: Sequence[Resource] = (),
+    seed: int = 0,
+    note: Callable[[str], None] = print,
+    policies: Path | None = None,
 ) -> dict[Resource, Verdict]:
     """Train on a trace, from the models in use; what is better takes over, the rest is noted as refused.
+
+    A file of policies says which applications VMs run.
 
     Raises
     ------
@@ -83,10 +92,11 @@ def train_models(
     if missing := [r.value for r in resources if r not in trace.demand]:
         raise WrongUse(f"the trace {trace.name} has no {', '.join(missing)}")
     registry, current = FileModelRegistry(folder), models_in_use(folder, note)
+    tags = load_policy(policies).runs(trace.vm_ids, APPLICATIONS) if policies else None
     verdicts = {}
     for resource in resources or trace.resources:
         targets = DemandSettings(trace.grid.step_seconds).targets
-        model, verdict = succeed(tape_of(trace, resource), targets, train, current.get(resource), seed)
+        model, verdict = succeed(tape_of(trace, resource, tags), targets, train, current.get(resource), seed)
         now = int(SystemClock().now())
         if model is None:
             registry.refuse(resource, verdict, now)

@@ -28,6 +28,9 @@ def train(
     trace: Annotated[Path, typer.Argument(help="Demand trace to learn from: Parquet, CSV, or a folder of them.")],
     models: _Models = None,
     resources: Annotated[str | None, typer.Option(help="cpu, memory, ...; default: all that the trace has.")] = None,
+    policies: Annotated[
+        Path | None, typer.Option(help="TOML file of policies: which applications the VMs run.")
+    ] = None,
     seed: Annotated[int, typer.Option(min=0, help="Seed of everything that is random.")] = 0,
     background: Annotated[
         bool, typer.Option("--background", help="Lowest priority, and the first to go when memory is short.")
@@ -54,7 +57,9 @@ def train(
     def note(line: str) -> None:
         print(line, file=sys.stderr if as_json else sys.stdout, flush=True)
 
-    verdicts = train_models(trace, _folder(models, config, state_folder), parse_resources(resources), seed, note)
+    verdicts = train_models(
+        trace, _folder(models, config, state_folder), parse_resources(resources), seed, note, policies
+    )
     if as_json:
         print_json(
             {r.value: {"accepted": v.accepted, "reason": v.reason, "scores": v.scores} for r, v in verdicts.items()}

@@ -197,7 +197,7 @@ class DemandLoop:
         conditions = conditions or Conditions.default(limit, self.settings.budgets)
         self._learn(np.minimum(demand, conditions.ceiling), conditions.capacity)
         quantiles = self.learner.step(now)
-        self._pacer.forget(self.learner.changed(self.settings.decided_target))
+        self._pacer.forget(self.learner.changed)
         decided = quantiles[self.settings.targets.index(self.settings.decided_target)]
         cold = self._cold(decided, limit)
         decided = self._filled(decided, conditions.ceiling, cold)

@@ -123,8 +123,9 @@ class Driver:
         history = since_first_sample(
             self._ports.store.history(since=since, until=until, vm_ids=self._ports.host.vm_ids())
         )
+        fine = Resolution.FIVE_MINUTES if step < self._planner.watching.bucket_seconds else Resolution.RAW
         usual = self._ports.store.history(
-            since=max(until - USUAL_SECONDS, 0), until=until, resolution=Resolution.FIVE_MINUTES, vm_ids=history.vm_ids
+            since=max(until - USUAL_SECONDS, 0), until=until, resolution=fine, vm_ids=history.vm_ids
         )
         learned = self._planner.warm(history, self._clock.monotonic, usual) if history.vm_ids else 0
         if learned:

@@ -139,12 +139,13 @@ class Planner:
         """
         self.roster.add(history.vm_ids)
         if usual is not None:
-            self.watching.warm(usual, history.vm_ids)
+            self.watching.warm(usual, history.vm_ids, steady, self._settings.warming.most_seconds / 3)
         self._tag()
         running = np.ones(len(history.vm_ids), dtype=bool)
 
         def conditions(resource: Resource, limit: FloatArray, now: int) -> Conditions:
-            return self._conditions(resource, limit, now, running, np.inf)[0]
+            # What is anomalous now was not in all of the past.
+            return self._conditions(resource, limit, now, running, np.inf, anomalous=False)[0]
 
         return warm(self._loops, history, conditions, self._settings.warming, steady)
 
@@ -194,7 +195,8 @@ class Planner:
         demand, limit = self.roster.lay(sight.seen, sight.axes)
         running = self.roster.mask(sight.running)
         self._tag()
-        self.watching.step(demand, limit, sight.seen.at)
+        held = np.stack([sight.amounts(self.roster.vm_ids, r) for r in self._settings.resources], axis=1)
+        self.watching.step(demand, limit, sight.seen.at, held)
         # All resources are taken in before the first is decided on: forecasts look at the others too.
         seen = {
             resource: self._take_in(resource, sight, demand[:, k], limit[:, k])
@@ -237,7 +239,14 @@ class Planner:
         )
 
     def _conditions(
-        self, resource: Resource, limit: FloatArray, now: int, running: BoolArray, capacity: float
+        self,
+        resource: Resource,
+        limit: FloatArray,
+        now: int,
+        running: BoolArray,
+        capacity: float,
+        *,
+        anomalous: bool = True,
     ) -> tuple[Conditions, RuleNames]:
         floor = self._settings.arbiter.floor
         return conditions_of(
@@ -250,5 +259,5 @@ class Planner:
             host_of_vm=np.where(running, HERE, ELSEWHERE).astype(np.int64),
             capacity=np.array([capacity, np.inf]),
             least=np.array([floor(resource, float(amount)) for amount in limit], dtype=np.float64),
-            anomalous=self.watching.anomalous(len(limit)),
+            anomalous=self.watching.anomalous(len(limit)) if anomalous else None,
         )

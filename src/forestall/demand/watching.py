@@ -5,7 +5,7 @@ Anomalies are looked for in means of five minutes, however short the step: a sec
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
@@ -16,6 +16,8 @@ from forestall.profiling.anomaly import KINDS, LOOKS, Anomalies, AnomalySettings
 from forestall.profiling.window import retained
 
 LEAST_SECONDS = 300
+PROBE_ROWS = 16
+Steady = Callable[[], float]
 
 
 class Watching:
@@ -35,13 +37,14 @@ class Watching:
         self, resources: Sequence[Resource], step_seconds: int, settings: AnomalySettings | None = None
     ) -> None:
         self.resources = tuple(resources)
-        self._step = step_seconds
+        self._seen_seconds = step_seconds
         self.bucket_seconds = max(step_seconds, LEAST_SECONDS)
         self._watch = Watch(self.resources, [floor_of(r) for r in self.resources], self.bucket_seconds, settings)
         self._bucket: int | None = None
         self._sum: FloatArray = np.zeros((0, len(self.resources)))
         self._count: IntArray = np.zeros((0, len(self.resources)), np.int64)
         self._limit: FloatArray = np.zeros((0, len(self.resources)))
+        self._held: FloatArray | None = None
         self._now = Anomalies.none()
         self._told: dict[str, str] = {}
 
@@ -59,10 +62,17 @@ class Watching:
         """How the anomaly looks of each VM that has one; ``vm_ids`` (vm,)."""
         return {vm_id: kind for vm_id, kind in zip(vm_ids, self.kinds(), strict=False) if kind}
 
-    def step(self, demand: FloatArray, limit: FloatArray, at: int) -> None:
-        """See one step: ``demand`` and ``limit`` (vm, resource), NaN for a gap; ``at`` starts its interval, seconds.
+    def step(self, demand: FloatArray, limit: FloatArray, at: int, held: FloatArray | None = None) -> None:
+        """See one step.
 
-        More VMs than before are new ones.
+        Parameters
+        ----------
+        demand, limit
+            Arrays (vm, resource), NaN demand for a gap. More VMs than before are new ones.
+        at
+            Start of its interval, seconds.
+        held
+            Array (vm, resource): what is in force, NaN where it is not known; None: nothing holds VMs.
         """
         bucket = at // self.bucket_seconds
         if self._bucket is not None and bucket != self._bucket:
@@ -72,15 +82,18 @@ class Watching:
         self._sum = np.pad(self._sum, ((0, new), (0, 0)))
         self._count = np.pad(self._count, ((0, new), (0, 0)))
         self._now = self._now.padded(new)
-        self._limit = limit
+        self._limit, self._held = limit, held
         seen = np.isfinite(demand)
         self._sum += np.where(seen, demand, 0.0)
         self._count += seen
-        if (at + self._step) // self.bucket_seconds > bucket:
+        if (at + self._seen_seconds) // self.bucket_seconds > bucket:
             self._close()
 
-    def warm(self, history: Trace, vm_ids: Sequence[str]) -> None:
-        """Learn what is usual for ``vm_ids``, the beginning of the roster, from a trace at :attr:`bucket_seconds`."""
+    def warm(self, history: Trace, vm_ids: Sequence[str], steady: Steady, most_seconds: float) -> None:
+        """Learn what is usual for ``vm_ids``, the beginning of the roster, from a trace at :attr:`bucket_seconds`.
+
+        In at most so many seconds; what does not fit is left out from the older end.
+        """
         place = {vm_id: k for k, vm_id in enumerate(history.vm_ids)}
         columns = np.array([place.get(vm_id, len(place)) for vm_id in vm_ids], dtype=np.int64)
         nothing = np.full((history.grid.steps, len(place)), np.nan)
@@ -92,8 +105,15 @@ class Watching:
         limit = np.stack(
             [of(history.known_limit(r) if r in history.demand else nothing) for r in self.resources], axis=-1
         )
-        for i in range(history.grid.steps):
+        steps, own, self._seen_seconds = history.grid.steps, self._seen_seconds, self.bucket_seconds
+        probed, started = min(PROBE_ROWS, steps), steady()
+        for i in range(probed):
             self.step(demand[i], limit[i], history.grid.at(i))
+        cost = (steady() - started) / max(probed, 1)
+        affordable = steps if cost <= 0 else int(most_seconds / cost)
+        for i in range(max(probed, steps - affordable), steps):
+            self.step(demand[i], limit[i], history.grid.at(i))
+        self._seen_seconds = own
         self.news(vm_ids)
 
     def news(self, vm_ids: Sequence[str]) -> list[str]:
@@ -104,7 +124,8 @@ class Watching:
             for vm_id, kind in now.items()
             if self._told.get(vm_id) != kind
         ]
-        lines += [f"{vm_id}: behaves as usual again" for vm_id in self._told if vm_id not in now]
+        known = set(vm_ids)
+        lines += [f"{vm_id}: behaves as usual again" for vm_id in self._told if vm_id not in now and vm_id in known]
         self._told = now
         return lines
 
@@ -113,6 +134,7 @@ class Watching:
         self._watch.keep(rows)
         self._sum, self._limit = retained(self._sum, rows, 0), retained(self._limit, rows, 0)
         self._count = retained(self._count, rows, 0)
+        self._held = None if self._held is None else retained(self._held, rows, 0)
         self._now = self._now.kept(rows)
 
     def _close(self) -> None:
@@ -121,7 +143,9 @@ class Watching:
             return
         with np.errstate(invalid="ignore", divide="ignore"):
             mean = np.where(self._count > 0, self._sum / self._count, np.nan)
-        self._now = self._watch.step(plausible(mean, self._limit), self._limit, self._bucket * self.bucket_seconds)
+        self._now = self._watch.step(
+            plausible(mean, self._limit), self._limit, self._bucket * self.bucket_seconds, self._held
+        )
         self._bucket = None
         self._sum, self._count = np.zeros_like(self._sum), np.zeros_like(self._count)
 

@@ -28,10 +28,9 @@ SHARE = 1.0 / 4032
 MEAN_HALF_LIFE = 1000.0
 MAX_RELATIVE_LOSS = 40.0
 PRIOR_STEPS = 288.0
-ALLOWED_LOSS, MOST_LOSS, CHANGED_AT = 2.0, 4.0, 28.0
-"""From which multiple of the usual a loss adds up, at which it counts no further, and the sum that means a change."""
-STEPS_AFTER_CHANGE = 12.0
-RECENT_RATE = 1.0 / 12.0
+ALLOWED_LOSS, MOST_LOSS, CHANGED_AFTER_HOURS = 2.0, 4.0, 1.2
+"""A loss counts from the first multiple of the usual on, up to the second; for how long at the most it must, to be a
+change of habits."""
 CONTRAST = 5.0
 
 
@@ -50,14 +49,12 @@ class Aggregation:
         Number of experts.
     levels
         Quantile levels.
-
-    Attributes
-    ----------
-    changed
-        VMs (vm,), or more, that were found at the newest step to have changed their habits.
+    hour
+        Steps in an hour.
     """
 
-    def __init__(self, experts: int, levels: tuple[float, ...]) -> None:
+    def __init__(self, experts: int, levels: tuple[float, ...], hour: int = 12) -> None:
+        self._hour = hour
         self._levels = np.asarray(levels)
         self._start = -np.log(experts)
         self._vms = 0
@@ -69,7 +66,7 @@ class Aggregation:
         self._excess: FloatArray = np.zeros(0)
         # Each expert's loss of late.
         self._recent: Float32Array = np.zeros((experts, 0, len(levels)), np.float32)
-        self.changed: BoolArray = np.zeros(0, dtype=bool)
+        self._losses: FloatArray = np.zeros(0)
         self._pooled: FloatArray = np.full((experts, len(levels)), self._start)
         self._pooled_steps = 0
 
@@ -81,7 +78,7 @@ class Aggregation:
         self._since = grown(self._since, vms, 0, 0.0)  # type: ignore[assignment]
         self._recent = grown(self._recent, vms, 1, 0.0)  # type: ignore[assignment]
         self._excess = grown(self._excess, vms, 0, 0.0)  # type: ignore[assignment]
-        self.changed = grown(self.changed, vms, 0, 0.0)  # type: ignore[assignment]
+        self._losses = grown(self._losses, vms, 0, np.nan)  # type: ignore[assignment]
         self._vms = vms
 
     def keep(self, rows: IntArray) -> None:
@@ -89,7 +86,7 @@ class Aggregation:
         self._log_weight = retained(self._log_weight, rows, 1)
         self._mean_loss, self._steps = retained(self._mean_loss, rows, 0), retained(self._steps, rows, 0)
         self._since, self._recent = retained(self._since, rows, 0), retained(self._recent, rows, 1)
-        self._excess, self.changed = retained(self._excess, rows, 0), retained(self.changed, rows, 0)
+        self._excess, self._losses = retained(self._excess, rows, 0), retained(self._losses, rows, 0)
         self._vms = len(rows)
 
     def weights(self) -> FloatArray:
@@ -134,29 +131,36 @@ class Aggregation:
         self._mean_loss[seen] = mean = mean + rate * (mixed_loss - mean)
         loss = pinball(quantiles[:, seen], self._levels, actual[seen])
         loss = np.where(np.isnan(loss), mixed_loss, loss)
-        self._recent[:, seen] += np.float32(RECENT_RATE) * (loss.astype(np.float32) - self._recent[:, seen])
+        self._recent[:, seen] += np.float32(1.0 / self._hour) * (loss.astype(np.float32) - self._recent[:, seen])
         self._log_weight[:, seen] = _moved(self._log_weight[:, seen], loss, mean, self._since[seen])
-        self._notice_change(seen, usual)
+        self._losses[seen] = usual
         self._pooled_steps += 1
         self._pooled = _moved(self._pooled, loss.sum(axis=1), mean.sum(axis=0), np.array(self._pooled_steps))
         return np.asarray(usual)
 
-    def _notice_change(self, seen: IntArray, usual: FloatArray) -> None:
-        """Let a VM whose loss has been far above the usual for some time (CUSUM) trust who was good lately, and learn
-        as a young one does."""
-        excess = np.minimum(usual, MOST_LOSS) - ALLOWED_LOSS
-        self._excess[seen] = np.maximum(self._excess[seen] + excess, 0.0)
-        self.changed[:] = False
-        self.changed[seen] = self._excess[seen] > CHANGED_AT
-        self._excess[self.changed] = 0.0
-        if self.changed.any():
-            recent = self._recent[:, self.changed]
-            best = np.maximum(recent.min(axis=0), np.finfo(np.float32).tiny)
-            self._log_weight[:, self.changed] = np.log(
-                _normalised(-CONTRAST * np.minimum(recent / best, MAX_RELATIVE_LOSS)) + SHARE
-            )
-            self._mean_loss[self.changed] = best
-            self._since[self.changed] = np.minimum(self._since[self.changed], STEPS_AFTER_CHANGE)
+    def notice_change(self) -> BoolArray:
+        """VMs (vm,) whose loss has been far above the usual for more than an hour, found by CUSUM.
+
+        To be called after :meth:`update`, for forecasts of the mean: a single peak spoils as many forecasts of a peak
+        as they look ahead.
+        """
+        losses = self._losses[: self._vms]
+        excess = np.where(np.isfinite(losses), np.minimum(losses, MOST_LOSS) - ALLOWED_LOSS, 0.0)
+        self._losses[:] = np.nan
+        self._excess[: self._vms] = np.maximum(self._excess[: self._vms] + excess, 0.0)
+        found = np.asarray(self._excess[: self._vms] > CHANGED_AFTER_HOURS * (MOST_LOSS - ALLOWED_LOSS) * self._hour)
+        self._excess[: self._vms][found] = 0.0
+        return found
+
+    def begin_anew(self, vms: BoolArray) -> None:
+        """Let these VMs (vm,), which have changed, trust who was good in the last hour and learn as young ones do."""
+        rows = np.flatnonzero(vms)
+        recent = self._recent[:, rows]
+        best = np.maximum(recent.min(axis=0), np.finfo(np.float32).tiny)
+        apart = np.minimum(recent / best - 1.0, MAX_RELATIVE_LOSS)
+        self._log_weight[:, rows] = np.log(_normalised(-CONTRAST * apart) + SHARE)
+        self._mean_loss[rows] = best
+        self._since[rows] = np.minimum(self._since[rows], self._hour)
 
 
 def _normalised(log_weight: FloatArray | Float32Array) -> FloatArray:

@@ -82,6 +82,8 @@ class Learner:
         Tells seconds; with it, ``seconds`` is how long each expert took in ``timed_steps`` steps, by name.
     recurrent
         The recurrent expert, if there is one.
+    changed
+        VMs (vm,) that were found at the newest step to have changed their habits, by forecasts of the first target.
     """
 
     def __init__(
@@ -117,8 +119,9 @@ class Learner:
         self.timer: Callable[[], float] | None = None
         self.seconds: dict[str, float] = {}
         self.timed_steps = 0
+        self.changed: BoolArray = np.zeros(0, dtype=bool)
         self.drift = Drift(self.window.hour)
-        self._aggregations = [Aggregation(len(self.experts), levels) for _ in targets]
+        self._aggregations = [Aggregation(len(self.experts), levels, self.window.hour) for _ in targets]
         self._calibrations = [Recalibration(levels, self.window.day) for _ in targets]
         self._issued: list[deque[tuple[Float32Array, Float32Array]]] = [deque(maxlen=t.steps) for t in targets]
 
@@ -184,6 +187,7 @@ class Learner:
     def _learn(self) -> None:
         """Score the forecasts that are due: weights and calibration move."""
         limit = np.where(np.isnan(self.window.limit), np.inf, self.window.limit)
+        changed = np.zeros(0, dtype=bool)
         for i, target in enumerate(self.settings.targets):
             self._aggregations[i].grow(self.window.vms)
             self._calibrations[i].grow(self.window.vms)
@@ -195,10 +199,15 @@ class Learner:
             losses = self._aggregations[i].update(
                 np.minimum(experts, cap), np.minimum(combined, cap), np.minimum(actual, limit)
             )
-            self._calibrations[i].forget(self._aggregations[i].changed[: self.window.vms])
             if i == 0:
                 self.drift.update(losses)
+                changed = self._aggregations[0].notice_change()
             self._calibrations[i].update(combined, actual)
+        self.changed = np.pad(changed, (0, self.window.vms - len(changed)))
+        if self.changed.any():
+            for aggregation, calibration in zip(self._aggregations, self._calibrations, strict=True):
+                aggregation.begin_anew(self.changed)
+                calibration.forget(self.changed)
 
     def keep(self, rows: IntArray) -> None:
         """Forget all VMs but those of ``rows`` (increasing), which keep their order and all that is known of them."""
@@ -213,11 +222,6 @@ class Learner:
             deque(((retained(experts, rows, 1), retained(mixed, rows, 0)) for experts, mixed in issued), issued.maxlen)
             for issued in self._issued
         ]
-
-    def changed(self, target: Target) -> BoolArray:
-        """VMs (vm,) that were found at the newest step to have changed their habits, by their forecasts of a target."""
-        found = self._aggregations[self.settings.targets.index(target)].changed[: self.window.vms]
-        return np.pad(found, (0, self.window.vms - len(found)))
 
     def spoken(self) -> FloatArray:
         """What each expert said last: quantiles (target, expert, vm, level), NaN where it said nothing."""

@@ -49,6 +49,8 @@ LOOKS: dict[str, str] = {
     Kind.UNUSUAL: "unusual: far from what it did before",
 }
 """Each kind in words."""
+GONE_SECONDS = 3_600.0
+"""A VM without samples for so long is not anomalous any more, and begins anew when it is back."""
 
 
 @dataclass(frozen=True)
@@ -143,25 +145,40 @@ class Watch:
         self._least = np.maximum(np.array(self.settings.least_minutes) * 60 / step_seconds, 1.0)
         self._runs = Runs(len(KINDS) - 1, self.settings.half_life_days * day)
         self._highest = Highest(len(self._resources), day, self.settings.half_life_days)
+        self._gone_steps = max(1, round(GONE_SECONDS / step_seconds))
+        self._absent: IntArray = np.zeros(0, np.int64)
         self._seen: IntArray = np.zeros(0, np.int64)
         self._usual: FloatArray = np.zeros((2, 0))
         self._now = Anomalies.none()
 
-    def step(self, demand: FloatArray, limit: FloatArray, now: int) -> Anomalies:
-        """See one step: ``demand`` and ``limit`` (vm, resource); NaN demand is a gap. More VMs are new ones."""
+    def step(self, demand: FloatArray, limit: FloatArray, now: int, held: FloatArray | None = None) -> Anomalies:
+        """See one step.
+
+        Parameters
+        ----------
+        demand, limit
+            Arrays (vm, resource); NaN demand is a gap. More VMs are new ones.
+        now
+            Start of its interval, seconds.
+        held
+            Array (vm, resource): what is in force. An anomalous VM that uses all of it goes on, though it is held to
+            less than it would take; None: nothing holds VMs.
+        """
         self._grow(len(demand))
         known = np.isfinite(demand)
         present = np.asarray(known.any(axis=1))
         found = self._surprise.step(demand, now)
         self._seen += present
-        self._runs.step(self._conditions(found, demand, limit), present)
+        self._absent = np.where(present, 0, self._absent + 1)
+        gone = self._absent >= self._gone_steps
+        self._runs.step(self._conditions(found, demand, limit, held), present, gone)
         self._highest.step(found.level[1], known)
         old = self._seen > self._young
         of_kind = self._runs.unheard_of(self._least, self.settings.times_longest) & old
-        surprising = (self._surprising(found) & present & old) | (
+        surprising = (self._surprising(found, present) & old) | (
             self._now.anomalous & (found.score >= self.settings.end)
         )
-        anomalous = of_kind.any(axis=0) | surprising
+        anomalous = (of_kind.any(axis=0) | surprising) & ~gone
         # What an anomaly was called stays its name until it ends, unless it had none.
         named = self._now.anomalous & (self._now.kind < len(KINDS) - 1)
         kind = np.where(of_kind.any(axis=0), of_kind.argmax(axis=0), len(KINDS) - 1)
@@ -173,31 +190,39 @@ class Watch:
         for part in (self._surprise, self._runs, self._highest):
             part.keep(rows)
         self._usual, self._seen = retained(self._usual, rows, 1), retained(self._seen, rows, 0)
+        self._absent = retained(self._absent, rows, 0)
         self._now = self._now.kept(rows)
 
     def _grow(self, vms: int) -> None:
         new = vms - len(self._seen)
         self._usual, self._seen = np.pad(self._usual, ((0, 0), (0, new))), np.pad(self._seen, (0, new))
+        self._absent = np.pad(self._absent, (0, new))
         self._now = self._now.padded(new)
 
-    def _surprising(self, found: Surprises) -> BoolArray:
-        """Whether evidence and score are high (vm,); then evidence is learned."""
+    def _surprising(self, found: Surprises, present: BoolArray) -> BoolArray:
+        """Whether evidence and score are high (vm,); then the evidence of those that are present is learned."""
         mean, square = self._usual
         spread = np.maximum(np.sqrt(np.maximum(square - mean * mean, 0.0)), 0.05)
         high = found.evidence > mean + self.settings.own_deviations * spread
-        rate = np.maximum(1.0 / self._memory, 1.0 / np.maximum(self._seen, 1))
+        rate = np.where(present, np.maximum(1.0 / self._memory, 1.0 / np.maximum(self._seen, 1)), 0.0)
         self._usual += rate * (np.stack([found.evidence, found.evidence**2]) - self._usual)
-        return np.asarray((found.score >= self.settings.begin) & high)
+        return np.asarray((found.score >= self.settings.begin) & high & present)
 
-    def _conditions(self, found: Surprises, demand: FloatArray, limit: FloatArray) -> BoolArray:
+    def _conditions(
+        self, found: Surprises, demand: FloatArray, limit: FloatArray, held: FloatArray | None
+    ) -> BoolArray:
         """What of each kind (kind, vm) can be seen now; how long it lasts decides."""
         settings = self.settings
         result = np.zeros((len(KINDS) - 1, len(demand)), dtype=bool)
         of = {resource: k for k, resource in enumerate(self._resources)}
         beyond = np.zeros(demand.shape, dtype=bool)
-        highest = np.pad(self._highest.value, ((0, len(demand) - len(self._highest.value)), (0, 0)))
+        new = len(demand) - len(self._highest.value)
+        highest = np.pad(self._highest.value, ((0, new), (0, 0)), constant_values=-np.inf)
         known = np.isfinite(highest) & np.isfinite(demand)
         beyond[known] = (found.level[1] > settings.beyond_ratio * highest + 10 * self._floors)[known]
+        if held is not None:
+            with np.errstate(invalid="ignore"):
+                beyond |= self._now.anomalous[:, None] & (demand >= settings.full_ratio * held)
         at_work = [k for k, r in enumerate(self._resources) if r is not Resource.MEMORY]
         with np.errstate(invalid="ignore"):
             if (k := of.get(Resource.MEMORY)) is not None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from forestall.model.samples import BoolArray, FloatArray
+from forestall.model.samples import BoolArray, FloatArray, IntArray
 from forestall.profiling.window import retained
 
 
@@ -24,11 +24,11 @@ class Runs:
         self.length: FloatArray = np.zeros((conditions, 0))
         self.longest: FloatArray = np.zeros((conditions, 0))
 
-    def step(self, holds: BoolArray, present: BoolArray) -> None:
-        """See which conditions (condition, vm) hold; a VM that is not ``present`` (vm,) is passed over."""
+    def step(self, holds: BoolArray, present: BoolArray, gone: BoolArray) -> None:
+        """See which conditions (condition, vm) hold; who is not ``present`` (vm,) is passed over until ``gone``."""
         new = holds.shape[1] - self.length.shape[1]
         self.length, self.longest = (np.pad(a, ((0, 0), (0, new))) for a in (self.length, self.longest))
-        ended = present & ~holds
+        ended = (present & ~holds) | gone
         self.longest = np.where(ended, np.maximum(self.longest, self.length), self.longest) * self._fading
         self.length = np.where(ended, 0.0, self.length + (holds & present))
 
@@ -36,7 +36,7 @@ class Runs:
         """Conditions (condition, vm) that hold for ``least`` (condition,) steps, and ``times`` as long as ever."""
         return (self.length >= least[:, None]) & (self.length > times * self.longest)
 
-    def keep(self, rows: np.typing.NDArray[np.int64]) -> None:
+    def keep(self, rows: IntArray) -> None:
         """Forget all VMs but those of ``rows``."""
         self.length, self.longest = retained(self.length, rows, 1), retained(self.longest, rows, 1)
 
@@ -75,6 +75,6 @@ class Highest:
         self._recent[place] = np.maximum(self._recent[place], np.where(present, level, -np.inf))
         self._count += 1
 
-    def keep(self, rows: np.typing.NDArray[np.int64]) -> None:
+    def keep(self, rows: IntArray) -> None:
         """Forget all VMs but those of ``rows``."""
         self.value, self._recent = retained(self.value, rows, 0), retained(self._recent, rows, 1)

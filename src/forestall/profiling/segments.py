@@ -59,13 +59,12 @@ class Segments:
     def observe(self, window: Window, now: int) -> None:
         """See the newest step, whose interval starts at ``now``, seconds."""
         self._grow(window.vms)
-        self._now, self._step = now, window.step_seconds
         hour = now // HOUR_SECONDS
         if self._hour is not None and hour != self._hour:
             self._close_hour(window)
             if hour // HOURS != self._hour // HOURS:
                 self._close_day(self._hour // HOURS)
-        self._hour = hour
+        self._now, self._step, self._hour = now, window.step_seconds, hour
         sample = window.at_lag(0)
         seen = np.isfinite(sample)
         self._sum += np.where(seen, sample, 0.0)
@@ -117,7 +116,8 @@ class Segments:
         """What is known of the segment that comes next, as bounded figures (figure, vm); 0 while nothing is known.
 
         They are: the probability of the second kind of day, what is usual next over the last sample and over the VM's
-        scale, how far the kinds are apart at this hour, how well today fits, and the deviation of an hour.
+        scale, how far the kinds are apart at this hour, how well today fits (bounded, over the hours so far), and the
+        deviation of an hour.
         """
         following = self._now + self._step
         usual, last = self.expected(following), self.level(window, window.last)

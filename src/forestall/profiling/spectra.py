@@ -38,8 +38,10 @@ def spectral_energies(samples: Float32Array, spectrum: FloatArray, step_seconds:
     bands = [((hours <= longest) & (hours > shortest))[:, None] for longest, shortest in pairwise(BAND_HOURS)]
     fourier = np.stack([(spectrum * band)[1:].sum(axis=0) for band in bands])
     known = np.isfinite(samples)
-    mean = np.where(known, samples, 0.0).sum(axis=0) / np.maximum(known.sum(axis=0), 1)
+    mean = np.where(known, samples, 0.0).sum(axis=0, dtype=np.float64) / np.maximum(known.sum(axis=0), 1)
     lately = np.where(known, samples - mean, 0.0)[-LATELY_STEPS:]
+    # What varies by less than float32 can hold is constant.
+    lately *= np.abs(lately).max(axis=0, initial=0.0) > 4 * np.finfo(np.float32).eps * np.abs(mean)
     wavelets = np.zeros((LEVELS, samples.shape[1]))
     levels = min(LEVELS, pywt.dwt_max_level(len(lately), WAVELET))
     if levels > 0:

@@ -115,7 +115,8 @@ class LearningConfiguration:
     retrain_hours
         At least so often; more often while the past is short, and when forecasts become worse.
     cpu_seconds
-        A training may use so much CPU time; one that is not done by then is ended, and nothing changes.
+        A training may use so much CPU time; one that is not done by then is ended: resources that it has not come to
+        keep their models.
     """
 
     retrain: str = "auto"

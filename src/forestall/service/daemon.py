@@ -89,10 +89,12 @@ class Daemon:
                 self._one(signals)
                 done += 1
         finally:
-            if self._retraining:
-                self._retraining.stop()
-            with self._turn:
-                left = self._driver.stop(STOP_WITHIN_SECONDS * self._clock.pace).left
+            try:
+                with self._turn:
+                    left = self._driver.stop(STOP_WITHIN_SECONDS * self._clock.pace).left
+            finally:
+                if self._retraining:
+                    self._retraining.stop()
         for vm_id, reason in left:
             self._note(f"{vm_id} is not as it was: {reason}; forestall restore tries again")
         self._note("every VM is as it was" if not left else f"{len(left)} VMs are not as they were")

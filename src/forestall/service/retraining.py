@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from forestall.learning.recurrent.model import RecurrentModel
-from forestall.model.errors import ForestallError, StoreError
+from forestall.model.errors import StoreError
 from forestall.model.resources import Resource
 from forestall.ports.clock import Clock
 
@@ -130,13 +130,14 @@ class Retraining:
     def look(self) -> None:
         """Take up what has ended, take back what has lost, begin what is due; quick, and never raises."""
         try:
-            self._take_back()
             if self._running:
                 self._finish()
-            elif reason := self._due():
-                self._begin(reason)
-        except ForestallError as error:
-            self._note(f"training: {error}")
+            else:
+                self._take_back()
+                if reason := self._due():
+                    self._begin(reason)
+        except Exception as error:  # whatever is wrong with a model must not end the loop
+            self._note(f"training: {error or type(error).__name__}")
 
     def stop(self) -> None:
         """End a training that runs; it is due again later."""
@@ -167,27 +168,35 @@ class Retraining:
         if ended is None:
             return
         self._running = False
-        if ended:
-            self._note(f"training ended: {ended}; the models in use stay")
-            return
-        taken = []
-        for resource, current in self._pupil.models().items():
+        # One that failed may have found better models of some resources before.
+        taken = [r.value for r, current in self._pupil.models().items() if self._takes_up(r, current)]
+        found = f"new models of {', '.join(taken)} are in use" if taken else "none was better than the one in use"
+        self._note(f"training ended: {'; '.join(filter(None, (ended, found if taken or not ended else '')))}")
+
+    def _takes_up(self, resource: Resource, current: RecurrentModel) -> bool:
+        """Take up what the registry has in use, if it is another model; whether it was."""
+        try:
             model = self._models.in_use(resource, self._note)
-            if model is not None and identity(model) != identity(current):
-                self._pupil.take_up(resource, model)
-                self._adopted[resource] = identity(model)
-                taken.append(resource.value)
-        said = f"new models of {', '.join(taken)} are in use" if taken else "none was better than the one in use"
-        self._note(f"training ended: {said}")
+            if model is None or identity(model) == identity(current):
+                return False
+            self._pupil.take_up(resource, model)
+        except Exception as error:
+            self._note(f"training: the new model of {resource.value} is not used: {error or type(error).__name__}")
+            return False
+        self._adopted[resource] = identity(model)
+        return True
 
     def _take_back(self) -> None:
         """What the loop went back from is in use no more, also after a restart."""
         in_use = self._pupil.models()
         for resource, adopted in list(self._adopted.items()):
-            if resource in in_use and identity(in_use[resource]) != adopted:
-                del self._adopted[resource]
+            if resource not in in_use or identity(in_use[resource]) == adopted:
+                continue
+            newest = self._models.in_use(resource, self._note)
+            if newest is not None and identity(newest) == adopted:
                 self._models.roll_back(resource, "lost against the one before it", int(self._clock.now()))
-                self._note(f"the new model of {resource.value} lost against the one before it, which is in use again")
+            del self._adopted[resource]
+            self._note(f"the new model of {resource.value} lost against the one before it, which is in use again")
 
     def _remember(self, **instants: float) -> None:
         self._instants |= instants

@@ -63,6 +63,7 @@ class TrainingProcess:
             return None
         if self._failed or self._child is None:
             self._thread = None
+            shutil.rmtree(self._folder / "trace", ignore_errors=True)
             return self._failed or "nothing was started"
         code = self._child.poll()
         if code is None:

@@ -14,7 +14,7 @@ from forestall.learning.past import Past, floor_of, plausible
 from forestall.learning.recurrent.inputs import INPUTS, model_inputs
 from forestall.model.forecast import Statistic, Target
 from forestall.model.resources import Resource
-from forestall.model.samples import IntArray, Trace
+from forestall.model.samples import BoolArray, IntArray, Trace
 from forestall.profiling.window import Float32Array, Window
 
 MOST_VMS, MOST_STEPS = 256, 10_080
@@ -164,9 +164,14 @@ class Recorder:
         self._values = [values[:, rows[rows < values.shape[1]]] for values in self._values]
 
 
-def tape_of(trace: Trace, resource: Resource) -> Tape:
-    """What the model would have seen of a trace; of its last weeks, and the first VMs."""
+def tape_of(trace: Trace, resource: Resource, tags: BoolArray | None = None) -> Tape:
+    """What the model would have seen of a trace; of its last weeks, and the first VMs.
+
+    ``tags`` (vm, application) says which applications its VMs run; see :attr:`Past.tags`.
+    """
     past = Past(resource, trace.grid.step_seconds)
+    if tags is not None:
+        past.tags = tags
     recorder = Recorder(resource, past.window)
     beside = {r: Window(trace.grid.step_seconds, floor_of(r)) for r in trace.resources if r != resource}
     others = {r: plausible(trace.demand[r], trace.known_limit(r)) for r in beside}

@@ -1,7 +1,7 @@
 """How good anomaly scores are: area under precision and recall, and the score of the Numenta Anomaly Benchmark.
 
-The first rows of each series only teach: 15 %, as in the benchmark. A row is positive if it lies in a window around a
-known anomaly.
+The first 15 % of each series only teach (in the benchmark 750 rows at most). A row is positive if it lies in a window
+around a known anomaly.
 
 Source: Lavin & Ahmad, "Evaluating Real-Time Anomaly Detection Algorithms: the Numenta Anomaly Benchmark", ICMLA 2015
 (standard profile: a false alarm costs 0.11, a window missed 1; early in the window is worth more).
