@@ -3,8 +3,8 @@
     python benchmarks/anomalies.py TRACE [--vms 80] [--seed 1]
 
 Into each of so many VMs one anomaly is put after twelve days: memory that climbs to nearly its limit in twelve hours,
-CPU at 97 % of its limit for six hours, network traffic of ten times the mean and 500 kB/s for three hours, or next to no
-work for four hours. What is found in the rest of the trace, which nobody has labelled, counts as false.
+CPU at 97 % of its limit for six hours, network traffic of ten times the mean and 500 kB/s for three hours, or next to
+no work for four hours. What is found in the rest of the trace, which nobody has labelled, counts as false.
 """
 
 from __future__ import annotations
