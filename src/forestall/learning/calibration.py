@@ -30,9 +30,12 @@ class Recalibration:
         Quantile levels, increasing.
     steps_per_day
         Sampling steps in a day.
+    overlap
+        How many outcomes in a row say about as much as one: forecasts far ahead are wrong together.
     """
 
-    def __init__(self, levels: tuple[float, ...], steps_per_day: int) -> None:
+    def __init__(self, levels: tuple[float, ...], steps_per_day: int, overlap: int = 1) -> None:
+        self._prior_steps = PRIOR_STEPS * overlap
         self._levels = np.asarray(levels)
         self._decay = 0.5 ** (1.0 / (HALF_LIFE_DAYS * steps_per_day))
         self._exceeded: Float32Array = np.zeros((0, len(levels)), np.float32)
@@ -79,7 +82,7 @@ class Recalibration:
         fleet = (exceeded.sum(axis=0, dtype=np.float64) + others_exceeded + FLEET_PRIOR_STEPS * nominal) / (
             steps.sum(dtype=np.float64) + others_steps + FLEET_PRIOR_STEPS
         )
-        share = (exceeded + PRIOR_STEPS * fleet) / (steps[:, None] + PRIOR_STEPS)
+        share = (exceeded + self._prior_steps * fleet) / (steps[:, None] + self._prior_steps)
         z = logit(1.0 - np.clip(share, 1e-6, 1.0 - 1e-6))
         return np.maximum.accumulate(z + np.arange(len(nominal)) * 1e-6, axis=1)
 

@@ -21,7 +21,7 @@ from forestall.learning.recurrent.inputs import SEGMENTS
 from forestall.learning.rules import LastValue, MovingPeak, PointRule, SeasonalNaive, Segment, Smoothing
 from forestall.learning.statistical import HourlyModel
 from forestall.learning.usefulness import Usefulness
-from forestall.model.forecast import LEVELS, Target
+from forestall.model.forecast import LEVELS, Statistic, Target
 from forestall.model.resources import Resource
 from forestall.model.samples import BoolArray, FloatArray, IntArray
 from forestall.profiling.window import Float32Array, Window, retained
@@ -122,7 +122,7 @@ class Learner:
         self.changed: BoolArray = np.zeros(0, dtype=bool)
         self.drift = Drift(self.window.hour)
         self._aggregations = [Aggregation(len(self.experts), levels, self.window.hour) for _ in targets]
-        self._calibrations = [Recalibration(levels, self.window.day) for _ in targets]
+        self._calibrations = [Recalibration(levels, self.window.day, _overlap(t)) for t in targets]
         self._issued: list[deque[tuple[Float32Array, Float32Array]]] = [deque(maxlen=t.steps) for t in targets]
 
     def take_in(self, demand: FloatArray, limit: FloatArray, now: int) -> None:
@@ -205,9 +205,10 @@ class Learner:
             self._calibrations[i].update(combined, actual)
         self.changed = np.pad(changed, (0, self.window.vms - len(changed)))
         if self.changed.any():
-            for aggregation, calibration in zip(self._aggregations, self._calibrations, strict=True):
-                aggregation.begin_anew(self.changed)
-                calibration.forget(self.changed)
+            near = [i for i, target in enumerate(self.settings.targets) if target.steps <= self.window.hour]
+            for i in near:  # of forecasts of a day the last hour says nothing
+                self._aggregations[i].begin_anew(self.changed)
+                self._calibrations[i].forget(self.changed)
 
     def keep(self, rows: IntArray) -> None:
         """Forget all VMs but those of ``rows`` (increasing), which keep their order and all that is known of them."""
@@ -230,6 +231,11 @@ class Learner:
     def weights(self) -> FloatArray:
         """Trust in each expert (target, expert, vm), averaged over levels."""
         return np.stack([a.weights().mean(axis=-1) for a in self._aggregations])
+
+
+def _overlap(target: Target) -> int:
+    """How many forecasts of the mean in a row meet much the same: so many outcomes say as much as one."""
+    return target.steps if target.statistic is Statistic.MEAN else 1
 
 
 def _last_to_speak(quantiles: FloatArray) -> FloatArray:
