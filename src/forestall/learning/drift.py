@@ -8,8 +8,9 @@ Source: Bifet & Gavaldà, "Learning from Time-Changing Data with Adaptive Window
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
-from river.drift import ADWIN
 
 from forestall.model.samples import FloatArray
 
@@ -32,7 +33,7 @@ class Drift:
     """
 
     def __init__(self, hour: int) -> None:
-        self._windows = ADWIN(delta=CONFIDENCE, clock=1)  # type: ignore[no-untyped-call]
+        self._windows: Any = None
         self._hour = hour
         self._losses: list[float] = []
         self.count = 0
@@ -44,8 +45,13 @@ class Drift:
             self._losses.append(float(np.minimum(known, MOST_LOSS).mean()))
         if len(self._losses) < self._hour:
             return False
+        if self._windows is None:
+            # Imported with the first hour: a daemon starts half a second sooner.
+            from river.drift import ADWIN
+
+            self._windows = ADWIN(delta=CONFIDENCE, clock=1)  # type: ignore[no-untyped-call]
         before = self._windows.estimation
-        self._windows.update(float(np.mean(self._losses)))  # type: ignore[no-untyped-call]
+        self._windows.update(float(np.mean(self._losses)))
         self._losses.clear()
         risen = bool(self._windows.drift_detected) and self._windows.estimation > before
         self.count += risen
