@@ -27,6 +27,7 @@ def trace_with_a_runaway() -> Trace:
     generator = np.random.default_rng(2)
     shape = (KNOWN + 80, 3)
     cpu = generator.gamma(30.0, 1 / 30.0, shape)
+    cpu[100:KNOWN:DAY, 1] = 2.0  # as much as an anomaly ceiling of half the limit: no record then
     cpu[KNOWN + 5 : KNOWN + 41, 1] = 3.9
     memory = GIB * (1 + 0.01 * generator.standard_normal(shape))
     limits = {CPU: np.full(shape, 4.0), MEMORY: np.full(shape, 8 * GIB)}
@@ -69,7 +70,10 @@ def test_a_vm_that_runs_away_is_held_and_told_of_and_let_go() -> None:
     decision = live.journal.explain("vm-1")[0]
     assert decision.reason.startswith("behaves anomalously (runaway)")
     assert decision.ceiling == 2.0
-    live.run(50)
+    live.run(22)
+    assert dict(live.driver.view().anomalies) == {"vm-1": "runaway"}, "as long as it takes all that it is held to"
+    assert "vm-1: behaves as usual again" not in live.notes
+    live.run(28)
     assert "vm-1: behaves as usual again" in live.notes
     assert not live.driver.view().anomalies
     assert not [line for line in live.notes if line.startswith(("vm-0", "vm-2"))]

@@ -114,10 +114,10 @@ def test_a_vm_that_is_held_to_less_than_it_would_take_stays_anomalous() -> None:
     watch = Watch(ALL, [floor_of(r) for r in ALL], STEP)
     limit, found = LIMIT[None], []
     for i, row in enumerate(demand):
-        held = limit.copy()
+        ceiling = limit.copy()
         if found and found[-1]:
-            held[0, CPU] = 2.0
-        found.append(bool(watch.step(np.minimum(row, held), limit, i * STEP, held).anomalous[0]))
+            ceiling[0, CPU] = 2.0
+        found.append(bool(watch.step(np.minimum(row, ceiling), limit, i * STEP, ceiling).anomalous[0]))
     after = np.array(found[4 * DAY + 12 : 5 * DAY])
     assert after.mean() > 0.95
 

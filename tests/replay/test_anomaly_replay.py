@@ -117,6 +117,13 @@ def test_infinite_values_are_left_out_and_said(tmp_path: Path, capsys) -> None: 
     assert "row 6, column value: infinite" in capsys.readouterr().err
 
 
+def test_labels_that_are_not_understood_are_said(tmp_path: Path, capsys) -> None:  # type: ignore[no-untyped-def]
+    data = frame()
+    data["in_window"] = pd.to_datetime(data.timestamp, unit="s")
+    assert len(scores(data, tmp_path)) == len(data)
+    assert "column in_window: holds timestamp[ns], not true and false: nothing is judged" in capsys.readouterr().err
+
+
 def test_the_benchmark_by_hand() -> None:
     labels = np.zeros(100, bool)
     labels[50:60] = True

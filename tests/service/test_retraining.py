@@ -231,6 +231,21 @@ def test_a_restart_does_not_begin_anew(school: School) -> None:
     assert school.course.begun == 2, "a damaged file: a day with samples first"
 
 
+def test_what_was_broken_off_is_due_again_at_the_next_start(school: School) -> None:
+    school.days(1.2)
+    school.retraining.stop()
+    assert school.course.abandoned
+    school.again()
+    school.days(0.1)
+    assert school.course.begun == 2
+    school.course.result = ""
+    school.days(0.1)
+    school.retraining.stop()
+    school.again()
+    school.days(0.5)
+    assert school.course.begun == 2, "one that had ended is not done again"
+
+
 def test_memory_that_cannot_be_written_is_said(school: School, monkeypatch: pytest.MonkeyPatch) -> None:
     def full(self: FileTrainingMemory, instants: Mapping[str, float]) -> None:
         raise StoreError("training.json: cannot be written: no space left on device")

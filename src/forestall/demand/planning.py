@@ -195,8 +195,7 @@ class Planner:
         demand, limit = self.roster.lay(sight.seen, sight.axes)
         running = self.roster.mask(sight.running)
         self._tag()
-        held = np.stack([sight.amounts(self.roster.vm_ids, r) for r in self._settings.resources], axis=1)
-        self.watching.step(demand, limit, sight.seen.at, held)
+        self.watching.step(demand, limit, sight.seen.at, self._ceilings(limit))
         # All resources are taken in before the first is decided on: forecasts look at the others too.
         seen = {
             resource: self._take_in(resource, sight, demand[:, k], limit[:, k])
@@ -204,6 +203,15 @@ class Planner:
             if resource in sight.axes
         }
         return {resource: self._decide(resource, sight, taken, running) for resource, taken in seen.items()}
+
+    def _ceilings(self, limit: FloatArray) -> FloatArray:
+        """What VMs (vm, resource) never got more of in the last interval; their limit where nothing is known."""
+        ceilings = limit.copy()
+        for k, resource in enumerate(self._settings.resources):
+            if resource in self._last:
+                most = self._last[resource][1].ceiling
+                ceilings[: len(most), k] = most
+        return ceilings
 
     def _take_in(self, resource: Resource, sight: Sight, seen: FloatArray, limit: FloatArray) -> _Taken:
         held = sight.amounts(self.roster.vm_ids, resource)

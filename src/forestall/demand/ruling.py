@@ -90,8 +90,7 @@ def _rule(
     if plan.capped[j]:
         decision = replace(decision, reason=f"seen at its cap: taken to need more; {decision.reason}")
     if plan.anomalies[j]:
-        held = "at most its anomaly ceiling" if decision.allocated >= decision.ceiling else "not at its anomaly ceiling"
-        decision = replace(decision, reason=f"behaves anomalously ({plan.anomalies[j]}): {held}; {decision.reason}")
+        decision = replace(decision, reason=f"behaves anomalously ({plan.anomalies[j]}); {decision.reason}")
     capability = sight.capabilities.get(vm_id, {}).get(plan.resource)
     mode, why = mode_of(vm_id)
     limit = float(plan.cycle.limit[j])

@@ -5,10 +5,11 @@ Anomalies are looked for in means of five minutes, however short the step: a sec
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 
+from forestall.demand.warming import PROBE_ROWS, Steady
 from forestall.learning.past import floor_of, plausible
 from forestall.model.resources import Resource
 from forestall.model.samples import BoolArray, FloatArray, IntArray, Trace
@@ -16,8 +17,6 @@ from forestall.profiling.anomaly import KINDS, LOOKS, Anomalies, AnomalySettings
 from forestall.profiling.window import retained
 
 LEAST_SECONDS = 300
-PROBE_ROWS = 16
-Steady = Callable[[], float]
 
 
 class Watching:
@@ -44,7 +43,7 @@ class Watching:
         self._sum: FloatArray = np.zeros((0, len(self.resources)))
         self._count: IntArray = np.zeros((0, len(self.resources)), np.int64)
         self._limit: FloatArray = np.zeros((0, len(self.resources)))
-        self._held: FloatArray | None = None
+        self._ceiling: FloatArray | None = None
         self._now = Anomalies.none()
         self._told: dict[str, str] = {}
 
@@ -62,7 +61,7 @@ class Watching:
         """How the anomaly looks of each VM that has one; ``vm_ids`` (vm,)."""
         return {vm_id: kind for vm_id, kind in zip(vm_ids, self.kinds(), strict=False) if kind}
 
-    def step(self, demand: FloatArray, limit: FloatArray, at: int, held: FloatArray | None = None) -> None:
+    def step(self, demand: FloatArray, limit: FloatArray, at: int, ceiling: FloatArray | None = None) -> None:
         """See one step.
 
         Parameters
@@ -71,8 +70,8 @@ class Watching:
             Arrays (vm, resource), NaN demand for a gap. More VMs than before are new ones.
         at
             Start of its interval, seconds.
-        held
-            Array (vm, resource): what is in force, NaN where it is not known; None: nothing holds VMs.
+        ceiling
+            Array (vm, resource): what VMs never get more of; None: the limits.
         """
         bucket = at // self.bucket_seconds
         if self._bucket is not None and bucket != self._bucket:
@@ -82,7 +81,7 @@ class Watching:
         self._sum = np.pad(self._sum, ((0, new), (0, 0)))
         self._count = np.pad(self._count, ((0, new), (0, 0)))
         self._now = self._now.padded(new)
-        self._limit, self._held = limit, held
+        self._limit, self._ceiling = limit, ceiling
         seen = np.isfinite(demand)
         self._sum += np.where(seen, demand, 0.0)
         self._count += seen
@@ -134,7 +133,7 @@ class Watching:
         self._watch.keep(rows)
         self._sum, self._limit = retained(self._sum, rows, 0), retained(self._limit, rows, 0)
         self._count = retained(self._count, rows, 0)
-        self._held = None if self._held is None else retained(self._held, rows, 0)
+        self._ceiling = None if self._ceiling is None else retained(self._ceiling, rows, 0)
         self._now = self._now.kept(rows)
 
     def _close(self) -> None:
@@ -144,7 +143,7 @@ class Watching:
         with np.errstate(invalid="ignore", divide="ignore"):
             mean = np.where(self._count > 0, self._sum / self._count, np.nan)
         self._now = self._watch.step(
-            plausible(mean, self._limit), self._limit, self._bucket * self.bucket_seconds, self._held
+            plausible(mean, self._limit), self._limit, self._bucket * self.bucket_seconds, self._ceiling
         )
         self._bucket = None
         self._sum, self._count = np.zeros_like(self._sum), np.zeros_like(self._count)

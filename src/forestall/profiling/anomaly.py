@@ -141,6 +141,7 @@ class Watch:
         self._surprise = Surprise(floors, surprise)
         self._memory = self._surprise.settings.memory_steps
         day = max(1, round(86_400 / step_seconds))
+        self._day = day
         self._young = self.settings.young_days * day
         self._least = np.maximum(np.array(self.settings.least_minutes) * 60 / step_seconds, 1.0)
         self._runs = Runs(len(KINDS) - 1, self.settings.half_life_days * day)
@@ -151,7 +152,7 @@ class Watch:
         self._usual: FloatArray = np.zeros((2, 0))
         self._now = Anomalies.none()
 
-    def step(self, demand: FloatArray, limit: FloatArray, now: int, held: FloatArray | None = None) -> Anomalies:
+    def step(self, demand: FloatArray, limit: FloatArray, now: int, ceiling: FloatArray | None = None) -> Anomalies:
         """See one step.
 
         Parameters
@@ -160,9 +161,9 @@ class Watch:
             Arrays (vm, resource); NaN demand is a gap. More VMs are new ones.
         now
             Start of its interval, seconds.
-        held
-            Array (vm, resource): what is in force. An anomalous VM that uses all of it goes on, though it is held to
-            less than it would take; None: nothing holds VMs.
+        ceiling
+            Array (vm, resource): what VMs never get more of; None: the limits. What a VM was found at goes on, for a
+            day at most, while it uses all of a ceiling below its limit: what it would take is not seen then.
         """
         self._grow(len(demand))
         known = np.isfinite(demand)
@@ -171,7 +172,7 @@ class Watch:
         self._seen += present
         self._absent = np.where(present, 0, self._absent + 1)
         gone = self._absent >= self._gone_steps
-        self._runs.step(self._conditions(found, demand, limit, held), present, gone)
+        self._runs.step(self._conditions(found, demand, limit, ceiling), present, gone)
         self._highest.step(found.level[1], known)
         old = self._seen > self._young
         of_kind = self._runs.unheard_of(self._least, self.settings.times_longest) & old
@@ -209,7 +210,7 @@ class Watch:
         return np.asarray((found.score >= self.settings.begin) & high & present)
 
     def _conditions(
-        self, found: Surprises, demand: FloatArray, limit: FloatArray, held: FloatArray | None
+        self, found: Surprises, demand: FloatArray, limit: FloatArray, ceiling: FloatArray | None
     ) -> BoolArray:
         """What of each kind (kind, vm) can be seen now; how long it lasts decides."""
         settings = self.settings
@@ -220,18 +221,26 @@ class Watch:
         highest = np.pad(self._highest.value, ((0, new), (0, 0)), constant_values=-np.inf)
         known = np.isfinite(highest) & np.isfinite(demand)
         beyond[known] = (found.level[1] > settings.beyond_ratio * highest + 10 * self._floors)[known]
-        if held is not None:
-            with np.errstate(invalid="ignore"):
-                beyond |= self._now.anomalous[:, None] & (demand >= settings.full_ratio * held)
+        going_on = self._going_on(len(demand))
         at_work = [k for k, r in enumerate(self._resources) if r is not Resource.MEMORY]
         with np.errstate(invalid="ignore"):
+            most = limit if ceiling is None else ceiling
+            capped = (most < limit) & (demand >= settings.full_ratio * most)
             if (k := of.get(Resource.MEMORY)) is not None:
-                result[0] = beyond[:, k] & (found.level[2][:, k] > found.level[3][:, k])
+                climbs = beyond[:, k] & (found.level[2][:, k] > found.level[3][:, k])
+                result[0] = climbs | (going_on[0] & capped[:, k])
             if (k := of.get(Resource.CPU)) is not None:
-                result[1] = beyond[:, k] | (demand[:, k] >= settings.full_ratio * limit[:, k])
+                full = demand[:, k] >= settings.full_ratio * limit[:, k]
+                result[1] = beyond[:, k] | full | (going_on[1] & capped[:, k])
                 traffic = [i for i in at_work if i != k]
-                result[2] = beyond[:, traffic].any(axis=1) & ~beyond[:, k]
+                moves = beyond[:, traffic].any(axis=1) & ~beyond[:, k]
+                result[2] = moves | (going_on[2] & capped[:, traffic].any(axis=1))
             counts = found.usual[:, at_work] > 10 * self._floors[at_work]
             quiet = demand[:, at_work] < settings.silent_ratio * found.usual[:, at_work]
             result[3] = (quiet | ~counts).all(axis=1) & counts.any(axis=1)
         return result
+
+    def _going_on(self, vms: int) -> BoolArray:
+        """What each VM (kind, vm) was found at and has been at for less than a day."""
+        length = np.pad(self._runs.length, ((0, 0), (0, vms - self._runs.length.shape[1])))
+        return np.asarray(self._now.anomalous & (length > 0) & (length < self._day))

@@ -1,6 +1,6 @@
 """Training beside the loop: when it is due, a child process trains on what the store knows, and what won is taken up.
 
-The loop never waits: the history is written out in a thread, a day at a time, the training is another process with a
+The loop never waits: the history is written out in a thread, a part at a time, the training is another process with a
 budget, and each cycle only looks whether it has ended. What the child finds better it puts into the registry; a model
 that then loses against the one before it in the loop is taken back there too. Whatever dies when, the registry holds
 whole models and one of them in use, and the next training is due as if nothing had happened.
@@ -13,12 +13,12 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from forestall.learning.recurrent.model import RecurrentModel
+from forestall.learning.schedule import AFTER_DRIFT_SECONDS
 from forestall.model.errors import StoreError
 from forestall.model.resources import Resource
 from forestall.ports.clock import Clock
 
 Note = Callable[[str], None]
-AFTER_DRIFT_SECONDS = 86_400.0
 
 
 class Course(Protocol):
@@ -125,6 +125,7 @@ class Retraining:
         self._instants = dict(memory.read())
         self._drifts = 0
         self._running = False
+        self._trained_before: float | None = None
         self._adopted: dict[Resource, str] = {}
 
     def look(self) -> None:
@@ -140,7 +141,9 @@ class Retraining:
             self._note(f"training: {error or type(error).__name__}")
 
     def stop(self) -> None:
-        """End a training that runs; it is due again later."""
+        """End a training that runs; it is due again at the next start."""
+        if self._running:
+            self._remember(trained=self._trained_before)
         self._course.abandon()
 
     def _due(self) -> str:
@@ -157,6 +160,7 @@ class Retraining:
         return "it is time again" if now - last >= wait else ""
 
     def _begin(self, reason: str) -> None:
+        self._trained_before = self._instants.get("trained")
         self._remember(trained=self._clock.now())
         self._drifts = self._pupil.drifts()
         self._running = True
@@ -198,8 +202,9 @@ class Retraining:
             del self._adopted[resource]
             self._note(f"the new model of {resource.value} lost against the one before it, which is in use again")
 
-    def _remember(self, **instants: float) -> None:
-        self._instants |= instants
+    def _remember(self, **instants: float | None) -> None:
+        """Remember instants; None: there is none."""
+        self._instants = {name: at for name, at in (self._instants | instants).items() if at is not None}
         try:
             self._memory.write(self._instants)
         except StoreError as error:

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from forestall.model.errors import BadInput
 from forestall.model.samples import BoolArray, FloatArray, IntArray
-from forestall.replay.trace_files import VM_ID_TYPE, read_pieces
+from forestall.replay.trace_files import VM_ID_TYPE, Piece, read_pieces
 from forestall.replay.trace_values import numbers, timestamps, vm_codes
 
 COLUMNS = ("series", "timestamp", "value", "in_window")
@@ -83,7 +83,7 @@ def read_series(path: Path, warn: Callable[[str], None]) -> SeriesSet:
         if endless.any():
             row = int(np.argmax(endless)) + 1
             warn(f"repair: {piece.path}: row {row}, column value: infinite, left out ({endless.sum()} in all)")
-        parts.append((series, at, np.where(endless, np.nan, value), table.column("timestamp"), _labels(table)))
+        parts.append((series, at, np.where(endless, np.nan, value), table.column("timestamp"), _labels(piece, warn)))
     if not any(len(part[0]) for part in parts):
         raise BadInput("has no rows", path=path)
     series, at, value = (np.concatenate([part[k] for part in parts]) for k in range(3))
@@ -97,13 +97,15 @@ def read_series(path: Path, warn: Callable[[str], None]) -> SeriesSet:
     return SeriesSet(tuple(codes), series, _in_seconds(at), value, stamps, in_window)
 
 
-def _labels(table: pa.Table) -> NDArray[np.bool_] | None:
+def _labels(piece: Piece, warn: Callable[[str], None]) -> NDArray[np.bool_] | None:
     """Labels (row,), if there are any that can be understood."""
-    if LABEL not in table.column_names:
+    if LABEL not in piece.table.column_names:
         return None
+    column = piece.table.column(LABEL)
     try:
-        return np.asarray(table.column(LABEL).cast(pa.bool_()).fill_null(False).to_numpy(zero_copy_only=False), bool)
+        return np.asarray(column.cast(pa.bool_()).fill_null(False).to_numpy(zero_copy_only=False), bool)
     except pa.ArrowException:
+        warn(f"warning: {piece.path}: column {LABEL}: holds {column.type}, not true and false: nothing is judged")
         return None
 
 
