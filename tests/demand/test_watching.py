@@ -14,7 +14,7 @@ from forestall.cli import main
 from forestall.demand.policy import PolicySet, Terms
 from forestall.demand.warming import WarmingSettings
 from forestall.demand.watching import Watching, anomalies_of
-from forestall.model.samples import Grid, Trace
+from forestall.model.samples import FloatArray, Grid, Trace
 from forestall.ports.store import SampleBatch
 
 STEP, DAY = 300, 288
@@ -60,8 +60,15 @@ def live_host(policies: PolicySet | None) -> LiveHost:
     return live
 
 
-def test_a_vm_that_runs_away_is_held_and_told_of_and_let_go() -> None:
-    live = live_host(HELD)
+def test_a_vm_that_runs_away_is_held_and_told_of_and_let_go(monkeypatch: pytest.MonkeyPatch) -> None:
+    live, ceilings = live_host(HELD), []
+    step = Watching.step
+
+    def spied(self: Watching, demand: FloatArray, limit: FloatArray, at: int, ceiling: FloatArray) -> None:
+        ceilings.append(ceiling[:, 0].tolist())
+        step(self, demand, limit, at, ceiling)
+
+    monkeypatch.setattr(Watching, "step", spied)
     most = [live.run().held()[1] for _ in range(14)][-1]
     assert most <= 2.0, "its anomaly ceiling, half of four cores"
     assert any(line == "vm-1: behaves anomalously: runaway: CPU at its limit or beyond all that it was before, "
@@ -70,6 +77,8 @@ def test_a_vm_that_runs_away_is_held_and_told_of_and_let_go() -> None:
     decision = live.journal.explain("vm-1")[0]
     assert decision.reason.startswith("behaves anomalously (runaway)")
     assert decision.ceiling == 2.0
+    assert ceilings[0] == [4.0] * 3
+    assert ceilings[-1] == [4.0, 2.0, 4.0], "what it takes is looked at with what it is held to in mind"
     live.run(22)
     assert dict(live.driver.view().anomalies) == {"vm-1": "runaway"}, "as long as it takes all that it is held to"
     assert "vm-1: behaves as usual again" not in live.notes
