@@ -77,6 +77,14 @@ BAD = {
     "empty list": (RULE + "vms = []\nweight = 2\n", "vms is an empty list"),
     "number in a list": (RULE + "vms = [1]\nweight = 2\n", "vms must be text, not a number"),
     "group of a group": ("[groups.web]\nx = 1\n", "[groups]: web must be a list, not a table"),
+    "two trust groups of one VM": (
+        '[trust_groups]\nred = ["a-*", "x"]\nblue = ["b-*", "x"]\n',
+        "line 3: [trust_groups]: 'x' is in 'red' too; a VM is in one trust group",
+    ),
+    "permission as text": (
+        'models_across_trust_groups = "yes"\n',
+        "line 1: models_across_trust_groups must be true or false, not text",
+    ),
     "groups as a list": ("groups = []\n", "line 1: [groups]: must be a table of names"),
     "rule with one bracket": ("[rule]\nweight = 2\n", "line 1: rules are written as [[rule]]"),
     "calendar as text": (RULE + 'weight = 2\ncalendar = "mon"\n', "line 4: rule 'a', calendar: must be a table"),
@@ -217,3 +225,11 @@ def test_calendars_are_read_as_documented(tmp_path: Path) -> None:
     assert calendar.weekdays == {5, 6, 0, 2}
     assert str(calendar) == "mon,wed,sat,sun 22:00-06:00,00:00-24:00 except 05-01,2026-04-03 Asia/Tokyo"
     assert not calendar.holds_on(date(2026, 4, 3))
+
+
+def test_trust_groups_are_shown(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = write(tmp_path, '[trust_groups]\nred = ["red-*"]\nblue = ["*-1"]\n')
+    assert main(["policy", "show", str(path), "--vm", "red-1"]) == 0
+    assert "trust group: red\n" in capsys.readouterr().out, "of two groups that mean it the first"
+    assert main(["policy", "show", str(path), "--vm", "other", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["trust_group"] == ""

@@ -60,6 +60,7 @@ def first_days(trace: Trace, days: int) -> Trace:
         grid=replace(trace.grid, steps=steps),
         demand={r: values[:steps] for r, values in trace.demand.items()},
         limit={r: values[:steps] for r, values in trace.limit.items()},
+        active_users=None if trace.active_users is None else trace.active_users[:steps],
     )
 
 

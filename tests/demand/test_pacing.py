@@ -115,3 +115,28 @@ def test_gaps_and_newcomers_leave_the_others_alone() -> None:
 def test_a_constant_needs_no_more_than_itself() -> None:
     amount, _ = _pacer(np.full((1, len(LEVELS)), 0.7), 0.001)
     assert amount[0, 0] == pytest.approx(0.7)
+
+
+def _burning(unusual: bool, violations: int, after: int = 0) -> tuple[Pacer, FloatArray]:
+    """A VM that did well for long, and then fell short ``violations`` times in a row."""
+    pacer, budget, one = Pacer(1, LEVELS, PacingSettings()), np.full((1, 1), 0.05), np.ones(1, bool)
+    for i in range(500 + violations + after):
+        pacer.choose(TRUE[None], budget, np.ones(1), np.full(1, np.inf))
+        pacer.learn(np.full((1, 1), 500 <= i < 500 + violations), one, budget, np.array([unusual]))
+    pace = pacer.choose(TRUE[None], budget, np.ones(1), np.full(1, 20.0), used=np.full(1, 9.0))
+    return pacer, pace.amount[0]
+
+
+def test_a_vm_that_burns_its_budget_holds_what_it_used() -> None:
+    assert _burning(unusual=True, violations=4)[1] == pytest.approx([9.0])
+    assert _burning(unusual=True, violations=2)[1] < 9.0, "two may be chance"
+    assert _burning(unusual=False, violations=4)[1] < 9.0, "and so may four, where nothing is unusual"
+    assert _burning(unusual=True, violations=4, after=30)[1] < 9.0, "it is over when the share is back"
+
+
+def test_a_cap_holds_for_what_was_used_too() -> None:
+    pacer, _ = _burning(unusual=True, violations=4)
+    pace = pacer.choose(TRUE[None], np.full((1, 1), 0.05), np.ones(1), np.full(1, 5.0), used=np.full(1, 9.0))
+    assert pace.amount[0, 0] == pytest.approx(5.0)
+    pacer.keep(np.array([], np.int64))
+    assert pacer.choose(np.empty((0, len(LEVELS))), np.empty((1, 0)), np.empty(0), np.empty(0)).amount.shape == (1, 0)

@@ -397,3 +397,14 @@ def test_winners_follow_the_documented_order(policy: PolicySet, vm: str, now: in
     if setting:
         _, best = max(setting, key=lambda p: (p[1].priority, specific(p[1]), p[1].calendar is not None, p[0]))
         assert table.statement("weight", 0, 0).source == best.name
+
+
+def test_models_are_trained_across_trust_groups_only_where_that_is_allowed() -> None:
+    names = tuple(f"red-{i}" for i in range(9))
+    policy = PolicySet(trust_groups={"red": ("red-*",), "blue": ("blue-*",)})
+    assert policy.trust((*names, "blue-1", "else")).tolist() == [1] * 9 + [2, 0]
+    assert not policy.apart(names)
+    assert "2 trust groups" in policy.apart((*names, "else"))
+    allowed = replace(policy, models_across_trust_groups=True)
+    assert not allowed.apart((*names, "else"))
+    assert "need 10 VMs, and there are 9" in allowed.apart((*names[:8], "blue-1"))

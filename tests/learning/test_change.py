@@ -62,11 +62,14 @@ def test_a_drift_hastens_a_training_once() -> None:
 
 
 def test_a_vm_that_changes_trusts_who_was_good_lately_and_the_others_stay_as_they_were() -> None:
-    """Expert 0 was right for a thousand steps about both; then both are wrong about VM 0, and expert 1 less."""
+    """Expert 0 was right for a thousand steps about both; then both are wrong about VM 0, and expert 1 less.
+
+    What is believed at once is not yet learned; only after hours is it.
+    """
     generator, mixed, found = np.random.default_rng(2), Aggregation(2, LEVELS), None
     mixed.grow(2)
     experts = np.stack([np.full((2, 2), 1.05), np.full((2, 2), 3.0)])
-    for i in range(1020):
+    for i in range(1080):
         actual = np.array([5.0 if i >= 1000 else 1.0, 1.0]) + generator.normal(0, 0.05, 2)
         mixed.update(experts, mixed.combine(experts), actual)
         changed = mixed.notice_change()
@@ -76,9 +79,28 @@ def test_a_vm_that_changes_trusts_who_was_good_lately_and_the_others_stay_as_the
             mixed.begin_anew(changed)
             trust = mixed.weights().mean(axis=-1)
     assert found is not None
-    assert 1000 + 12 <= found <= 1000 + 16, "somewhat more than an hour"
+    assert 1000 + 72 <= found <= 1000 + 76, "somewhat more than six hours"
     assert trust[1, 0] > 0.7
     assert trust[0, 1] > 0.9
+
+
+def test_a_burst_is_met_at_once_and_leaves_nothing_behind() -> None:
+    """Expert 0 is right, but for two hours expert 1 is."""
+    generator, mixed = np.random.default_rng(2), Aggregation(2, LEVELS)
+    mixed.grow(1)
+    experts = np.stack([np.full((1, 2), 1.05), np.full((1, 2), 1.45)])
+    trust, unusual = [], []
+    for i in range(1060):
+        actual = np.array([1.45 if 1000 <= i < 1024 else 1.0]) + generator.normal(0, 0.05, 1)
+        mixed.update(experts, mixed.combine(experts), actual)
+        assert not mixed.notice_change().any()
+        trust.append(mixed.weights()[1, 0, 0])
+        unusual.append(bool(mixed.unusual()[0]))
+    assert max(trust[:1000]) < 0.5
+    assert min(trust[1012:1023]) > 0.9, "the last hour's best is believed after an hour"
+    assert max(trust[1040:]) < 0.1, "and expert 0 again, soon after"
+    assert not any(unusual[500:1000])
+    assert any(unusual[1000:1024])
 
 
 def test_what_was_seen_of_a_changed_vm_counts_little_for_its_calibration() -> None:

@@ -263,8 +263,8 @@ def test_a_model_with_more_targets_must_win_on_the_others_too(tape: Tape, traine
     weights, hidden = weights_of(trained), trained.about.hidden
     for name in ("mixer.weight", "mixer.bias", "head", "base"):
         size = hidden if name.startswith("mixer") else 1
-        weights[name] = np.concatenate([weights[name], weights[name][:size]])
-    more = Network(replace(trained.about, targets=(MEAN1, PEAK6, Target(Statistic.MEAN, 3))))
+        weights[name] = np.concatenate([weights[name], weights[name][-size:]])
+    more = Network(replace(trained.about, targets=(MEAN1, PEAK6, Target(Statistic.PEAK, 4))))
     more.load_state_dict({name: torch.from_numpy(value) for name, value in weights.items()})
     verdict = judge(as_model(more), trained, tape, 576)
     assert not verdict.accepted

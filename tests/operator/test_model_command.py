@@ -74,3 +74,14 @@ def test_what_the_trace_lacks_is_said(tmp_path: Path, capsys: pytest.CaptureFixt
     assert "has no memory" in capsys.readouterr().err
     assert main(["model", "rollback", "cpu,memory", "--models", str(tmp_path / "m")]) == 2
     assert "one resource at a time" in capsys.readouterr().err
+
+
+def test_vms_that_do_not_trust_each_other_are_not_learned_from_together(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    trace, policies = traced(tmp_path / "trace.parquet", saw_teeth()), tmp_path / "policy.toml"
+    policies.write_text('[trust_groups]\nred = ["vm-1", "vm-2"]\n', "utf-8")
+    command = ["model", "train", str(trace), "--models", str(tmp_path / "models"), "--policies", str(policies)]
+    assert main(command) == 2
+    assert "the VMs are of 2 trust groups" in capsys.readouterr().err
+    assert not (tmp_path / "models").exists()

@@ -7,6 +7,7 @@ import pytest
 
 from forestall.model.samples import FloatArray
 from forestall.profiling.companions import ACCOMPANIED, NOBODY, Companions
+from forestall.profiling.trust import TrustGroups
 from forestall.profiling.window import Window
 
 STEP, DAY = 300, 288
@@ -84,3 +85,18 @@ def test_of_a_large_fleet_a_part_is_tried_and_who_was_found_is_kept(monkeypatch:
     companions, _ = observed(demand(20 * DAY, vms=12))
     assert (companions.who[0, 1], companions.lag[0, 1]) == (0, 2)
     assert companions.who[0, 3] == 2
+
+
+def test_companions_are_of_the_same_trust_group() -> None:
+    trust, values = TrustGroups(), demand()
+    trust.assign(np.array([0, 1, 0, 0, 1, 1, 0, 1]))
+    window, companions = Window(STEP, 1e-3), Companions(trust)
+    for row in values:
+        window.push(row, np.full(len(row), 100.0))
+        companions.observe(window)
+    assert companions.who[0, 1] == NOBODY
+    assert companions.who[0, 2] == 3
+    trust.assign(np.array([0, 0, 0, 1, 1, 1, 0, 1]))
+    companions.observe(window)
+    assert (companions.who[:, 2:4] == NOBODY).all(), "and no longer once they are strangers"
+    assert (companions.figures(window)[:, 2] == 0).all()

@@ -12,6 +12,7 @@ from forestall.adapters.clock.system import SystemClock
 from forestall.adapters.files.model_registry import FileModelRegistry
 from forestall.adapters.files.models import read_model
 from forestall.bootstrap.live import tell
+from forestall.demand.policy import PolicySet
 from forestall.demand.settings import DemandSettings
 from forestall.learning.past import APPLICATIONS
 from forestall.learning.recurrent.forecaster import RecurrentSettings
@@ -76,12 +77,12 @@ def train_models(
 ) -> dict[Resource, Verdict]:
     """Train on a trace, from the models in use; what is better takes over, the rest is noted as refused.
 
-    A file of policies says which applications VMs run.
+    A file of policies says which applications VMs run, and which VMs may learn from each other.
 
     Raises
     ------
     WrongUse
-        The trace has no such resource.
+        The trace has no such resource, or its VMs may not learn from each other.
     Unsupported
         The extra ``train`` is not installed.
     StoreError
@@ -92,7 +93,10 @@ def train_models(
     if missing := [r.value for r in resources if r not in trace.demand]:
         raise WrongUse(f"the trace {trace.name} has no {', '.join(missing)}")
     registry, current = FileModelRegistry(folder), models_in_use(folder, note)
-    tags = load_policy(policies).runs(trace.vm_ids, APPLICATIONS) if policies else None
+    policy = load_policy(policies) if policies else PolicySet()
+    if reason := policy.apart(trace.vm_ids):
+        raise WrongUse(f"{policies}: {reason}")
+    tags = policy.runs(trace.vm_ids, APPLICATIONS)
     verdicts = {}
     for resource in resources or trace.resources:
         targets = DemandSettings(trace.grid.step_seconds).targets

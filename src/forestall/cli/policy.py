@@ -72,12 +72,16 @@ def show_command(
     policy, instant, resources = load_policy(file), _instant(at), tuple(Resource)
     limit = np.array([[1.0 if resource.limit_column else np.inf for resource in resources]])
     table = policy.resolve((_ANY_VM if vm is None else vm,), resources, limit, instant)
-    rows = _rows(table)
+    rows, group = _rows(table), "" if vm is None else policy.trust_name(vm)
     shown_at = datetime.fromtimestamp(instant, UTC).isoformat()
     if json:
-        _print_json({"file": str(file), "vm": vm, "at": shown_at, "rules": table.names[0], "values": rows})
+        _print_json(
+            {"file": str(file), "vm": vm, "at": shown_at, "trust_group": group, "rules": table.names[0], "values": rows}
+        )
         return
     typer.echo(f"{_ANY_VM if vm is None else vm} at {shown_at}")
+    if policy.trust_groups:
+        typer.echo(f"trust group: {group or 'none'}")
     typer.echo(f"rules that hold: {', '.join(map(repr, table.names[0])) or 'none'}")
     lines = [[str(row[name]) for name in ("resource", "attribute", "stated", "source")] for row in rows]
     _print_columns([["resource", "attribute", "value", "given by"], *lines])

@@ -57,7 +57,9 @@ def demand(
     ] = None,
     without: Annotated[
         str,
-        typer.Option(help="Leave parts out: recurrent, pretrained, combination, calibration, segments, correlation."),
+        typer.Option(
+            help="Leave parts out: recurrent, pretrained, combination, calibration, segments, correlation, adapter."
+        ),
     ] = "",
     seed: Annotated[int, typer.Option(min=0, help="Seed of everything that is random.")] = 0,
     quiet: Annotated[bool, typer.Option("--quiet", help="No progress bar.")] = False,

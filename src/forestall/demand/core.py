@@ -25,6 +25,8 @@ from forestall.model.samples import BoolArray, FloatArray, IntArray
 from forestall.profiling.window import Window, retained
 
 VIOLATION_TOLERANCE = 1e-9
+USED_HOURS = 2
+"""What a VM used in so many hours it holds at least while it runs short too often."""
 ROUNDING = 1.0 + 1e-4
 """Samples are kept as float32; an allocation is rounded up by more than they were rounded down."""
 
@@ -154,11 +156,11 @@ class DemandLoop:
         )
         budgets = len(settings.budgets)
         self._levels = np.asarray(settings.levels)
-        self._pacer = Pacer(budgets, settings.levels, settings.pacing)
+        self._pacer = Pacer(budgets, settings.levels, settings.pacing, self.learner.window.hour)
         self._holding = Holding(budgets, settings.step_seconds, settings.holding)
         self._joint = JointRisk()
         self._risks = {
-            (h, ratio): RiskModel(h, self.learner.window.day)
+            (h, ratio): RiskModel(h, self.learner.window.day, self.learner.past.trust)
             for h in settings.horizon_steps
             for ratio in settings.limit_ratios
         }
@@ -233,7 +235,6 @@ class DemandLoop:
 
         The others keep their order, all that is known of them, and what they have in common.
         """
-        self.learner.keep(rows)
         self._pacer.keep(rows)
         self._holding.keep(rows)
         self._joint.keep(rows)
@@ -243,6 +244,7 @@ class DemandLoop:
         self._in_force = deque(((retained(a, rows, 1), retained(b, rows, 1)) for a, b in self._in_force), lead)
         self._forecast = deque(((retained(a, rows, 0), retained(b, rows, 0)) for a, b in self._forecast), lead)
         self._allocated = retained(self._allocated, rows, 1)
+        self.learner.keep(rows)  # last, for the others ask it for trust groups
 
     def _learn(self, demand: FloatArray, capacity: FloatArray) -> None:
         """Feed what happened back to prices and, where pools have an end, to the joint errors."""
@@ -251,7 +253,8 @@ class DemandLoop:
         held, budget = self._in_force[0]
         n = held.shape[1]
         observed = ~np.isnan(demand[:n])
-        self._pacer.learn(demand[:n] > held + VIOLATION_TOLERANCE, observed, budget)
+        short = demand[:n] > held + VIOLATION_TOLERANCE
+        self._pacer.learn(short, observed, budget, self.learner.unusual)
         if np.isfinite(capacity).any():
             self._joint.learn(demand[: len(self._forecast[0][0])], *self._forecast[0])
 
@@ -271,7 +274,8 @@ class DemandLoop:
         scale = self.learner.window.scale()
         # A heavier VM keeps a stricter promise; a lighter one keeps its own.
         budget = conditions.budget / np.maximum(conditions.weight, 1.0)
-        pace = self._pacer.choose(decided, budget, scale, conditions.ceiling)
+        used = self.learner.window.peak(USED_HOURS).astype(np.float64)
+        pace = self._pacer.choose(decided, budget, scale, conditions.ceiling, used=used)
         lasting = self._lasting(quantiles, budget, scale, conditions, cold) or pace
         needed = np.maximum(np.minimum(pace.amount * ROUNDING, conditions.ceiling), conditions.floor)
         enough = np.maximum(lasting.amount * ROUNDING, conditions.floor)

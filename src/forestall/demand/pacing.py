@@ -15,6 +15,10 @@ term of conformal PID control (Angelopoulos, Candès & Tibshirani, NeurIPS 2023)
 
 so the long-run share of violations is :math:`\varepsilon` as long as the forecasts are not wrong by more than the range
 allows. Each violation too many moves the safe end of the range outwards.
+
+A VM that does something quite unlike before can use up its budget of days in an hour. While it **burns** its budget (as
+alerts on burn rates have it: Beyer et al., *The Site Reliability Workbook*, 2018, 5), it takes no more risk than the
+budget and holds at least what it used at most of late; and for half a day risk costs what it does now.
 """
 
 from __future__ import annotations
@@ -34,6 +38,12 @@ RISE = 0.15
 LOG_PRICE_RANGE = (-6.0, 12.0)
 SLOPE_MEMORY = 2016.0
 SMALLEST_SLOPE = 1e-4
+BURNS_FROM, BURNS_TIMES, BURNS_UNTIL = 0.2, 3.0, 0.05
+"""Share of the last hour's intervals in violation from which on a VM burns its budget, if it is so many times the
+budget too; and the share, or the budget, at which that is over."""
+
+BURNT_HOURS = 12
+"""For so long what risk costs is what it has cost since a VM began to burn its budget, if that is more."""
 
 
 @dataclass(frozen=True)
@@ -76,10 +86,19 @@ class Pacer:
         Number of budgets.
     levels
         Quantile levels of the forecasts.
+    hour
+        Steps in an hour.
     """
 
-    def __init__(self, budgets: int, levels: tuple[float, ...], settings: PacingSettings) -> None:
+    def __init__(self, budgets: int, levels: tuple[float, ...], settings: PacingSettings, hour: int = 12) -> None:
         self._settings = settings
+        self._hour = hour
+        # Share of violations of late, and whether it is far too high.
+        self._lately: FloatArray = np.zeros((budgets, 0))
+        self._burning: BoolArray = np.zeros((budgets, 0), dtype=bool)
+        # The slope since the VM began to, and how many steps that is ago.
+        self._slope_since: FloatArray = np.zeros((budgets, 0))
+        self._since: FloatArray = np.zeros((budgets, 0))
         self._offsets: FloatArray = np.linspace(-settings.span_below, settings.span_above, GRID)
         self._outwards: FloatArray = np.linspace(0.0, 1.0, GRID)
         self._knots = logit(np.asarray(levels))
@@ -89,7 +108,13 @@ class Pacer:
         self._debt: FloatArray = np.zeros((budgets, 0))
 
     def choose(
-        self, quantiles: FloatArray, budget: FloatArray, scale: FloatArray, cap: FloatArray, relax: float = 1.0
+        self,
+        quantiles: FloatArray,
+        budget: FloatArray,
+        scale: FloatArray,
+        cap: FloatArray,
+        relax: float = 1.0,
+        used: FloatArray | None = None,
     ) -> Pace:
         """Choose how much risk to take.
 
@@ -105,6 +130,8 @@ class Pacer:
             Allocations above ``cap`` (vm,) count as ``cap``.
         relax
             For the peak over several intervals: how much likelier it is that one of them exceeds than that each does.
+        used
+            The most that each VM (vm,) used of late, which one that burns its budget holds at least.
         """
         self._grow(quantiles.shape[0])
         vms = quantiles.shape[0]
@@ -116,11 +143,18 @@ class Pacer:
         short = tail(z)
         if relax == 1.0:
             self._anchor(amount, budget, scale)
-        price = self._slope[:, :vms] / budget * np.exp(self._log_price[:, :vms] + self._settings.debt * debt)
+        lately = self._since[:, :vms] < BURNT_HOURS * self._hour
+        slope = np.where(lately, np.fmax(self._slope, self._slope_since)[:, :vms], self._slope[:, :vms])
+        price = slope / budget * np.exp(self._log_price[:, :vms] + self._settings.debt * debt)
         cost = amount + price[..., None] * short / relax
+        burning = self._burning[:, :vms]
+        cost = np.where(burning[..., None] & (self._offsets < 0), np.inf, cost)
         # On a tie the safer choice: the last of equal minima.
         best = GRID - 1 - np.argmin(np.nan_to_num(cost, nan=0.0)[..., ::-1], axis=-1)[..., None]
-        return Pace(np.take_along_axis(short, best, axis=-1)[..., 0], np.take_along_axis(amount, best, axis=-1)[..., 0])
+        chosen = np.take_along_axis(amount, best, axis=-1)[..., 0]
+        if used is not None:
+            chosen = np.where(burning, np.fmax(chosen, np.fmin(used, cap)), chosen)
+        return Pace(np.take_along_axis(short, best, axis=-1)[..., 0], chosen)
 
     def _read(self, quantiles: FloatArray, z: FloatArray) -> FloatArray:
         """Quantile functions (vm, level) at coordinates (budget, vm, place), straight between and beyond levels."""
@@ -136,6 +170,10 @@ class Pacer:
         self._debt = grown(self._debt, vms, 1, 0.0)  # type: ignore[assignment]
         self._slope = grown(self._slope, vms, 1, 0.0)  # type: ignore[assignment]
         self._steps = grown(self._steps, vms, 0, 0.0)  # type: ignore[assignment]
+        self._lately = grown(self._lately, vms, 1, 0.0)  # type: ignore[assignment]
+        self._burning = grown(self._burning, vms, 1, False)  # type: ignore[assignment]
+        self._slope_since = grown(self._slope_since, vms, 1, 0.0)  # type: ignore[assignment]
+        self._since = grown(self._since, vms, 1, np.inf)  # type: ignore[assignment]
 
     def forget(self, vms: BoolArray) -> None:
         """Learn anew what risk costs for these VMs (vm,): they have changed."""
@@ -146,6 +184,8 @@ class Pacer:
         """Forget all VMs but those of ``rows``."""
         self._log_price, self._debt = retained(self._log_price, rows, 1), retained(self._debt, rows, 1)
         self._slope, self._steps = retained(self._slope, rows, 1), retained(self._steps, rows, 0)
+        self._lately, self._burning = retained(self._lately, rows, 1), retained(self._burning, rows, 1)
+        self._slope_since, self._since = retained(self._slope_since, rows, 1), retained(self._since, rows, 1)
 
     def _anchor(self, amount: FloatArray, budget: FloatArray, scale: FloatArray) -> None:
         """Follow what one unit of z usually costs: the price at which the budget itself would be chosen."""
@@ -155,11 +195,29 @@ class Pacer:
         self._steps[:vms] += 1.0
         rate = np.maximum(1.0 / self._steps[:vms], 1.0 / SLOPE_MEMORY)
         self._slope[:, :vms] += rate * (rise - self._slope[:, :vms])
+        self._since[:, :vms] += 1.0
+        self._slope_since[:, :vms] += (rise - self._slope_since[:, :vms]) / self._since[:, :vms]
 
-    def learn(self, violated: BoolArray, observed: BoolArray, budget: FloatArray) -> None:
-        """Move prices after an interval: ``violated`` and ``budget`` (budget, vm), ``observed`` (vm,)."""
+    def learn(
+        self, violated: BoolArray, observed: BoolArray, budget: FloatArray, unusual: BoolArray | None = None
+    ) -> None:
+        """Move prices after an interval: ``violated`` and ``budget`` (budget, vm), ``observed`` (vm,).
+
+        Only VMs that are ``unusual`` (vm,) begin to burn their budget: those that do something unlike before.
+        """
         n = violated.shape[1]
         error = np.where(observed, violated - budget[:, :n], 0.0)
         moved = self._log_price[:, :n] + self._settings.step * error
         self._log_price[:, :n] = np.clip(moved, *LOG_PRICE_RANGE)
         self._debt[:, :n] = np.where(observed, DEBT_MEMORY * self._debt[:, :n] + error, self._debt[:, :n])
+        self._burn(violated & observed, observed, budget[:, :n], np.zeros(n, bool) if unusual is None else unusual[:n])
+
+    def _burn(self, violated: BoolArray, observed: BoolArray, budget: FloatArray, unusual: BoolArray) -> None:
+        """Note who burns its budget (budget, vm)."""
+        n = len(observed)
+        unusual = np.pad(unusual, (0, n - len(unusual)))
+        self._lately[:, :n] += np.where(observed, (violated - self._lately[:, :n]) / self._hour, 0.0)
+        lately, burning = self._lately[:, :n], self._burning[:, :n]
+        begins = unusual & (lately > np.maximum(BURNS_TIMES * budget, BURNS_FROM))
+        self._since[:, :n][begins & ~burning] = 0.0
+        self._burning[:, :n] = begins | (burning & (lately > np.maximum(budget, BURNS_UNTIL)))

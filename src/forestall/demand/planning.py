@@ -119,12 +119,16 @@ class Planner:
             recurrent.take_up(model)
 
     def _tag(self) -> None:
-        """Tell forecasts which applications run where, when the roster or the policies are other ones."""
+        """Tell forecasts which applications run where, and who may learn from whom.
+
+        When the roster or the policies are other ones.
+        """
         if self._tagged != self.roster.vm_ids:
             self._tagged = self.roster.vm_ids
-            policies = next(iter(self._policies.values()), None)
+            policies = next(iter(self._policies.values()), None) or PolicySet()
             for loop in self._loops.values():
-                loop.learner.past.tags = (policies or PolicySet()).runs(self._tagged, APPLICATIONS)
+                loop.learner.past.tags = policies.runs(self._tagged, APPLICATIONS)
+                loop.learner.past.trust.assign(policies.trust(self._tagged))
 
     @property
     def window_rows(self) -> int:

@@ -25,9 +25,12 @@ from forestall.demand.policy_matching import Matching, NameSet
 from forestall.demand.policy_rule import ATTRIBUTES, BUILT_IN, Rule, Terms
 from forestall.demand.policy_table import PolicyTable, Statement, tabulate
 from forestall.model.resources import Resource
-from forestall.model.samples import BoolArray, FloatArray
+from forestall.model.samples import BoolArray, FloatArray, IntArray
 
 __all__ = ["ATTRIBUTES", "BUILT_IN", "PolicySet", "PolicyTable", "Rule", "Statement", "Terms"]
+
+LEAST_VMS_ACROSS = 10
+"""What crosses the border of a trust group is a mean over at least so many VMs."""
 
 Tags = Mapping[str, tuple[str, ...]]
 """VM names and patterns for each tag."""
@@ -43,6 +46,10 @@ class PolicySet:
         In the order of the file.
     groups, applications, owners
         The tags that rules match: names and patterns of the VMs that have each.
+    trust_groups
+        Names and patterns of the VMs of each trust group; of groups that both mean a VM the first has it.
+    models_across_trust_groups
+        Whether recurrent models may be trained on the VMs of several groups together, once they are enough.
     defaults
         What holds where no rule sets something; :data:`BUILT_IN` where these say nothing either.
 
@@ -59,6 +66,8 @@ class PolicySet:
     groups: Tags = field(default_factory=dict)
     applications: Tags = field(default_factory=dict)
     owners: Tags = field(default_factory=dict)
+    trust_groups: Tags = field(default_factory=dict)
+    models_across_trust_groups: bool = False
     defaults: Terms = field(default_factory=Terms)
 
     def resolve(
@@ -115,6 +124,28 @@ class PolicySet:
         sets = [NameSet(self.applications.get(name, ())) for name in applications]
         found = [[vm_id in names for names in sets] for vm_id in vm_ids]
         return np.array(found, dtype=bool).reshape(len(vm_ids), len(applications))
+
+    def trust(self, vm_ids: tuple[str, ...]) -> IntArray:
+        """Number (vm,) of each VM's trust group, from 1 in the order of the file; 0 for VMs that are in none."""
+        sets = [NameSet(patterns) for patterns in self.trust_groups.values()]
+        found = [next((k for k, names in enumerate(sets, 1) if vm_id in names), 0) for vm_id in vm_ids]
+        return np.array(found, dtype=np.int64)
+
+    def trust_name(self, vm_id: str) -> str:
+        """Name of the VM's trust group; empty if it is in none."""
+        group = int(self.trust((vm_id,))[0])
+        return ["", *self.trust_groups][group]
+
+    def apart(self, vm_ids: tuple[str, ...]) -> str:
+        """Why no recurrent model may be trained on these VMs together; empty if one may."""
+        groups = len(np.unique(self.trust(vm_ids)))
+        if groups < 2:
+            return ""
+        if not self.models_across_trust_groups:
+            return f"the VMs are of {groups} trust groups, and models_across_trust_groups is not set"
+        if len(vm_ids) < LEAST_VMS_ACROSS:
+            return f"models across trust groups need {LEAST_VMS_ACROSS} VMs, and there are {len(vm_ids)}"
+        return ""
 
     @property
     def holds_anomalous(self) -> bool:

@@ -18,6 +18,7 @@ from forestall.model.resources import Resource
 
 MOST_RULES = 1000
 TAG_TABLES = ("groups", "applications", "owners")
+TRUST_TABLE, ACROSS = "trust_groups", "models_across_trust_groups"
 TERM_KEYS: dict[str, read.Reader] = {
     "weight": read.number(0),
     "floor_cores": read.number(0, low_too=True),
@@ -34,7 +35,7 @@ TERM_KEYS: dict[str, read.Reader] = {
 RULE_KEYS = ("name", "priority", "vms", *TAG_TABLES, "resources", "calendar", *TERM_KEYS)
 CALENDAR_KEYS = ("time_zone", "weekdays", "times", "dates", "except_dates", "holidays", "except_holidays")
 DEFAULTS = Place("defaults", words="[defaults]")
-FILE_KEYS = ("time_zone", "defaults", *TAG_TABLES, "holidays", "rule")
+FILE_KEYS = ("time_zone", "defaults", *TAG_TABLES, TRUST_TABLE, ACROSS, "holidays", "rule")
 
 
 def read_document(document: Mapping[str, Any], find_zone: Callable[[str], tzinfo]) -> PolicySet:
@@ -54,12 +55,22 @@ def read_document(document: Mapping[str, Any], find_zone: Callable[[str], tzinfo
     """
     refuse_unknown(document, FILE_KEYS, Place(""))
     zone_reader = read.zone(find_zone)
-    default_zone = read_values(document, {"time_zone": zone_reader}, Place("")).get("time_zone", UTC)
-    tags = {kind: _named_lists(document, kind, read.text) for kind in TAG_TABLES}
+    plain = read_values(document, {"time_zone": zone_reader, ACROSS: read.flag}, Place(""))
+    default_zone = plain.get("time_zone", UTC)
+    tags: dict[str, Any] = {kind: _named_lists(document, kind, read.text) for kind in TAG_TABLES}
     calendars = _CalendarReader(zone_reader, default_zone, _named_lists(document, "holidays", read.date_range))
     defaults = Terms(**read_table(document.get("defaults", {}), TERM_KEYS, DEFAULTS))
     _check_terms(defaults, tuple(Resource), DEFAULTS)
-    policy = PolicySet(_rules(document.get("rule", []), tags, calendars), **tags, defaults=defaults)
+    trust_groups = _named_lists(document, TRUST_TABLE, read.text)
+    _check_trust(trust_groups)
+    rules = _rules(document.get("rule", []), tags, calendars)
+    policy = PolicySet(
+        rules,
+        **tags,
+        trust_groups=trust_groups,
+        models_across_trust_groups=plain.get(ACROSS, False),
+        defaults=defaults,
+    )
     for contradiction in contradictions(policy):
         names = [rule.name for rule in policy.rules]
         name = contradiction.rule
@@ -166,6 +177,16 @@ def _check_terms(terms: Terms, resources: tuple[Resource, ...], place: Place) ->
         if key.startswith("floor_") and floor > stated.get(ceiling_key, floor):
             what = f"{key} {floor:.12g} lies above {ceiling_key} {stated[ceiling_key]:.12g}"
             raise PolicyProblem(what, replace(place, key=key))
+
+
+def _check_trust(groups: Mapping[str, tuple[str, ...]]) -> None:
+    """Refuse a name or pattern that stands in two trust groups."""
+    places: dict[str, str] = {}
+    for name, patterns in groups.items():
+        for pattern in patterns:
+            if places.setdefault(pattern, name) != name:
+                what = f"{read.shown(pattern)} is in {read.shown(places[pattern])} too; a VM is in one trust group"
+                raise PolicyProblem(what, Place(TRUST_TABLE, key=name, words=f"[{TRUST_TABLE}]"))
 
 
 def _named_lists(document: Mapping[str, Any], kind: str, reader: read.Reader) -> dict[str, tuple[Any, ...]]:

@@ -69,6 +69,13 @@ def integer(value: object) -> int:
     return value
 
 
+def flag(value: object) -> bool:
+    """Read true or false."""
+    if not isinstance(value, bool):
+        raise ValueError(f"must be true or false, not {_kind(value)}")
+    return value
+
+
 def text(value: object) -> str:
     """Read a text that can name something: not empty, printable, not too long."""
     if not isinstance(value, str):

@@ -1,10 +1,10 @@
 r"""Risk: the probability that demand exceeds a limit somewhere within a horizon.
 
 The forecast of the **peak** over the horizon gives a first probability. Two more facts are known at that moment: how
-often the VM itself has exceeded the limit over such a horizon in the last week, and whether it does so now. A
-logistic regression, learned online for each horizon over the whole fleet, weighs them; its output is the
-stated risk. It is a strictly proper scoring rule (log loss) that is minimised, so the risk tends to be calibrated
-(Platt, 1999; online Newton step: Hazan, Agarwal & Kale, 2007).
+often the VM itself (and, as long as little is known of it, its trust group) has exceeded the limit over such a horizon
+in the last week, and whether it does so now. A logistic regression, learned online for each horizon over the whole
+fleet, weighs them; its output is the stated risk. It is a strictly proper scoring rule (log loss) that is minimised, so
+the risk tends to be calibrated (Platt, 1999; online Newton step: Hazan, Agarwal & Kale, 2007).
 """
 
 from __future__ import annotations
@@ -15,7 +15,8 @@ import numpy as np
 
 from forestall.learning.levels import logit
 from forestall.model.samples import BoolArray, FloatArray, IntArray
-from forestall.profiling.window import Float32Array, grown, left_behind, retained
+from forestall.profiling.trust import TrustGroups
+from forestall.profiling.window import Float32Array, grown, retained
 
 EDGE = 1e-5
 MEMORY_DAYS = 7.0
@@ -34,14 +35,17 @@ class RiskModel:
         Length of the horizon.
     steps_per_day
         Sampling steps in a day.
+    trust
+        Which VMs stand in for each other.
     """
 
-    def __init__(self, horizon_steps: int, steps_per_day: int) -> None:
+    def __init__(self, horizon_steps: int, steps_per_day: int, trust: TrustGroups | None = None) -> None:
+        self._trust = trust or TrustGroups()
         self.horizon_steps = horizon_steps
         self._decay = 0.5 ** (1.0 / (MEMORY_DAYS * steps_per_day))
         self._rate: FloatArray = np.zeros(0)
         self._steps: FloatArray = np.zeros(0)
-        self._of_the_forgotten: FloatArray = np.zeros(2)
+        self._of_the_forgotten: FloatArray = np.zeros((1, 2))
         self._weight: FloatArray = np.array([0.0, 0.5, 0.5, 0.0, 0.0, 0.0])
         self._curvature: FloatArray = np.eye(FEATURES) * REGULARISATION
         self._issued: deque[Float32Array] = deque(maxlen=horizon_steps)
@@ -78,7 +82,8 @@ class RiskModel:
 
     def keep(self, rows: IntArray) -> None:
         """Forget all VMs but those of ``rows``; what the others taught the fleet stays, and fades."""
-        self._of_the_forgotten += [left_behind(self._rate, rows, 0), left_behind(self._steps, rows, 0)]
+        both = np.stack([self._rate, self._steps])
+        self._of_the_forgotten = self._trust.room(self._of_the_forgotten) + self._trust.left_behind(both, rows, 1)
         self._rate, self._steps = retained(self._rate, rows, 0), retained(self._steps, rows, 0)
         self._issued = deque((retained(features, rows, 0) for features in self._issued), self.horizon_steps)
         self._above = deque((retained(above, rows, 0) for above in self._above), self.horizon_steps)
@@ -86,9 +91,9 @@ class RiskModel:
 
     def _features(self, exceedance: FloatArray, above: BoolArray, vms: int) -> FloatArray:
         rate, steps = self._rate[:vms], self._steps[:vms]
-        others_rate, others_steps = self._of_the_forgotten
-        fleet = (rate.sum() + others_rate + 1e-3) / (steps.sum() + others_steps + 1.0)
-        own = (rate + PRIOR_STEPS * fleet) / (steps + PRIOR_STEPS)
+        total = self._trust.totals(np.stack([rate, steps]), 1) + self._trust.room(self._of_the_forgotten)
+        fleet = (total[:, 0] + 1e-3) / (total[:, 1] + 1.0)
+        own = (rate + PRIOR_STEPS * self._trust.spread(fleet, vms, 0)) / (steps + PRIOR_STEPS)
         stated = logit(np.clip(exceedance, EDGE, 1.0 - EDGE))
         usual = logit(np.clip(own, EDGE, 1.0 - EDGE))
         constant = np.ones(vms)

@@ -11,9 +11,15 @@ falls as :math:`\sqrt{\ln E / n}` with the steps :math:`n` seen, down to a least
 The regret against the best sequence of experts is bounded (Herbster & Warmuth, "Tracking the Best Expert", 1998;
 pinball loss: Gaillard, Goude & Nedellec, IJF 2016; by level: Berrisch & Ziel, "CRPS Learning", 2023).
 
+A VM that does something else than before is met twice. At once: while those who were good in the last hour would be far
+better together than the weights, they are believed instead; the weights learn on and are believed again when they are
+as good, so that a burst that is over leaves nothing behind. And when losses have been far above the usual for hours, it
+has changed for good (:meth:`notice_change`), and begins anew.
+
 The fleet has weights too, learned in the same way from the losses of all its VMs added up. They are the prior of a
 young VM: the VM's own weights are multiplied by the fleet's, :math:`w_{VM}\, w_{fleet}^{\,N/(N+n)}` after
-:math:`n` steps, so that what others taught counts in full at the start and fades as the VM speaks for itself.
+:math:`n` steps, so that what others taught counts in full at the start and fades as the VM speaks for itself. The
+fleet of a VM is its trust group.
 """
 
 from __future__ import annotations
@@ -21,6 +27,7 @@ from __future__ import annotations
 import numpy as np
 
 from forestall.model.samples import BoolArray, FloatArray, IntArray
+from forestall.profiling.trust import TrustGroups
 from forestall.profiling.window import Float32Array, grown, retained
 
 LEAST_RATE = 0.02
@@ -28,7 +35,10 @@ SHARE = 1.0 / 4032
 MEAN_HALF_LIFE = 1000.0
 MAX_RELATIVE_LOSS = 40.0
 PRIOR_STEPS = 288.0
-ALLOWED_LOSS, MOST_LOSS, CHANGED_AFTER_HOURS = 2.0, 4.0, 1.2
+SUSPICIOUS, UNUSUAL, FAR_BETTER, AS_GOOD = 1.5, 7.0, 0.7, 0.9
+"""Loss of the last hour over the usual from which on a VM is looked at, and from which on it is unusual; and share of
+the weights' loss below which the last hour's best are believed, and from which on they are no longer."""
+ALLOWED_LOSS, MOST_LOSS, CHANGED_AFTER_HOURS = 2.0, 4.0, 6.0
 """A loss counts from the first multiple of the usual on, up to the second; for how long at the most it must, to be a
 change of habits."""
 CONTRAST = 5.0
@@ -51,10 +61,15 @@ class Aggregation:
         Quantile levels.
     hour
         Steps in an hour.
+    trust
+        Which VMs are a fleet.
     """
 
-    def __init__(self, experts: int, levels: tuple[float, ...], hour: int = 12) -> None:
+    def __init__(
+        self, experts: int, levels: tuple[float, ...], hour: int = 12, trust: TrustGroups | None = None
+    ) -> None:
         self._hour = hour
+        self._trust = trust or TrustGroups()
         self._levels = np.asarray(levels)
         self._start = -np.log(experts)
         self._vms = 0
@@ -66,9 +81,12 @@ class Aggregation:
         self._excess: FloatArray = np.zeros(0)
         # Each expert's loss of late.
         self._recent: Float32Array = np.zeros((experts, 0, len(levels)), np.float32)
+        # Of late, of the weights and of the last hour's best, over the usual.
+        self._lately: FloatArray = np.ones((2, 0))
+        self._believes_lately: BoolArray = np.zeros(0, dtype=bool)
         self._losses: FloatArray = np.zeros(0)
-        self._pooled: FloatArray = np.full((experts, len(levels)), self._start)
-        self._pooled_steps = 0
+        self._pooled: FloatArray = np.full((1, experts, len(levels)), self._start)
+        self._pooled_steps: IntArray = np.zeros(1, np.int64)
 
     def grow(self, vms: int) -> None:
         """Make room for ``vms`` VMs."""
@@ -78,6 +96,8 @@ class Aggregation:
         self._since = grown(self._since, vms, 0, 0.0)  # type: ignore[assignment]
         self._recent = grown(self._recent, vms, 1, 0.0)  # type: ignore[assignment]
         self._excess = grown(self._excess, vms, 0, 0.0)  # type: ignore[assignment]
+        self._lately = grown(self._lately, vms, 1, 1.0)  # type: ignore[assignment]
+        self._believes_lately = grown(self._believes_lately, vms, 0, False)  # type: ignore[assignment]
         self._losses = grown(self._losses, vms, 0, np.nan)  # type: ignore[assignment]
         self._vms = vms
 
@@ -87,25 +107,30 @@ class Aggregation:
         self._mean_loss, self._steps = retained(self._mean_loss, rows, 0), retained(self._steps, rows, 0)
         self._since, self._recent = retained(self._since, rows, 0), retained(self._recent, rows, 1)
         self._excess, self._losses = retained(self._excess, rows, 0), retained(self._losses, rows, 0)
+        self._lately = retained(self._lately, rows, 1)
+        self._believes_lately = retained(self._believes_lately, rows, 0)
         self._vms = len(rows)
 
     def weights(self) -> FloatArray:
-        """Weights (expert, vm, level), adding to one over experts."""
+        """Weights (expert, vm, level) that are believed, adding to one over experts."""
+        weights = self._learned()
+        rows = np.flatnonzero(self._believes_lately[: self._vms])
+        weights[:, rows] = self._of_the_last_hour(rows)
+        return weights
+
+    def _learned(self) -> FloatArray:
+        """Weights (expert, vm, level) that were learned."""
         steps = self._steps[: self._vms]
         prior = (PRIOR_STEPS / (steps + PRIOR_STEPS))[None, :, None]
-        return _normalised(self._log_weight[:, : self._vms] + prior * self._pooled[:, None, :])
+        pooled = self._trust.spread(self._of_groups(), self._vms, 1)
+        return _normalised(self._log_weight[:, : self._vms] + prior * pooled)
 
     def combine(self, quantiles: FloatArray) -> FloatArray:
         """Combine quantiles (expert, vm, level) to (vm, level), without crossings.
 
         An expert with nothing to say about a VM (NaN) is left out there; NaN only where all have nothing.
         """
-        known = ~np.isnan(quantiles)
-        weight = np.where(known, self.weights(), 0.0)
-        total = weight.sum(axis=0)
-        mixed = (weight * np.where(known, quantiles, 0.0)).sum(axis=0)
-        with np.errstate(invalid="ignore", divide="ignore"):
-            return np.maximum.accumulate(mixed / total, axis=-1)
+        return _mixed(quantiles, self.weights())
 
     def update(self, quantiles: FloatArray, combined: FloatArray, actual: FloatArray) -> FloatArray:
         """Move weights after ``actual`` (vm,) was seen; NaN and silent experts change nothing.
@@ -131,12 +156,56 @@ class Aggregation:
         self._mean_loss[seen] = mean = mean + rate * (mixed_loss - mean)
         loss = pinball(quantiles[:, seen], self._levels, actual[seen])
         loss = np.where(np.isnan(loss), mixed_loss, loss)
+        self._compare(seen, quantiles, mixed_loss, actual)
         self._recent[:, seen] += np.float32(1.0 / self._hour) * (loss.astype(np.float32) - self._recent[:, seen])
         self._log_weight[:, seen] = _moved(self._log_weight[:, seen], loss, mean, self._since[seen])
         self._losses[seen] = usual
-        self._pooled_steps += 1
-        self._pooled = _moved(self._pooled, loss.sum(axis=1), mean.sum(axis=0), np.array(self._pooled_steps))
+        self._teach(seen, loss, mean)
         return np.asarray(usual)
+
+    def _compare(self, seen: IntArray, quantiles: FloatArray, mixed_loss: FloatArray, actual: FloatArray) -> None:
+        """Decide whom VMs believe: compare weights and the last hour's best where losses of late are suspicious."""
+        usual = np.where(self._mean_loss[seen] > 0, self._mean_loss[seen], 1.0)
+        losses = np.repeat((mixed_loss / usual).mean(axis=-1)[None], 2, axis=0)
+        suspicious = self._believes_lately[seen] | (self._lately[0, seen] > SUSPICIOUS)
+        rows = seen[suspicious]
+        if len(rows):
+            for k, weights in enumerate((self._learned()[:, rows], self._of_the_last_hour(rows))):
+                loss = pinball(_mixed(quantiles[:, rows], weights), self._levels, actual[rows])
+                losses[k, suspicious] = (loss / usual[suspicious]).mean(axis=-1)
+        self._lately[:, seen] += (np.minimum(losses, MAX_RELATIVE_LOSS) - self._lately[:, seen]) / self._hour
+        learned, lately = self._lately[:, seen]
+        enough = np.where(self._believes_lately[seen], AS_GOOD, FAR_BETTER)
+        self._believes_lately[seen] = suspicious & (lately < enough * learned)
+
+    def _of_the_last_hour(self, rows: IntArray) -> FloatArray:
+        """Weights (expert, row, level) of the VMs ``rows``: who was good in the last hour is believed."""
+        recent = self._recent[:, rows]
+        best = np.maximum(recent.min(axis=0), np.finfo(np.float32).tiny)
+        apart = np.minimum(recent / best - 1.0, MAX_RELATIVE_LOSS)
+        return np.asarray(_normalised(-CONTRAST * apart), dtype=np.float64)
+
+    def _teach(self, seen: IntArray, loss: FloatArray, mean: FloatArray) -> None:
+        """Move the weights of fleets after losses (expert, seen, level) whose usual is ``mean`` (seen, level)."""
+        pooled = self._of_groups()
+        for group, vms in self._trust.members(self._vms):
+            own = np.isin(seen, vms)
+            if own.any():
+                self._pooled_steps[group] += 1
+                total, usual = loss[:, own].sum(axis=1), mean[own].sum(axis=0)
+                pooled[group] = _moved(pooled[group], total, usual, self._pooled_steps[group])
+
+    def _of_groups(self) -> FloatArray:
+        """Log weights (group, expert, level) of the fleets."""
+        new = self._trust.count - len(self._pooled)
+        if new > 0:
+            self._pooled = np.pad(self._pooled, ((0, new), (0, 0), (0, 0)), constant_values=self._start)
+            self._pooled_steps = np.pad(self._pooled_steps, (0, new))
+        return self._pooled
+
+    def unusual(self) -> BoolArray:
+        """VMs (vm,) whose losses of the last hour were several times the usual."""
+        return np.asarray(self._lately[0, : self._vms] > UNUSUAL)
 
     def notice_change(self) -> BoolArray:
         """VMs (vm,) whose loss has been far above the usual for more than an hour, found by CUSUM.
@@ -155,12 +224,20 @@ class Aggregation:
     def begin_anew(self, vms: BoolArray) -> None:
         """Let these VMs (vm,), which have changed, trust who was good in the last hour and learn as young ones do."""
         rows = np.flatnonzero(vms)
-        recent = self._recent[:, rows]
-        best = np.maximum(recent.min(axis=0), np.finfo(np.float32).tiny)
-        apart = np.minimum(recent / best - 1.0, MAX_RELATIVE_LOSS)
-        self._log_weight[:, rows] = np.log(_normalised(-CONTRAST * apart) + SHARE)
-        self._mean_loss[rows] = best
+        self._log_weight[:, rows] = np.log(self._of_the_last_hour(rows) + SHARE)
+        self._mean_loss[rows] = np.maximum(self._recent[:, rows].min(axis=0), np.finfo(np.float32).tiny)
+        self._lately[:, rows], self._believes_lately[rows] = 1.0, False
         self._since[rows] = np.minimum(self._since[rows], self._hour)
+
+
+def _mixed(quantiles: FloatArray, weights: FloatArray) -> FloatArray:
+    """Mix quantiles (expert, vm, level) by weights of the same shape; NaN only where all have nothing to say."""
+    known = ~np.isnan(quantiles)
+    weight = np.where(known, weights, 0.0)
+    total = weight.sum(axis=0)
+    mixed = (weight * np.where(known, quantiles, 0.0)).sum(axis=0)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return np.maximum.accumulate(mixed / total, axis=-1)
 
 
 def _normalised(log_weight: FloatArray | Float32Array) -> FloatArray:

@@ -1,4 +1,4 @@
-"""Global gradient-boosted quantile model: one model for all VMs of a resource, trained on the past only.
+"""Global gradient-boosted quantile model: one for all VMs of a trust group, trained on the past only.
 
 One lightgbm booster for each target and quantile level learns :math:`(y - y_{last}) / s` from the features of
 :mod:`forestall.learning.features`. Training rows are collected as time passes in a reservoir of bounded size, so that
@@ -96,12 +96,12 @@ class Reservoir:
 
 
 class TargetModel:
-    """Reservoir and boosters of one target."""
+    """Reservoir and boosters of one target and trust group."""
 
-    def __init__(self, target: Target, settings: BoostedSettings) -> None:
+    def __init__(self, target: Target, settings: BoostedSettings, group: int = 0) -> None:
         self.target = target
         self.settings = settings
-        self._generator = np.random.default_rng([settings.seed, target.steps, len(target.statistic)])
+        self._generator = np.random.default_rng([settings.seed, target.steps, len(target.statistic), group])
         self._reservoir = Reservoir(settings.max_rows, self._generator)
         self._pending: deque[tuple[Float32Array, FloatArray, FloatArray, FloatArray]] = deque(maxlen=target.steps)
         self._boosters: list[lightgbm.Booster] = []
@@ -111,8 +111,8 @@ class TargetModel:
         """Whether there are boosters to forecast with."""
         return bool(self._boosters)
 
-    def collect(self, window: Window, features: Float32Array) -> None:
-        """Remember a sample of this step's rows until their outcome is known; store those that are due now."""
+    def collect(self, window: Window, features: Float32Array, members: IntArray) -> None:
+        """Remember a sample of the rows of ``members`` until their outcome is known; store those that are due now."""
         if len(self._pending) == self.target.steps:
             rows, due, base, scale = self._pending[0]
             index = due.astype(np.int64)
@@ -123,8 +123,8 @@ class TargetModel:
             if len(known):
                 self._reservoir.add(rows[known], np.stack([ratio[known], np.sqrt(scale[known])]))
         steps = self.settings.collect_days * window.day
-        share = min(1.0, self.settings.max_rows / max(window.vms * steps, 1.0))
-        chosen = np.flatnonzero(self._generator.random(window.vms) < share)
+        share = min(1.0, self.settings.max_rows / max(len(members) * steps, 1.0))
+        chosen = members[self._generator.random(len(members)) < share]
         self._pending.append((features[chosen], chosen.astype(np.float64), window.last[chosen], window.scale()[chosen]))
 
     def keep(self, rows: IntArray) -> None:
@@ -173,6 +173,23 @@ class TargetModel:
         return np.maximum.accumulate(np.stack(columns, axis=1), axis=1)
 
 
+class GroupModels:
+    """The models of a trust group, one for each boosted target, and when they are trained."""
+
+    def __init__(self, targets: tuple[Target, ...], settings: BoostedSettings, group: int) -> None:
+        self.models = [TargetModel(target, settings, group) for target in targets]
+        self._schedule = Schedule(settings.first_training_seconds, settings.retrain_seconds)
+
+    def train_when_due(self, window: Window, drifts: int) -> bool:
+        """Train if it is time and enough has been collected; whether there are new models."""
+        if not self._schedule.due(window, drifts):
+            return False
+        trained = [model.train() for model in self.models]
+        if any(trained):
+            self._schedule.trained(window, drifts)
+        return any(trained)
+
+
 class Boosted:
     """The boosted model as a forecaster; NaN until its first training.
 
@@ -199,36 +216,37 @@ class Boosted:
     ) -> None:
         self._targets = targets
         self._levels = np.asarray(levels)
-        self._models = {targets.index(t): TargetModel(t, settings) for t in boosted_targets}
-        self._residuals = ResidualQuantiles(len(boosted_targets), half_life_steps)
-        self._medians: dict[int, deque[FloatArray]] = {i: deque(maxlen=m.target.steps) for i, m in self._models.items()}
+        self._boosted_targets = boosted_targets
+        self._trust = past.trust
+        self._groups: dict[int, GroupModels] = {}
+        self._residuals = ResidualQuantiles(len(boosted_targets), half_life_steps, trust=past.trust)
+        self._medians: list[deque[FloatArray]] = [deque(maxlen=target.steps) for target in boosted_targets]
         self._settings = settings
         self._week, self._season = past.week, SeasonalNaive(past.periods)
-        self._features: dict[int, Float32Array] = {}
-        self._schedule = Schedule(settings.first_training_seconds, settings.retrain_seconds)
+        self._features: list[Float32Array] = []
         self._resting: BoolArray = np.zeros(0, dtype=bool)
 
     def observe(self, window: Window, now: int) -> None:
         """Compute features, collect training rows, count the median's residuals, retrain when due."""
         self._residuals.grow(window.vms)
         scale = window.scale()
-        for place, (i, model) in enumerate(self._models.items()):
-            season = self._season.point(window, model.target)
-            self._features[i] = feature_matrix(window, self._week, model.target, now, season)
-            model.collect(window, self._features[i])
-            if len(self._medians[i]) == model.target.steps:
-                median = self._medians[i][0]
-                error = realised(window, model.target)[: len(median)] - median
+        self._features = [
+            feature_matrix(window, self._week, target, now, self._season.point(window, target))
+            for target in self._boosted_targets
+        ]
+        for group, members in self._trust.members(window.vms):
+            for model, features in zip(self._of_group(group).models, self._features, strict=True):
+                model.collect(window, features, members)
+        for place, target in enumerate(self._boosted_targets):
+            if len(self._medians[place]) == target.steps:
+                median = self._medians[place][0]
+                error = realised(window, target)[: len(median)] - median
                 self._residuals.update(place, error / scale[: len(median)])
         self._residuals.advance()
 
     def train_when_due(self, window: Window, drifts: int = 0) -> bool:
         """Retrain when the past has doubled since the last training, ten days have gone by, or losses have risen."""
-        if not self._schedule.due(window, drifts):
-            return False
-        trained = [model.train() for model in self._models.values()]
-        if any(trained):
-            self._schedule.trained(window, drifts)
+        trained = [group.train_when_due(window, drifts) for group in self._groups.values()]
         return any(trained)
 
     def rest(self, vms: BoolArray) -> None:
@@ -240,38 +258,46 @@ class Boosted:
         result = np.full((len(self._targets), window.vms, len(self._levels)), np.nan)
         scale, last = window.scale()[:, None], window.last[:, None]
         residuals = self._residuals.quantiles(self._levels)
-        for place, (i, model) in enumerate(self._models.items()):
-            if not model.trained:
+        for place, target in enumerate(self._boosted_targets):
+            own = self._predicted(place)
+            if own is None:
                 continue
-            own = self._predicted(model, self._features[i])
-            self._medians[i].append(last[:, 0] + scale[:, 0] * own[:, 0])
+            self._medians[place].append(last[:, 0] + scale[:, 0] * own[:, 0])
             below = own[:, :1] + residuals[place]
             upper = self._interpolated(own)
             scaled = np.where(self._levels >= 0.5, upper, np.fmin(below, own[:, :1]))
-            result[i] = np.maximum(last + scale * np.maximum.accumulate(scaled, axis=1), 0.0)
+            result[self._targets.index(target)] = np.maximum(last + scale * np.maximum.accumulate(scaled, axis=1), 0.0)
         return result
 
     def keep(self, rows: IntArray) -> None:
         """Forget all VMs but those of ``rows``; the boosters, and the rows that they learn from, stay."""
         self._resting = retained(self._resting, rows, 0)
         self._residuals.keep(rows)
-        for model in self._models.values():
-            model.keep(rows)
-        self._features = {i: retained(features, rows, 0) for i, features in self._features.items()}
-        self._medians = {
-            i: deque((retained(median, rows, 0) for median in issued), issued.maxlen)
-            for i, issued in self._medians.items()
-        }
+        for group in self._groups.values():
+            for model in group.models:
+                model.keep(rows)
+        self._features = [retained(features, rows, 0) for features in self._features]
+        self._medians = [
+            deque((retained(median, rows, 0) for median in issued), issued.maxlen) for issued in self._medians
+        ]
 
-    def _predicted(self, model: TargetModel, features: Float32Array) -> FloatArray:
-        """Scaled quantiles (vm, booster) of those that do not rest; NaN of the others."""
+    def _of_group(self, group: int) -> GroupModels:
+        if group not in self._groups:
+            self._groups[group] = GroupModels(self._boosted_targets, self._settings, group)
+        return self._groups[group]
+
+    def _predicted(self, place: int) -> FloatArray | None:
+        """Scaled quantiles (vm, booster) of a target; NaN for VMs that rest, None while there is no model."""
+        features = self._features[place]
+        if not any(group.models[place].trained for group in self._groups.values()):
+            return None
         rests = np.zeros(len(features), dtype=bool)
         rests[: len(self._resting)] = self._resting[: len(features)]
-        if not rests.any():
-            return model.predict(features)
         result = np.full((len(features), len(self._settings.levels)), np.nan)
-        if not rests.all():
-            result[~rests] = model.predict(features[~rests])
+        for group, members in self._trust.members(len(features)):
+            model, asked = self._of_group(group).models[place], members[~rests[members]]
+            if model.trained and len(asked):
+                result[asked] = model.predict(features[asked])
         return result
 
     def _interpolated(self, own: FloatArray) -> FloatArray:

@@ -1,7 +1,7 @@
 r"""Recalibration: what is called the 99 % quantile is exceeded in 1 % of cases, for each VM.
 
-For each VM and level the share of exceedances is counted, with a memory of about two weeks and with the fleet's own
-share as a prior. A quantile that was meant for tail probability :math:`1-p` but is exceeded with share
+For each VM and level the share of exceedances is counted, with a memory of about two weeks and with the share of its
+trust group as a prior. A quantile that was meant for tail probability :math:`1-p` but is exceeded with share
 :math:`\hat e` is relabelled with the tail probability :math:`\hat e`, and the wanted levels are read off the relabelled
 quantile function. This is the online form of quantile recalibration (Kuleshov, Fenner & Ermon, ICML 2018;
 adaptive conformal inference: Gibbs & Candès, NeurIPS 2021).
@@ -13,7 +13,8 @@ import numpy as np
 
 from forestall.learning.levels import logit, value_at
 from forestall.model.samples import BoolArray, FloatArray, IntArray
-from forestall.profiling.window import Float32Array, grown, left_behind, retained
+from forestall.profiling.trust import TrustGroups
+from forestall.profiling.window import Float32Array, grown, retained
 
 HALF_LIFE_DAYS = 10.0
 PRIOR_STEPS = 400.0
@@ -32,15 +33,20 @@ class Recalibration:
         Sampling steps in a day.
     overlap
         How many outcomes in a row say about as much as one: forecasts far ahead are wrong together.
+    trust
+        Which VMs are a fleet.
     """
 
-    def __init__(self, levels: tuple[float, ...], steps_per_day: int, overlap: int = 1) -> None:
+    def __init__(
+        self, levels: tuple[float, ...], steps_per_day: int, overlap: int = 1, trust: TrustGroups | None = None
+    ) -> None:
+        self._trust = trust or TrustGroups()
         self._prior_steps = PRIOR_STEPS * overlap
         self._levels = np.asarray(levels)
         self._decay = 0.5 ** (1.0 / (HALF_LIFE_DAYS * steps_per_day))
         self._exceeded: Float32Array = np.zeros((0, len(levels)), np.float32)
         self._steps: Float32Array = np.zeros(0, np.float32)
-        self._of_the_forgotten: tuple[FloatArray, FloatArray] = np.zeros(len(levels)), np.zeros(())
+        self._of_the_forgotten: tuple[FloatArray, FloatArray] = np.zeros((1, len(levels))), np.zeros(1)
         self._vms = 0
 
     def grow(self, vms: int) -> None:
@@ -51,9 +57,9 @@ class Recalibration:
 
     def keep(self, rows: IntArray) -> None:
         """Forget all VMs but those of ``rows``; what the others taught the fleet stays, and fades."""
-        exceeded, steps = self._of_the_forgotten
-        exceeded, steps = exceeded + left_behind(self._exceeded, rows, 0), steps + left_behind(self._steps, rows, 0)
-        self._of_the_forgotten = exceeded, steps
+        exceeded, steps = (self._trust.room(part) for part in self._of_the_forgotten)
+        left = self._trust.left_behind(self._exceeded, rows, 0), self._trust.left_behind(self._steps, rows, 0)
+        self._of_the_forgotten = exceeded + left[0], steps + left[1]
         self._exceeded, self._steps = retained(self._exceeded, rows, 0), retained(self._steps, rows, 0)
         self._vms = len(rows)
 
@@ -78,11 +84,12 @@ class Recalibration:
         """Tail coordinates (vm, level) that the issued quantiles really have, strictly increasing."""
         exceeded, steps = self._exceeded[: self._vms], self._steps[: self._vms]
         nominal = 1.0 - self._levels
-        others_exceeded, others_steps = self._of_the_forgotten
-        fleet = (exceeded.sum(axis=0, dtype=np.float64) + others_exceeded + FLEET_PRIOR_STEPS * nominal) / (
-            steps.sum(dtype=np.float64) + others_steps + FLEET_PRIOR_STEPS
-        )
-        share = (exceeded + self._prior_steps * fleet) / (steps[:, None] + self._prior_steps)
+        others_exceeded, others_steps = (self._trust.room(part) for part in self._of_the_forgotten)
+        fleet = (self._trust.totals(exceeded, 0) + others_exceeded + FLEET_PRIOR_STEPS * nominal) / (
+            self._trust.totals(steps, 0) + others_steps + FLEET_PRIOR_STEPS
+        )[:, None]
+        prior = self._trust.spread(fleet, self._vms, 0)
+        share = (exceeded + self._prior_steps * prior) / (steps[:, None] + self._prior_steps)
         z = logit(1.0 - np.clip(share, 1e-6, 1.0 - 1e-6))
         return np.maximum.accumulate(z + np.arange(len(nominal)) * 1e-6, axis=1)
 

@@ -11,6 +11,7 @@ from forestall.learning.residuals import ResidualQuantiles
 from forestall.learning.rules import PointRule
 from forestall.model.forecast import Statistic, Target
 from forestall.model.samples import FloatArray, IntArray
+from forestall.profiling.trust import TrustGroups
 from forestall.profiling.window import Float32Array, Window, highest, retained
 
 SMALLEST_SHARE = 0.02
@@ -67,6 +68,8 @@ class RuleForecaster:
         What to forecast, and the quantile levels.
     half_life_steps
         Memory of the residuals.
+    trust
+        Which VMs borrow residuals from each other.
     relative
         Measure residuals in units of the forecast itself, not of the VM's scale: a VM whose errors grow with its level,
         or one of which little is known yet, is better served by a share than by an amount.
@@ -78,6 +81,7 @@ class RuleForecaster:
         targets: tuple[Target, ...],
         levels: tuple[float, ...],
         half_life_steps: float,
+        trust: TrustGroups | None = None,
         *,
         relative: bool = False,
     ) -> None:
@@ -86,7 +90,7 @@ class RuleForecaster:
         self._relative = relative
         self._targets = targets
         self._levels = np.asarray(levels)
-        self._residuals = ResidualQuantiles(len(targets), half_life_steps)
+        self._residuals = ResidualQuantiles(len(targets), half_life_steps, trust=trust)
         self._issued: list[deque[tuple[Float32Array, Float32Array]]] = [deque(maxlen=t.steps) for t in targets]
 
     def observe(self, window: Window, now: int) -> None:

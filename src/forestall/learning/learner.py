@@ -82,6 +82,8 @@ class Learner:
         Tells seconds; with it, ``seconds`` is how long each expert took in ``timed_steps`` steps, by name.
     recurrent
         The recurrent expert, if there is one.
+    unusual
+        VMs (vm,) whose forecasts of the first target were several times as wrong as usual in the last hour.
     changed
         VMs (vm,) that were found at the newest step to have changed their habits, by forecasts of the first target.
     """
@@ -104,9 +106,11 @@ class Learner:
             rules.append(Segment(self.past.segments))
         if settings.statistical_series:
             rules.append(HourlyModel(settings.statistical, settings.statistical_series))
-        self._rules = [RuleForecaster(rule, targets, levels, half_life) for rule in rules]
+        trust = self.past.trust
+        self._rules = [RuleForecaster(rule, targets, levels, half_life, trust) for rule in rules]
         self._rules += [
-            RuleForecaster(rule, targets, levels, half_life, relative=True) for rule in (LastValue(), MovingPeak())
+            RuleForecaster(rule, targets, levels, half_life, trust, relative=True)
+            for rule in (LastValue(), MovingPeak())
         ]
         self._boosted = Boosted(targets, settings.boosted_targets, levels, half_life, settings.boosted, self.past)
         self._usefulness = Usefulness()
@@ -120,9 +124,10 @@ class Learner:
         self.seconds: dict[str, float] = {}
         self.timed_steps = 0
         self.changed: BoolArray = np.zeros(0, dtype=bool)
+        self.unusual: BoolArray = np.zeros(0, dtype=bool)
         self.drift = Drift(self.window.hour)
-        self._aggregations = [Aggregation(len(self.experts), levels, self.window.hour) for _ in targets]
-        self._calibrations = [Recalibration(levels, self.window.day, _overlap(t)) for t in targets]
+        self._aggregations = [Aggregation(len(self.experts), levels, self.window.hour, trust) for _ in targets]
+        self._calibrations = [Recalibration(levels, self.window.day, _overlap(t), trust) for t in targets]
         self._issued: list[deque[tuple[Float32Array, Float32Array]]] = [deque(maxlen=t.steps) for t in targets]
 
     def take_in(self, demand: FloatArray, limit: FloatArray, now: int) -> None:
@@ -201,7 +206,7 @@ class Learner:
             )
             if i == 0:
                 self.drift.update(losses)
-                changed = self._aggregations[0].notice_change()
+                changed, self.unusual = self._aggregations[0].notice_change(), self._aggregations[0].unusual()
             self._calibrations[i].update(combined, actual)
         self.changed = np.pad(changed, (0, self.window.vms - len(changed)))
         if self.changed.any():
@@ -212,7 +217,6 @@ class Learner:
 
     def keep(self, rows: IntArray) -> None:
         """Forget all VMs but those of ``rows`` (increasing), which keep their order and all that is known of them."""
-        self.past.keep(rows)
         self._usefulness.keep(rows)
         for expert in self.experts:
             expert.keep(rows)
@@ -223,6 +227,7 @@ class Learner:
             deque(((retained(experts, rows, 1), retained(mixed, rows, 0)) for experts, mixed in issued), issued.maxlen)
             for issued in self._issued
         ]
+        self.past.keep(rows)
 
     def spoken(self) -> FloatArray:
         """What each expert said last: quantiles (target, expert, vm, level), NaN where it said nothing."""

@@ -7,9 +7,11 @@ import numpy as np
 from forestall.learning.features import WeekStatistics
 from forestall.model.resources import Resource
 from forestall.model.samples import BoolArray, FloatArray, IntArray
+from forestall.profiling.activity import Activity
 from forestall.profiling.companions import Companions
 from forestall.profiling.period import Periods
 from forestall.profiling.segments import Segments
+from forestall.profiling.trust import TrustGroups
 from forestall.profiling.window import Window, retained
 
 OVER_LIMIT_RATIO = 1.5
@@ -46,6 +48,10 @@ class Past:
     ----------
     tags
         Array (vm, application): whether each VM is said to run it; set by the owner, may know of fewer VMs.
+    trust
+        Which VMs may learn from each other; assigned by the owner.
+    activity
+        How many people use each VM; told by the owner before a step is taken in, may know of fewer VMs.
     """
 
     def __init__(self, resource: Resource, step_seconds: int) -> None:
@@ -54,8 +60,10 @@ class Past:
         self.periods = Periods()
         self.week = WeekStatistics()
         self.segments = Segments()
-        self.companions = Companions()
+        self.trust = TrustGroups()
+        self.companions = Companions(self.trust)
         self.tags: BoolArray = np.zeros((0, len(APPLICATIONS)), dtype=bool)
+        self.activity = Activity(self.window.day)
 
     def take_in(self, demand: FloatArray, limit: FloatArray, now: int) -> None:
         """Append one step.
@@ -81,3 +89,5 @@ class Past:
         self.segments.keep(rows)
         self.companions.keep(rows)
         self.tags = retained(self.tags, rows, 0)
+        self.activity.keep(rows)
+        self.trust.keep(rows)

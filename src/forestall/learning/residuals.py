@@ -3,7 +3,7 @@ r"""Quantiles of a forecaster's own errors, kept as a decaying histogram for eac
 A residual :math:`r = (y - \hat y) / s`, with the VM's scale :math:`s`, falls into one of 64 bins that are even in
 :math:`\operatorname{asinh}(r / \delta)`: linear near zero, a constant ratio in the tails. Counts halve every
 ``half_life_steps``. A VM with few residuals borrows from the fleet: the pooled histogram counts as
-``prior_samples`` of its own (an empirical-Bayes prior).
+``prior_samples`` of its own (an empirical-Bayes prior). The fleet is here its trust group.
 """
 
 from __future__ import annotations
@@ -11,7 +11,8 @@ from __future__ import annotations
 import numpy as np
 
 from forestall.model.samples import FloatArray, IntArray
-from forestall.profiling.window import Float32Array, grown, left_behind, retained
+from forestall.profiling.trust import TrustGroups
+from forestall.profiling.window import Float32Array, grown, retained
 
 BINS = 64
 DELTA = 0.002
@@ -39,15 +40,20 @@ class ResidualQuantiles:
         Steps after which a residual counts half.
     prior_samples
         Weight of the fleet's pooled histogram, in samples.
+    trust
+        Which VMs are a fleet.
     """
 
-    def __init__(self, targets: int, half_life_steps: float, prior_samples: float = 60.0) -> None:
+    def __init__(
+        self, targets: int, half_life_steps: float, prior_samples: float = 60.0, trust: TrustGroups | None = None
+    ) -> None:
         self.decay = 0.5 ** (1.0 / half_life_steps)
         self.prior_samples = prior_samples
+        self._trust = trust or TrustGroups()
         self._vms = 0
         self._increment = 1.0
         self._counts: Float32Array = np.zeros((targets, 0, BINS), np.float32)
-        self._of_the_forgotten: FloatArray = np.zeros((targets, BINS))
+        self._of_the_forgotten: FloatArray = np.zeros((1, targets, BINS))
 
     def grow(self, vms: int) -> None:
         """Make room for ``vms`` VMs."""
@@ -56,7 +62,9 @@ class ResidualQuantiles:
 
     def keep(self, rows: IntArray) -> None:
         """Forget all VMs but those of ``rows``; what the others taught the fleet stays, and fades."""
-        self._of_the_forgotten += left_behind(self._counts, rows, 1)
+        self._of_the_forgotten = self._trust.room(self._of_the_forgotten) + self._trust.left_behind(
+            self._counts, rows, 1
+        )
         self._counts = retained(self._counts, rows, 1)
         self._vms = len(rows)
 
@@ -76,12 +84,12 @@ class ResidualQuantiles:
     def quantiles(self, levels: FloatArray) -> FloatArray:
         """Quantiles (target, vm, level) of the scaled residual; NaN while nobody has any for a target."""
         counts = self._counts[:, : self._vms]
-        pooled = counts.sum(axis=1, dtype=np.float64) + self._of_the_forgotten
-        total = pooled.sum(axis=1, keepdims=True)
+        pooled = self._trust.totals(counts, 1) + self._trust.room(self._of_the_forgotten)
+        total = pooled.sum(axis=-1, keepdims=True)
         prior = pooled / np.where(total > 0, total, 1.0) * (self.prior_samples * self._increment)
-        mixed = (counts + prior[:, None, :].astype(np.float32)).reshape(-1, BINS)
+        mixed = (counts + self._trust.spread(prior.astype(np.float32), self._vms, 1)).reshape(-1, BINS)
         result = histogram_quantiles(mixed, levels).reshape(len(counts), self._vms, len(levels))
-        return np.where(total[:, :, None] > 0, result, np.nan)
+        return np.where(self._trust.spread(total, self._vms, 1) > 0, result, np.nan)
 
 
 def histogram_quantiles(counts: Float32Array, levels: FloatArray) -> FloatArray:

@@ -80,6 +80,8 @@ class Trace:
         resources without one.
     cpu_peak
         Highest CPU demand inside each interval, cores, (time, vm); None where the trace has none.
+    active_users
+        How many people used each VM in the interval (time, vm), NaN where nobody told; None where the trace has none.
     digest
         SHA-256 of the canonical content; names the trace in summaries.
     name
@@ -93,6 +95,7 @@ class Trace:
     demand: Mapping[Resource, FloatArray]
     limit: Mapping[Resource, FloatArray]
     cpu_peak: FloatArray | None = None
+    active_users: FloatArray | None = None
     digest: str = ""
     name: str = "trace"
     calendar: bool = True

@@ -3,7 +3,7 @@ r"""Which VMs move together, and who moves first.
 Once a day each VM's changes over the week are compared with those of others, at the same moment and up to
 :data:`MOST_LAG` steps earlier; the two that explain it best are its companions. Changes are in deviations, clipped, so
 that one burst does not make a friendship; of a large fleet a random part is tried each day and who was found is kept,
-so that the cost is linear in VMs.
+so that the cost is linear in VMs. Only VMs of the same trust group are compared.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from __future__ import annotations
 import numpy as np
 
 from forestall.model.samples import FloatArray, IntArray
+from forestall.profiling.trust import TrustGroups
 from forestall.profiling.window import Float32Array, Window, retained
 
 COMPANIONS = 2
@@ -26,13 +27,19 @@ NOBODY = -1
 class Companions:
     """The companions of each VM, and what they have just done.
 
+    Parameters
+    ----------
+    trust
+        Which VMs may be companions.
+
     Attributes
     ----------
     who, lag, correlation
         Arrays (companion, vm): whose change, how many steps earlier, and how strongly; :data:`NOBODY` for none.
     """
 
-    def __init__(self, seed: int = 0) -> None:
+    def __init__(self, trust: TrustGroups | None = None, seed: int = 0) -> None:
+        self._trust = trust or TrustGroups()
         self._generator = np.random.default_rng(seed)
         self.who: IntArray = np.full((COMPANIONS, 0), NOBODY)
         self.lag: IntArray = np.zeros((COMPANIONS, 0), np.int64)
@@ -46,12 +53,14 @@ class Companions:
         self.lag = np.pad(self.lag, ((0, 0), (0, new)))
         self.correlation = np.pad(self.correlation, ((0, 0), (0, new)))
         self._deviation = np.pad(self._deviation, (0, new))
+        self._part_strangers(window.vms)
         hours, rest = divmod(window.count, window.hour)
         if hours < 4 or rest or window.vms < 2 or min(window.count, window.capacity) < LEAST_STEPS + MOST_LAG:
             return
-        turn = np.flatnonzero(np.arange(window.vms) % 24 == hours % 24)
-        if len(turn):
-            self._look(window, turn)
+        for _, members in self._trust.members(window.vms):
+            turn = members[members % 24 == hours % 24]
+            if len(turn):
+                self._look(window, turn, members)
 
     def keep(self, rows: IntArray) -> None:
         """Forget all VMs but those of ``rows`` (increasing), which keep their order; also as companions."""
@@ -82,8 +91,15 @@ class Companions:
         most = 2 * MOST_CHANGE
         return np.stack([np.clip(ahead, -most, most) * unit, np.clip(behind, -most, most) * unit, self.correlation[0]])
 
-    def _look(self, window: Window, turn: IntArray) -> None:
-        tried = np.arange(window.vms)
+    def _part_strangers(self, vms: int) -> None:
+        """Forget companions that are of another trust group by now."""
+        if self._trust.count > 1:
+            of = self._trust.of(vms)
+            strangers = (self.who != NOBODY) & (of[self.who] != of)
+            self.who[strangers], self.correlation[strangers] = NOBODY, 0.0
+
+    def _look(self, window: Window, turn: IntArray, tried: IntArray) -> None:
+        """Find the companions of ``turn`` among ``tried``, which includes them."""
         if len(tried) > MOST_TRIED:
             known = self.who[:, turn].ravel()
             tried = np.unique(np.concatenate([known[known >= 0], self._generator.permutation(tried)[:MOST_TRIED]]))

@@ -116,7 +116,7 @@ class Segments:
         """What is known of the segment that comes next, as bounded figures (figure, vm); 0 while nothing is known.
 
         They are: the probability of the second kind of day, what is usual next over the last sample and over the VM's
-        scale, how far the kinds are apart at this hour, how well today fits (bounded, over the hours so far), and the
+        scale, how far the kinds are apart at this hour, how well today fits (an hour, on average), and the
         deviation of an hour.
         """
         following = self._now + self._step
@@ -129,7 +129,7 @@ class Segments:
             usual - last,
             usual - np.log(window.scale()),
             np.where(both, self._mean[1, hour] - self._mean[0, hour], 0.0),
-            self._fit.max(axis=0, initial=-MOST_LOG) / hours,
+            self._fit.max(axis=0) / hours,
             np.sqrt(self._variance),
         ]
         known = (self._weight[0].max(axis=0) > 0) & (window.seen > 0)

@@ -30,7 +30,7 @@ from forestall.replay.peers.registry import for_resource, peer
 
 FORESTALL = "forestall"
 ALL = "all"
-PARTS = ("recurrent", "pretrained", "combination", "calibration", "segments", "correlation")
+PARTS = ("recurrent", "pretrained", "combination", "calibration", "segments", "correlation", "adapter")
 """What can be left out, to see what it is worth."""
 Progress = Callable[[str, int, int], None]
 """Called with the name of a task, the steps done since the last call and the steps in all."""
@@ -100,7 +100,15 @@ def replay_demand(trace: Trace, settings: ReplaySettings, progress: Progress) ->
     evaluate_index = _evaluate_index(trace, settings)
     first_seen = trace.first_seen()
     parts = {
-        r: ResourceTrace(r, trace.grid, trace.vm_ids, first_seen, trace.demand[r], trace.known_limit(r))
+        r: ResourceTrace(
+            r,
+            trace.grid,
+            trace.vm_ids,
+            first_seen,
+            trace.demand[r],
+            trace.known_limit(r),
+            active_users=trace.active_users,
+        )
         for r in resources
     }
     run_settings = RunSettings(
@@ -116,6 +124,8 @@ def replay_demand(trace: Trace, settings: ReplaySettings, progress: Progress) ->
         [note] if settings.policies and not trace.calendar and (note := settings.policies.without_calendar()) else []
     )
     if settings.with_forestall:
+        if reason := _apart(trace, settings):
+            notes.append(f"no recurrent model is trained: {reason}")
         notes += _origins(run_settings.demand.recurrent, resources)
     with _Workers(settings.processes, progress) as workers:
         mine = [
@@ -184,9 +194,15 @@ def _recurrent(trace: Trace, settings: ReplaySettings) -> RecurrentSettings | No
     if settings.recurrent is None or "recurrent" in settings.without:
         return None
     models = {} if "pretrained" in settings.without else settings.recurrent.models
-    if not models and settings.recurrent.trainer is None:
+    trainer = None if _apart(trace, settings) else settings.recurrent.trainer
+    if not models and trainer is None:
         return None
-    return replace(settings.recurrent, models=models, calendar=trace.calendar)
+    return replace(settings.recurrent, models=models, trainer=trainer, calendar=trace.calendar)
+
+
+def _apart(trace: Trace, settings: ReplaySettings) -> str:
+    """Why no recurrent model is trained on the trace's VMs together; empty if one may be."""
+    return settings.policies.apart(trace.vm_ids) if settings.policies else ""
 
 
 def _origins(recurrent: RecurrentSettings | None, resources: tuple[Resource, ...]) -> list[str]:

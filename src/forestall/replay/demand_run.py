@@ -31,7 +31,7 @@ Tick = Callable[[int], None]
 class ResourceTrace:
     """One resource of a trace: demand, and the limit as last known, arrays (time, vm).
 
-    ``beside`` is the demand of the other resources, as it is learned from.
+    ``beside`` is the demand of the other resources, as it is learned from; ``active_users`` an array (time, vm).
     """
 
     resource: Resource
@@ -41,6 +41,7 @@ class ResourceTrace:
     demand: FloatArray
     limit: FloatArray
     beside: Mapping[Resource, Float32Array] = field(default_factory=dict)
+    active_users: FloatArray | None = None
 
 
 @dataclass(frozen=True)
@@ -130,6 +131,7 @@ def run_resource(trace: ResourceTrace, settings: RunSettings, tick: Tick = lambd
     loop = DemandLoop(trace.resource, demand, beside)
     if settings.policies:
         loop.learner.past.tags = settings.policies.runs(trace.vm_ids, APPLICATIONS)
+        loop.learner.past.trust.assign(settings.policies.trust(trace.vm_ids))
     run = _empty(trace, settings, tuple(e.name for e in loop.learner.experts))
     warm = max(run.first, 0) - round(WARM_UP_DAYS * loop.learner.window.day)
     # A VM that is switched off has no limit for a while; its host is no smaller for that.
@@ -140,6 +142,8 @@ def run_resource(trace: ResourceTrace, settings: RunSettings, tick: Tick = lambd
         seen, limit, now = trace.demand[i, :n], trace.limit[i, :n], trace.grid.at(i)
         for other, window in beside.items():
             window.push(trace.beside[other][i, :n].astype(np.float64), np.full(n, np.inf))
+        if trace.active_users is not None:
+            loop.learner.past.activity.observe(trace.active_users[i, :n])
         loop.take_in(seen, limit, now)
         if i < warm:
             loop.absorb(now)

@@ -6,6 +6,9 @@ disk writes follow requests with flushes every half hour, and disk reads come in
 measurement: CPU in thousandths of the limit, memory in 64 KiB, rates in whole bytes, gaps, VMs that are
 off, resized or not there yet, and CPU above the limit now and then.
 
+Of interactive VMs it is told how many people use them: those whose requests are the load, and who log in an
+interval before their work shows.
+
 Statistics of the default mixture (5-minute steps, a week; a test measures them):
 
 =======================================  ==========  ====================================
@@ -52,6 +55,7 @@ def generate(settings: Workload, seed: int) -> Trace:
     players = cast(settings, seed)
     load = _load(settings, players, seed)
     demand, peak = _demand(settings, players, load, seed)
+    users = _users(settings, players, load, seed)
     limit = _limits(settings, players, seed)
     off = limit[Resource.CPU] == 0.0
     missing = _missing(settings, players, seed)
@@ -61,15 +65,16 @@ def generate(settings: Workload, seed: int) -> Trace:
         if resource.limit_column is None:
             limit[resource] = np.full(values.shape, np.inf)
     peak[off] = 0.0
-    peak[missing] = np.nan
+    peak[missing] = users[missing] = np.nan
+    users[off & ~np.isnan(users)] = 0.0
     _measure_cpu(settings, demand, peak, limit[Resource.CPU], seed)
     np.minimum(demand[Resource.MEMORY], limit[Resource.MEMORY], out=demand[Resource.MEMORY])
     for resource in (Resource.CPU, Resource.MEMORY):
         limit[resource][missing] = np.nan
     grid = Grid(settings.start, settings.step_seconds, settings.steps)
     names = vm_names(settings.vms)
-    digest = _digest(grid, names, [*demand.values(), *limit.values(), peak])
-    return Trace(grid, names, demand, limit, peak, digest, name=f"generated, seed {seed}")
+    digest = _digest(grid, names, [*demand.values(), *limit.values(), peak, users])
+    return Trace(grid, names, demand, limit, peak, users, digest, name=f"generated, seed {seed}")
 
 
 def _load(settings: Workload, players: Cast, seed: int) -> FloatArray:
@@ -86,6 +91,16 @@ def _load(settings: Workload, players: Cast, seed: int) -> FloatArray:
     rng = stream(seed, "noise")
     sd = settings.noise * rng.uniform(0.5, 1.5, settings.vms)
     return load * np.exp(ar1(rng, settings.steps, settings.vms, settings.per_hour(_NOISE_HOURS), sd))
+
+
+def _users(settings: Workload, players: Cast, load: FloatArray, seed: int) -> FloatArray:
+    """People who use each interactive VM (time, vm); NaN of the others."""
+    rng = stream(seed, "users")
+    mine = players.archetype == settings.mixture.names.index("interactive")
+    users = np.full(load.shape, np.nan)
+    coming = np.concatenate([load[1:, mine], load[-1:, mine]])
+    users[:, mine] = rng.poisson(coming * rng.uniform(20.0, 400.0, int(mine.sum())))
+    return users
 
 
 def _demand(

@@ -22,7 +22,8 @@ def coarsen(trace: Trace, step_seconds: int) -> Trace:
 
     Intervals start at multiples of the step on the clock; a row belongs to the interval in which it starts. Demand is
     the mean of the samples that are there, and a gap where fewer than half are. The CPU's peak is the highest peak (or,
-    where none was recorded, the highest mean) inside; the limit is the last known one.
+    where none was recorded, the highest mean) inside; the limit is the last known one;
+    users are the mean.
 
     Parameters
     ----------
@@ -42,7 +43,9 @@ def coarsen(trace: Trace, step_seconds: int) -> Trace:
     buckets = _Buckets.over(trace.grid, step_seconds)
     demand = {resource: buckets.mean(values) for resource, values in trace.demand.items()}
     limit = {resource: buckets.last(values) for resource, values in trace.limit.items()}
-    return _in_order(replace(trace, grid=buckets.grid, demand=demand, limit=limit, cpu_peak=_peak(trace, buckets)))
+    users = None if trace.active_users is None else buckets.mean(trace.active_users)
+    peak = _peak(trace, buckets)
+    return _in_order(replace(trace, grid=buckets.grid, demand=demand, limit=limit, cpu_peak=peak, active_users=users))
 
 
 def stretch(trace: Trace, factor: int, midnight: int = 0) -> Trace:
@@ -144,5 +147,6 @@ def _in_order(trace: Trace) -> Trace:
         demand={resource: kept(values) for resource, values in trace.demand.items()},
         limit={resource: kept(values) for resource, values in trace.limit.items()},
         cpu_peak=None if trace.cpu_peak is None else kept(trace.cpu_peak),
+        active_users=None if trace.active_users is None else kept(trace.active_users),
         digest="",
     )

@@ -17,17 +17,17 @@ from forestall.model.samples import BoolArray, FloatArray, IntArray
 from forestall.replay.trace_files import VM_ID_TYPE, Piece
 from forestall.replay.trace_values import numbers, timestamps, vm_codes
 
-PEAK_COLUMN = "cpu_peak_cores"
+PEAK_COLUMN, USERS_COLUMN = "cpu_peak_cores", "active_users"
 STEP_KEY = b"forestall.step_seconds"
 """Key of the Parquet metadata under which a trace that Forestall wrote keeps its step."""
 
 
 def value_columns(resources: Iterable[Resource] = tuple(Resource)) -> tuple[str, ...]:
-    """Names of the columns that hold numbers for these resources: demand, limits and the CPU's peak."""
+    """Names of the columns that hold numbers for these resources: demand, limits, the CPU's peak, users."""
     chosen = tuple(resources)
     limits = (r.limit_column for r in chosen)
     peak = (PEAK_COLUMN,) if Resource.CPU in chosen else ()
-    return (*(r.demand_column for r in chosen), *(c for c in limits if c is not None), *peak)
+    return (*(r.demand_column for r in chosen), *(c for c in limits if c is not None), *peak, USERS_COLUMN)
 
 
 COLUMNS = ("vm_id", "timestamp", *value_columns())

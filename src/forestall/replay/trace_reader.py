@@ -18,7 +18,7 @@ from forestall.model.instants import CALENDAR_FROM
 from forestall.model.resources import Resource
 from forestall.model.samples import FloatArray, Grid, Trace
 from forestall.replay.trace_checks import Notes, check_clock, prune, repair_values, sort_rows
-from forestall.replay.trace_columns import COLUMNS, CSV_TYPES, PEAK_COLUMN, rows_of, value_columns
+from forestall.replay.trace_columns import COLUMNS, CSV_TYPES, PEAK_COLUMN, USERS_COLUMN, rows_of, value_columns
 from forestall.replay.trace_doubts import doubt_values
 from forestall.replay.trace_files import SUFFIXES, Piece, read_pieces
 from forestall.replay.trace_grid import Gridded, lay_out
@@ -125,10 +125,10 @@ def _trace_of(gridded: Gridded, name: str) -> Trace:
     unlimited = np.broadcast_to(np.float64(np.inf), (grid.steps, len(gridded.names)))
     demand = {r: columns[r.demand_column] for r in present}
     limit = {r: columns[r.limit_column] if r.limit_column else unlimited for r in present}
-    peak = columns.get(PEAK_COLUMN)
-    arrays = [*demand.values(), *limit.values(), *([] if peak is None else [peak])]
+    peak, users = columns.get(PEAK_COLUMN), columns.get(USERS_COLUMN)
+    arrays = [*demand.values(), *limit.values(), *(extra for extra in (peak, users) if extra is not None)]
     digest = _digest(grid, gridded.names, present, arrays)
-    return Trace(grid, gridded.names, demand, limit, peak, digest, name, grid.start >= CALENDAR_FROM)
+    return Trace(grid, gridded.names, demand, limit, peak, users, digest, name, grid.start >= CALENDAR_FROM)
 
 
 def _digest(grid: Grid, names: Sequence[str], present: Sequence[Resource], arrays: Iterable[FloatArray]) -> str:

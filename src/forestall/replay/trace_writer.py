@@ -13,7 +13,7 @@ import pyarrow.parquet
 from forestall.model.errors import BadInput
 from forestall.model.resources import Resource
 from forestall.model.samples import FloatArray, Trace
-from forestall.replay.trace_columns import PEAK_COLUMN, STEP_KEY
+from forestall.replay.trace_columns import PEAK_COLUMN, STEP_KEY, USERS_COLUMN
 
 
 def write_trace(trace: Trace, path: Path) -> None:
@@ -87,4 +87,6 @@ def _columns(trace: Trace) -> dict[str, FloatArray]:
             columns[resource.limit_column] = np.where(np.isinf(limit), np.nan, limit)
         if resource is Resource.CPU and trace.cpu_peak is not None:
             columns[PEAK_COLUMN] = trace.cpu_peak
+    if trace.active_users is not None:
+        columns[USERS_COLUMN] = trace.active_users
     return columns

@@ -1,4 +1,4 @@
-"""The recurrent model at work: one state for each VM, and one cell evaluation a step."""
+"""The recurrent model at work: one state for each VM, one cell evaluation a step, fitted to each VM as it goes."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from forestall.learning.past import Past
+from forestall.learning.recurrent.adapter import ADAPTER, Adapter
 from forestall.learning.recurrent.engine import Engine
 from forestall.learning.recurrent.inputs import INPUTS, model_inputs
 from forestall.learning.recurrent.model import RecurrentModel
@@ -65,7 +66,7 @@ class Recurrent:
     settings
         With which model, and how it is renewed.
     without
-        Inputs that are left out; see :func:`~forestall.learning.recurrent.inputs.model_inputs`.
+        What is left out: ``adapter``, or inputs; see :func:`~forestall.learning.recurrent.inputs.model_inputs`.
     """
 
     name = "recurrent"
@@ -83,6 +84,7 @@ class Recurrent:
         self._targets, self._levels, self._settings = targets, levels, settings
         self._without = without
         self._engine: Engine | None = None
+        self._adapter = Adapter((), levels)
         self._probation: Probation | None = None
         # The last inputs, for a model that comes later.
         self._remembered: NDArray[np.float16] = np.zeros((REMEMBERED_STEPS, 0, INPUTS), np.float16)
@@ -119,7 +121,11 @@ class Recurrent:
             if self._engine:
                 lasts = round(self._settings.probation_seconds / self._past.window.step_seconds)
                 self._probation = Probation(self._engine, engine, lasts)
-        self._engine = engine
+        self._use(engine)
+
+    def _use(self, engine: Engine) -> None:
+        """What was fitted to the model before says nothing of this one."""
+        self._engine, self._adapter = engine, Adapter(engine.targets, self._levels)
 
     def observe(self, window: Window, now: int) -> None:
         """See the newest step, and forecast."""
@@ -135,6 +141,9 @@ class Recurrent:
             self._recorder.record(inputs, now)
         if self._engine:
             self._engine.step(inputs.astype(np.float32))
+            self._adapter.learn(window)
+            if self._engine.quantiles is not None:
+                self._adapter.issue(self._engine.quantiles, window.last.copy(), window.scale())
         if self._probation:
             self._probation.before.step(inputs.astype(np.float32))
             self._judge(window)
@@ -146,7 +155,7 @@ class Recurrent:
         if probation and stays is not None:
             self._probation = None
             if not stays:
-                self._engine = probation.before
+                self._use(probation.before)
 
     def forecast(self, window: Window, now: int) -> FloatArray:
         """Quantiles (target, vm, level); NaN for targets that the model does not know and VMs without a sample."""
@@ -154,14 +163,16 @@ class Recurrent:
         if self._engine is None or self._engine.quantiles is None:
             return result
         unit, last = window.scale()[:, None], window.last[:, None]
-        for target, own in zip(self._engine.targets, self._engine.quantiles, strict=True):
+        said = self._engine.quantiles
+        fitted = said if ADAPTER in self._without else self._adapter.apply(said)
+        for target, own in zip(self._engine.targets, fitted, strict=True):
             result[self._targets.index(target)] = np.maximum(last + unit * own, 0.0)
         return result
 
     def keep(self, rows: IntArray) -> None:
         """Forget all VMs but those of ``rows``; the model, and what is to be learned from the others, stays."""
         self._remembered = retained(self._remembered, rows, 1)
-        for part in (self._engine, self._probation, self._recorder):
+        for part in (self._engine, self._adapter, self._probation, self._recorder):
             if part:
                 part.keep(rows)
 

@@ -5,7 +5,8 @@ at the time that comes next, and the quantiles of the week, all divided by the V
 of the VM: the newest sample, highest and mean of the last minutes and of the last hour, and a day before what comes
 next. And what the VM is like: its segment, its spectrum, what its companions have just done. They are cheap: each is a
 row of a window or a reduction over some, or is renewed once a day; the network keeps the rest in its state. And which
-applications run in the VM, where a policy says so. Logarithms and clipping are part of the network's graphs.
+applications run in the VM, where a policy says so, and how many people use it, where that is told. Logarithms and
+clipping are part of the network's graphs.
 
 A resource that is not observed, and one of which a VM has no sample yet, is all zeros.
 """
@@ -20,6 +21,7 @@ from numpy.typing import NDArray
 from forestall.learning.past import APPLICATIONS, Past
 from forestall.model.resources import Resource
 from forestall.model.samples import FloatArray
+from forestall.profiling.activity import ACTIVE
 from forestall.profiling.companions import ACCOMPANIED
 from forestall.profiling.segments import SEGMENTED
 from forestall.profiling.spectra import SPECTRAL
@@ -40,7 +42,8 @@ RATIOS = OWN_RATIOS + BESIDE_RATIOS * (len(RESOURCES) - 1)
 PLAIN = 7
 PROFILE = SEGMENTED + SPECTRAL + ACCOMPANIED + 2
 CALENDAR = 6
-INPUTS = RATIOS + PLAIN + PROFILE + len(APPLICATIONS) + CALENDAR
+RUNTIME = len(APPLICATIONS) + ACTIVE
+INPUTS = RATIOS + PLAIN + PROFILE + RUNTIME + CALENDAR
 MOST_RATIO = 50.0
 LEAST_LIMIT_RATIO, MOST_LIMIT_RATIO = 0.1, 1e4
 MOST_FILL = 2.0
@@ -77,7 +80,7 @@ def model_inputs(
     -------
     Float32Array
         Array (vm, input): ratios of the resource, ratios of the others in their order, plain figures, what the VM is
-        like, the applications that run in it, the calendar.
+        like, the applications that run in it, its users, the calendar.
     """
     vms = past.window.vms
     result = np.zeros((INPUTS, vms), np.float32)
@@ -89,7 +92,9 @@ def model_inputs(
             n, first = min(vms, window.vms), OWN_RATIOS + k * BESIDE_RATIOS
             result[first : first + BESIDE_RATIOS, :n] = _beside(window)[:, :n]
     tags = past.tags[:vms]
-    result[-CALENDAR - len(APPLICATIONS) : -CALENDAR, : len(tags)] = tags.T
+    runtime = result[-CALENDAR - RUNTIME : -CALENDAR]
+    runtime[: len(APPLICATIONS), : len(tags)] = tags.T
+    runtime[len(APPLICATIONS) :] = past.activity.figures(vms)
     if calendar:
         result[-CALENDAR:] = _calendar(now + past.window.step_seconds)[:, None]
     return np.ascontiguousarray(result.T)

@@ -180,6 +180,8 @@ def tape_of(trace: Trace, resource: Resource, tags: BoolArray | None = None) -> 
     for i, n in enumerate(known):
         for r, window in beside.items():
             window.push(others[r][i, :n], np.full(n, np.inf))
+        if trace.active_users is not None:
+            past.activity.observe(trace.active_users[i, :n])
         past.take_in(trace.demand[resource][i, :n], limit[i, :n], trace.grid.at(i))
         inputs = model_inputs(past, beside, trace.grid.at(i), calendar=trace.calendar)
         recorder.record(inputs.astype(np.float16), trace.grid.at(i))
