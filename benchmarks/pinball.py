@@ -22,6 +22,7 @@ from pathlib import Path
 import numpy as np
 
 from forestall.bootstrap.models import recurrent_settings
+from forestall.learning.boosted import Boosted
 from forestall.learning.learner import Learner, LearnerSettings
 from forestall.learning.past import floor_of, plausible
 from forestall.model.forecast import LEVELS, Statistic, Target
@@ -48,6 +49,9 @@ def forecast_all(trace: Trace, resource: Resource, first: int, targets: tuple[Ta
     recurrent = replace(recurrent_settings(0, None), calendar=trace.calendar)
     learner = Learner(resource, step, LearnerSettings(targets, targets, recurrent=recurrent), beside)
     names = [expert.name for expert in learner.experts]
+    for expert in learner.experts:
+        if isinstance(expert, Boosted):
+            expert.rest = lambda vms: None  # type: ignore[method-assign]  # alone it has to speak for all
     limit, vms = trace.known_limit(resource), len(trace.vm_ids)
     known = np.searchsorted(trace.first_seen(), np.arange(trace.grid.steps), side="right")
     shape = (trace.grid.steps - first, len(MINE), len(targets), vms, len(PLACES))
@@ -94,13 +98,14 @@ def _without_gaps(values: FloatArray) -> FloatArray:
 
 
 def losses(quantiles: FloatArray, actual: FloatArray) -> FloatArray:
-    """Sum over rows of the loss (vm, level) of ``quantiles`` (row, vm, level) where ``actual`` (row, vm) is known."""
-    each = np.stack([pinball_loss(actual, quantiles[..., k], level) for k, level in enumerate(PINBALL_LEVELS)], axis=-1)
-    return np.where(np.isfinite(each), each, 0.0).sum(axis=0)
+    """Loss (row, vm, level) of ``quantiles`` (row, vm, level); NaN where ``actual`` (row, vm) is not known."""
+    return np.stack([pinball_loss(actual, quantiles[..., k], level) for k, level in enumerate(PINBALL_LEVELS)], axis=-1)
 
 
 def relative(mine: FloatArray, theirs: FloatArray) -> list[list[float]]:
-    """For each level: loss over loss, and its 95 % interval over VMs; both (vm, level)."""
+    """For each level: loss over loss where both spoke, both (row, vm, level), and its 95 % interval over VMs."""
+    both = np.isfinite(mine) & np.isfinite(theirs)
+    mine, theirs = np.where(both, mine, 0.0).sum(axis=0), np.where(both, theirs, 0.0).sum(axis=0)
     weight = np.random.default_rng(0).multinomial(len(mine), np.full(len(mine), 1 / len(mine)), REPLICATES)
     draws = (weight @ mine) / (weight @ theirs)
     point = mine.sum(axis=0) / theirs.sum(axis=0)
@@ -150,6 +155,7 @@ def main() -> None:
             "where fitted": {who: relative(loss, some["seasonal_naive"]) for who, loss in some.items()},
             "forestall over": {who: relative(some["forestall"], loss) for who, loss in some.items()}
             | {f"{who} (every interval)": relative(every["forestall"], loss) for who, loss in every.items()},
+            "spoke": {who: round(float(np.isfinite(loss).mean()), 4) for who, loss in (every | some).items()},
         }
         for kind, table in list(report[name].items())[:2]:
             for who, values in table.items():
@@ -167,6 +173,7 @@ def cut(trace: Trace, begin: int, end: int) -> Trace:
         demand={r: values[begin:end] for r, values in trace.demand.items()},
         limit={r: values[begin:end] for r, values in trace.limit.items()},
         cpu_peak=None,
+        active_users=None,
     )
 
 

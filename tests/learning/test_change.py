@@ -103,6 +103,26 @@ def test_a_burst_is_met_at_once_and_leaves_nothing_behind() -> None:
     assert any(unusual[1000:1024])
 
 
+def test_an_expert_that_falls_silent_is_not_believed() -> None:
+    """Expert 1 was the best of the last hour, and has nothing to say now."""
+    mixed = Aggregation(3, LEVELS)
+    mixed.grow(1)
+    experts = np.stack([np.full((1, 2), 1.0), np.full((1, 2), 3.0), np.full((1, 2), 2.5)])
+    experts[0, :, 1], experts[1:, :, 1] = 1.2, experts[1:, :, 1] + 0.2
+    for i in range(1010):
+        actual = np.array([3.0 if i >= 1000 else 1.0]) + 0.1 * (-1.0) ** i
+        mixed.update(experts, mixed.combine(experts), actual)
+        mixed.notice_change()
+    silent = experts.copy()
+    silent[1] = np.nan
+    said = mixed.combine(silent)
+    assert said[0] == pytest.approx([2.5, 2.7], abs=0.4)
+    mixed.update(silent, said, np.array([3.0]))
+    assert np.isfinite(mixed.combine(silent)).all()
+    mixed.begin_anew(np.array([True]))
+    assert np.isfinite(mixed.combine(silent)).all()
+
+
 def test_what_was_seen_of_a_changed_vm_counts_little_for_its_calibration() -> None:
     calibration = Recalibration(LEVELS, DAY)
     calibration.grow(2)

@@ -79,6 +79,8 @@ class Aggregation:
         # As many, or fewer since a change: what the rates are taken from.
         self._since: FloatArray = np.zeros(0)
         self._excess: FloatArray = np.zeros(0)
+        # Who had nothing to say at the last forecast.
+        self._silent: BoolArray = np.zeros((experts, 0), dtype=bool)
         # Each expert's loss of late.
         self._recent: Float32Array = np.zeros((experts, 0, len(levels)), np.float32)
         # Of late, of the weights and of the last hour's best, over the usual.
@@ -95,6 +97,7 @@ class Aggregation:
         self._steps = grown(self._steps, vms, 0, 0.0)  # type: ignore[assignment]
         self._since = grown(self._since, vms, 0, 0.0)  # type: ignore[assignment]
         self._recent = grown(self._recent, vms, 1, 0.0)  # type: ignore[assignment]
+        self._silent = grown(self._silent, vms, 1, False)  # type: ignore[assignment]
         self._excess = grown(self._excess, vms, 0, 0.0)  # type: ignore[assignment]
         self._lately = grown(self._lately, vms, 1, 1.0)  # type: ignore[assignment]
         self._believes_lately = grown(self._believes_lately, vms, 0, False)  # type: ignore[assignment]
@@ -107,7 +110,7 @@ class Aggregation:
         self._mean_loss, self._steps = retained(self._mean_loss, rows, 0), retained(self._steps, rows, 0)
         self._since, self._recent = retained(self._since, rows, 0), retained(self._recent, rows, 1)
         self._excess, self._losses = retained(self._excess, rows, 0), retained(self._losses, rows, 0)
-        self._lately = retained(self._lately, rows, 1)
+        self._lately, self._silent = retained(self._lately, rows, 1), retained(self._silent, rows, 1)
         self._believes_lately = retained(self._believes_lately, rows, 0)
         self._vms = len(rows)
 
@@ -115,7 +118,7 @@ class Aggregation:
         """Weights (expert, vm, level) that are believed, adding to one over experts."""
         weights = self._learned()
         rows = np.flatnonzero(self._believes_lately[: self._vms])
-        weights[:, rows] = self._of_the_last_hour(rows)
+        weights[:, rows] = self._of_the_last_hour(rows, self._silent[:, rows])
         return weights
 
     def _learned(self) -> FloatArray:
@@ -130,6 +133,7 @@ class Aggregation:
 
         An expert with nothing to say about a VM (NaN) is left out there; NaN only where all have nothing.
         """
+        self._silent[:, : self._vms] = np.isnan(quantiles[:, : self._vms, 0])
         return _mixed(quantiles, self.weights())
 
     def update(self, quantiles: FloatArray, combined: FloatArray, actual: FloatArray) -> FloatArray:
@@ -170,20 +174,26 @@ class Aggregation:
         suspicious = self._believes_lately[seen] | (self._lately[0, seen] > SUSPICIOUS)
         rows = seen[suspicious]
         if len(rows):
-            for k, weights in enumerate((self._learned()[:, rows], self._of_the_last_hour(rows))):
-                loss = pinball(_mixed(quantiles[:, rows], weights), self._levels, actual[rows])
+            issued = quantiles[:, rows]
+            best = self._of_the_last_hour(rows, np.isnan(issued[..., 0]))
+            for k, weights in enumerate((self._learned()[:, rows], best)):
+                loss = pinball(_mixed(issued, weights), self._levels, actual[rows])
                 losses[k, suspicious] = (loss / usual[suspicious]).mean(axis=-1)
         self._lately[:, seen] += (np.minimum(losses, MAX_RELATIVE_LOSS) - self._lately[:, seen]) / self._hour
         learned, lately = self._lately[:, seen]
         enough = np.where(self._believes_lately[seen], AS_GOOD, FAR_BETTER)
         self._believes_lately[seen] = suspicious & (lately < enough * learned)
 
-    def _of_the_last_hour(self, rows: IntArray) -> FloatArray:
-        """Weights (expert, row, level) of the VMs ``rows``: who was good in the last hour is believed."""
-        recent = self._recent[:, rows]
+    def _of_the_last_hour(self, rows: IntArray, silent: BoolArray) -> FloatArray:
+        """Weights (expert, row, level) of the VMs ``rows``: who was good in the last hour is believed.
+
+        Not those that are ``silent`` (expert, row), whatever they said then.
+        """
+        speaks = ~silent | silent.all(axis=0)
+        recent = np.where(speaks[..., None], self._recent[:, rows], np.float32(np.inf))
         best = np.maximum(recent.min(axis=0), np.finfo(np.float32).tiny)
         apart = np.minimum(recent / best - 1.0, MAX_RELATIVE_LOSS)
-        return np.asarray(_normalised(-CONTRAST * apart), dtype=np.float64)
+        return np.where(speaks[..., None], _normalised(-CONTRAST * apart), 0.0)
 
     def _teach(self, seen: IntArray, loss: FloatArray, mean: FloatArray) -> None:
         """Move the weights of fleets after losses (expert, seen, level) whose usual is ``mean`` (seen, level)."""
@@ -224,7 +234,7 @@ class Aggregation:
     def begin_anew(self, vms: BoolArray) -> None:
         """Let these VMs (vm,), which have changed, trust who was good in the last hour and learn as young ones do."""
         rows = np.flatnonzero(vms)
-        self._log_weight[:, rows] = np.log(self._of_the_last_hour(rows) + SHARE)
+        self._log_weight[:, rows] = np.log(self._of_the_last_hour(rows, self._silent[:, rows]) + SHARE)
         self._mean_loss[rows] = np.maximum(self._recent[:, rows].min(axis=0), np.finfo(np.float32).tiny)
         self._lately[:, rows], self._believes_lately[rows] = 1.0, False
         self._since[rows] = np.minimum(self._since[rows], self._hour)
