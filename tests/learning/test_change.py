@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from forestall.demand.core import DemandLoop
+from forestall.demand.explain import ruling_of
 from forestall.demand.settings import DemandSettings
 from forestall.learning.aggregation import Aggregation
 from forestall.learning.boosted import BoostedSettings
@@ -170,14 +171,20 @@ def test_violations_return_to_the_budget_sooner_than_those_of_the_experts() -> N
     decided = loop.settings.targets.index(settings.decided_target)
     short: dict[str, list[float]] = {name: [] for name in ("forestall", *names)}
     held: dict[str, FloatArray] = {}
+    burnt, said_why = np.zeros(vms, dtype=bool), set()
     for i, row in enumerate(demand):
         if held and i >= days * DAY:
             for name, amount in held.items():
                 short[name].append(float((row > amount + 1e-9)[::2].mean()))
         cycle = loop.step(row, np.full(vms, 4.0), i * STEP)
+        burnt |= cycle.burning[0]
+        said_why |= {ruling_of(cycle, int(vm), 0)[1] for vm in np.flatnonzero(cycle.burning[0])}
         said = loop.learner.spoken()[decided]
         held = {"forestall": cycle.allocated[0]} | {n: said[k][:, place] for k, n in enumerate(names)}
     lately = {name: float(np.mean(values[24:60])) for name, values in short.items()}
     assert lately["forestall"] <= 1.5 * budget
+    assert burnt[::2].mean() > 0.5
+    assert not burnt[1::2].any()
+    assert any("ran short far too often" in why for why in said_why)
     slower = [name for name, share in lately.items() if share > 2 * budget]
     assert {"last_value", "smoothing", "seasonal_naive", "analogue", "boosted", "segment"} <= set(slower), lately

@@ -100,6 +100,8 @@ class Cycle:
         Array (host,): probability that the VMs of a host together demand more than it has.
     cold
         Array (vm,): VMs that count at their limit because too little is known of them.
+    burning
+        Array (budget, vm): VMs that ran short far too often in the last hour, and hold at least what they used of late.
     conditions
         What policy and pools said.
     """
@@ -118,6 +120,7 @@ class Cycle:
     risk: FloatArray
     overload: FloatArray
     cold: BoolArray
+    burning: BoolArray
     conditions: Conditions
 
 
@@ -227,6 +230,7 @@ class DemandLoop:
                 median, spread, conditions.ceiling, conditions.host_of_vm, conditions.capacity
             ),
             cold=cold,
+            burning=self._pacer.burning(len(demand)),
             conditions=conditions,
         )
 

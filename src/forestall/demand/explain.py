@@ -33,6 +33,8 @@ def ruling_of(cycle: Cycle, vm: int, budget: int) -> tuple[Ruling, str]:
         return Ruling.CLIPPED, "the policy's floor"
     if needed >= conditions.ceiling[vm]:
         return Ruling.CLIPPED, "the limit or the policy's ceiling"
+    if cycle.burning[budget, vm]:
+        return Ruling.ACCEPTED, "ran short far too often in the last hour: holds at least what it used in the last two"
     return Ruling.ACCEPTED, "what its promise asks for now"
 
 

@@ -156,6 +156,11 @@ class Pacer:
             chosen = np.where(burning, np.fmax(chosen, np.fmin(used, cap)), chosen)
         return Pace(np.take_along_axis(short, best, axis=-1)[..., 0], chosen)
 
+    def burning(self, vms: int) -> BoolArray:
+        """Which VMs burn their budget (budget, vm)."""
+        self._grow(vms)
+        return self._burning[:, :vms].copy()
+
     def _read(self, quantiles: FloatArray, z: FloatArray) -> FloatArray:
         """Quantile functions (vm, level) at coordinates (budget, vm, place), straight between and beyond levels."""
         lower = np.clip(np.searchsorted(self._knots, z, side="right") - 1, 0, len(self._knots) - 2)
