@@ -212,9 +212,11 @@ class TestRecurrent(ForecasterContract):
         return lambda past: Recurrent(past, {}, TARGETS, LEVELS, RecurrentSettings({Resource.CPU: noisy}))
 
 
-def _drive(settings: RecurrentSettings, demand: FloatArray) -> tuple[Recurrent, list[FloatArray], list[int]]:
+def _drive(
+    settings: RecurrentSettings, demand: FloatArray, without: frozenset[str] = frozenset()
+) -> tuple[Recurrent, list[FloatArray], list[int]]:
     past, made, taken = Past(Resource.CPU, STEP_SECONDS), [], []
-    recurrent = Recurrent(past, {}, (MEAN1, PEAK6), LEVELS, settings)
+    recurrent = Recurrent(past, {}, (MEAN1, PEAK6), LEVELS, settings, without)
     for i, row in enumerate(demand):
         past.take_in(row, np.full(len(row), LIMIT), i * STEP_SECONDS)
         recurrent.observe(past.window, i * STEP_SECONDS)
@@ -233,9 +235,9 @@ def test_it_is_trained_when_due_and_speaks_at_the_next_step() -> None:
 
 
 def test_a_model_that_comes_later_finds_its_state(trained: RecurrentModel) -> None:
-    demand = fleet(REMEMBERED_STEPS)
-    always, _, _ = _drive(RecurrentSettings({Resource.CPU: trained}), demand)
-    late, _, _ = _drive(RecurrentSettings(), demand)
+    demand, unfitted = fleet(REMEMBERED_STEPS), frozenset({"adapter"})
+    always, _, _ = _drive(RecurrentSettings({Resource.CPU: trained}), demand, unfitted)
+    late, _, _ = _drive(RecurrentSettings(), demand, unfitted)
     late.take_up(trained)
     window = late._past.window
     np.testing.assert_allclose(late.forecast(window, 0), always.forecast(window, 0), rtol=1e-4, atol=1e-5)

@@ -42,6 +42,8 @@ BURNS_FROM, BURNS_TIMES, BURNS_UNTIL = 0.2, 3.0, 0.05
 """Share of the last hour's intervals in violation from which on a VM burns its budget, if it is so many times the
 budget too; and the share, or the budget, at which that is over."""
 
+LEAST_HOUR_STEPS = 12
+"""Where steps are long, the last hour is so many of them: one violation must not be a burning."""
 BURNT_HOURS = 12
 """For so long what risk costs is what it has cost since a VM began to burn its budget, if that is more."""
 
@@ -92,7 +94,7 @@ class Pacer:
 
     def __init__(self, budgets: int, levels: tuple[float, ...], settings: PacingSettings, hour: int = 12) -> None:
         self._settings = settings
-        self._hour = hour
+        self._hour = max(hour, LEAST_HOUR_STEPS)
         # Share of violations of late, and whether it is far too high.
         self._lately: FloatArray = np.zeros((budgets, 0))
         self._burning: BoolArray = np.zeros((budgets, 0), dtype=bool)

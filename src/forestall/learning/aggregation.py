@@ -35,6 +35,8 @@ SHARE = 1.0 / 4032
 MEAN_HALF_LIFE = 1000.0
 MAX_RELATIVE_LOSS = 40.0
 PRIOR_STEPS = 288.0
+LEAST_HOUR_STEPS = 12
+"""Where steps are long, the last hour is so many of them: fewer say too little."""
 SUSPICIOUS, UNUSUAL, FAR_BETTER, AS_GOOD = 1.5, 7.0, 0.7, 0.9
 """Loss of the last hour over the usual from which on a VM is looked at, and from which on it is unusual; and share of
 the weights' loss below which the last hour's best are believed, and from which on they are no longer."""
@@ -68,7 +70,7 @@ class Aggregation:
     def __init__(
         self, experts: int, levels: tuple[float, ...], hour: int = 12, trust: TrustGroups | None = None
     ) -> None:
-        self._hour = hour
+        self._hour = max(hour, LEAST_HOUR_STEPS)
         self._trust = trust or TrustGroups()
         self._levels = np.asarray(levels)
         self._start = -np.log(experts)
@@ -214,8 +216,9 @@ class Aggregation:
         return self._pooled
 
     def unusual(self) -> BoolArray:
-        """VMs (vm,) whose losses of the last hour were several times the usual."""
-        return np.asarray(self._lately[0, : self._vms] > UNUSUAL)
+        """VMs (vm,) whose losses of the last hour were several times the usual; of the young nothing is usual."""
+        settled = self._steps[: self._vms] > PRIOR_STEPS
+        return np.asarray(settled & (self._lately[0, : self._vms] > UNUSUAL))
 
     def notice_change(self) -> BoolArray:
         """VMs (vm,) whose loss has been far above the usual for more than an hour, found by CUSUM.

@@ -147,7 +147,7 @@ class ForecasterContract:
             self.assert_lawful(forecast, len(kept))
             self.assert_speaks(forecast)
             # In units of what each VM needs at most: low quantiles of small VMs are next to nothing.
-            unit = np.nanmax(expected[:, kept], axis=-1, keepdims=True)
+            unit = np.fmax.reduce(expected[:, kept], axis=-1, keepdims=True)
             np.testing.assert_allclose(forecast / unit, expected[:, kept] / unit, rtol=0, atol=self.turn_tolerance)
 
     def test_its_errors_are_what_it_states(self, make: Make) -> None:
