@@ -85,8 +85,8 @@ def test_a_vm_that_changes_trusts_who_was_good_lately_and_the_others_stay_as_the
     assert trust[0, 1] > 0.9
 
 
-def test_a_burst_is_met_at_once_and_leaves_nothing_behind() -> None:
-    """Expert 0 is right, but for two hours expert 1 is."""
+def test_a_burst_is_met_at_once_and_is_no_change() -> None:
+    """Expert 0 is right, but for two hours expert 1 is; of the median."""
     generator, mixed = np.random.default_rng(2), Aggregation(2, LEVELS)
     mixed.grow(1)
     experts = np.stack([np.full((1, 2), 1.05), np.full((1, 2), 1.45)])

@@ -349,3 +349,15 @@ def test_tapes_end_together() -> None:
     np.testing.assert_array_equal(both.actual[:, :6], long.actual)
     np.testing.assert_array_equal(both.actual[20:, 6:], short.actual)
     assert np.isnan(both.last[:20, 6:]).all()
+
+
+def test_how_many_people_use_a_vm_is_an_input_where_it_is_told() -> None:
+    demand = fleet(40)
+    trace = Trace(
+        Grid(0, STEP_SECONDS, 40), tuple("abcdef"), {Resource.CPU: demand}, {Resource.CPU: np.full(demand.shape, LIMIT)}
+    )
+    users = np.full(demand.shape, np.nan)
+    users[:, 2] = np.arange(40)
+    without, told = tape_of(trace, Resource.CPU), tape_of(replace(trace, active_users=users), Resource.CPU)
+    differ = (without.inputs != told.inputs).any(axis=(0, 2))
+    assert differ.tolist() == [False, False, True, False, False, False]

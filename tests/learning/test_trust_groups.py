@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import pytest
 from series import STEP_SECONDS, fleet
@@ -13,11 +15,11 @@ from forestall.model.resources import Resource
 from forestall.model.samples import FloatArray, IntArray
 
 MEAN1, PEAK6 = Target(Statistic.MEAN, 1), Target(Statistic.PEAK, 6)
-GROUP = np.array([1, 2, 1, 2, 1, 2, 1, 2])
-OURS = GROUP == 1
+GROUP = ("ours", "theirs") * 4
+OURS = np.array(GROUP) == "ours"
 
 
-def forecasts(demand: FloatArray, groups: IntArray, kept: IntArray | None = None) -> list[FloatArray]:
+def forecasts(demand: FloatArray, groups: Sequence[str], kept: IntArray | None = None) -> list[FloatArray]:
     """Forecasts of every step; at the middle all VMs but ``kept`` are forgotten."""
     boosted = BoostedSettings(min_rows=300, rounds=5)
     learner = Learner(Resource.CPU, STEP_SECONDS, LearnerSettings((MEAN1, PEAK6), (MEAN1,), boosted=boosted))
@@ -52,7 +54,7 @@ def test_what_one_group_does_changes_nothing_for_another(demand: FloatArray, oth
 
 
 def test_within_a_group_it_does(demand: FloatArray, other: FloatArray) -> None:
-    one = np.zeros(8, np.int64)
+    one = ("",) * 8
     a, b = forecasts(demand[:100], one)[-1], forecasts(other[:100], one)[-1]
     assert not np.array_equal(a[:, OURS], b[:, OURS])
 

@@ -89,14 +89,14 @@ def test_of_a_large_fleet_a_part_is_tried_and_who_was_found_is_kept(monkeypatch:
 
 def test_companions_are_of_the_same_trust_group() -> None:
     trust, values = TrustGroups(), demand()
-    trust.assign(np.array([0, 1, 0, 0, 1, 1, 0, 1]))
+    trust.assign(["a", "b", "a", "a", "b", "b", "a", "b"])
     window, companions = Window(STEP, 1e-3), Companions(trust)
     for row in values:
         window.push(row, np.full(len(row), 100.0))
         companions.observe(window)
     assert companions.who[0, 1] == NOBODY
     assert companions.who[0, 2] == 3
-    trust.assign(np.array([0, 0, 0, 1, 1, 1, 0, 1]))
+    trust.assign(["a", "a", "a", "b", "b", "b", "a", "b"])
     companions.observe(window)
     assert (companions.who[:, 2:4] == NOBODY).all(), "and no longer once they are strangers"
     assert (companions.figures(window)[:, 2] == 0).all()

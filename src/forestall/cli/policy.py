@@ -72,7 +72,7 @@ def show_command(
     policy, instant, resources = load_policy(file), _instant(at), tuple(Resource)
     limit = np.array([[1.0 if resource.limit_column else np.inf for resource in resources]])
     table = policy.resolve((_ANY_VM if vm is None else vm,), resources, limit, instant)
-    rows, group = _rows(table), "" if vm is None else policy.trust_name(vm)
+    rows, group = _rows(table), "" if vm is None else policy.trust((vm,))[0]
     shown_at = datetime.fromtimestamp(instant, UTC).isoformat()
     if json:
         _print_json(

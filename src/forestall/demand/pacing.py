@@ -27,6 +27,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from forestall.learning.aggregation import LEAST_HOUR_STEPS
 from forestall.learning.levels import MAX_EXTRAPOLATION, logit, tail
 from forestall.model.samples import BoolArray, FloatArray, IntArray
 from forestall.profiling.window import grown, retained
@@ -42,8 +43,6 @@ BURNS_FROM, BURNS_TIMES, BURNS_UNTIL = 0.2, 3.0, 0.05
 """Share of the last hour's intervals in violation from which on a VM burns its budget, if it is so many times the
 budget too; and the share, or the budget, at which that is over."""
 
-LEAST_HOUR_STEPS = 12
-"""Where steps are long, the last hour is so many of them: one violation must not be a burning."""
 BURNT_HOURS = 12
 """For so long what risk costs is what it has cost since a VM began to burn its budget, if that is more."""
 

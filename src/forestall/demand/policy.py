@@ -25,7 +25,7 @@ from forestall.demand.policy_matching import Matching, NameSet
 from forestall.demand.policy_rule import ATTRIBUTES, BUILT_IN, Rule, Terms
 from forestall.demand.policy_table import PolicyTable, Statement, tabulate
 from forestall.model.resources import Resource
-from forestall.model.samples import BoolArray, FloatArray, IntArray
+from forestall.model.samples import BoolArray, FloatArray
 
 __all__ = ["ATTRIBUTES", "BUILT_IN", "PolicySet", "PolicyTable", "Rule", "Statement", "Terms"]
 
@@ -125,20 +125,14 @@ class PolicySet:
         found = [[vm_id in names for names in sets] for vm_id in vm_ids]
         return np.array(found, dtype=bool).reshape(len(vm_ids), len(applications))
 
-    def trust(self, vm_ids: tuple[str, ...]) -> IntArray:
-        """Number (vm,) of each VM's trust group, from 1 in the order of the file; 0 for VMs that are in none."""
-        sets = [NameSet(patterns) for patterns in self.trust_groups.values()]
-        found = [next((k for k, names in enumerate(sets, 1) if vm_id in names), 0) for vm_id in vm_ids]
-        return np.array(found, dtype=np.int64)
-
-    def trust_name(self, vm_id: str) -> str:
-        """Name of the VM's trust group; empty if it is in none."""
-        group = int(self.trust((vm_id,))[0])
-        return ["", *self.trust_groups][group]
+    def trust(self, vm_ids: tuple[str, ...]) -> tuple[str, ...]:
+        """Name of each VM's trust group; empty for those that are in none."""
+        sets = {name: NameSet(patterns) for name, patterns in self.trust_groups.items()}
+        return tuple(next((name for name, vms in sets.items() if vm_id in vms), "") for vm_id in vm_ids)
 
     def apart(self, vm_ids: tuple[str, ...]) -> str:
         """Why no recurrent model may be trained on these VMs together; empty if one may."""
-        groups = len(np.unique(self.trust(vm_ids)))
+        groups = len(set(self.trust(vm_ids)))
         if groups < 2:
             return ""
         if not self.models_across_trust_groups:

@@ -13,7 +13,7 @@ pinball loss: Gaillard, Goude & Nedellec, IJF 2016; by level: Berrisch & Ziel, "
 
 A VM that does something else than before is met twice. At once: while those who were good in the last hour would be far
 better together than the weights, they are believed instead; the weights learn on and are believed again when they are
-as good, so that a burst that is over leaves nothing behind. And when losses have been far above the usual for hours, it
+as good, so that a burst that is over leaves little behind. And when losses have been far above the usual for hours, it
 has changed for good (:meth:`notice_change`), and begins anew.
 
 The fleet has weights too, learned in the same way from the losses of all its VMs added up. They are the prior of a
@@ -200,12 +200,10 @@ class Aggregation:
     def _teach(self, seen: IntArray, loss: FloatArray, mean: FloatArray) -> None:
         """Move the weights of fleets after losses (expert, seen, level) whose usual is ``mean`` (seen, level)."""
         pooled = self._of_groups()
-        for group, vms in self._trust.members(self._vms):
-            own = np.isin(seen, vms)
-            if own.any():
-                self._pooled_steps[group] += 1
-                total, usual = loss[:, own].sum(axis=1), mean[own].sum(axis=0)
-                pooled[group] = _moved(pooled[group], total, usual, self._pooled_steps[group])
+        for group, own in self._trust.among(seen):
+            self._pooled_steps[group] += 1
+            total, usual = loss[:, own].sum(axis=1), mean[own].sum(axis=0)
+            pooled[group] = _moved(pooled[group], total, usual, self._pooled_steps[group])
 
     def _of_groups(self) -> FloatArray:
         """Log weights (group, expert, level) of the fleets."""
@@ -221,7 +219,7 @@ class Aggregation:
         return np.asarray(settled & (self._lately[0, : self._vms] > UNUSUAL))
 
     def notice_change(self) -> BoolArray:
-        """VMs (vm,) whose loss has been far above the usual for more than an hour, found by CUSUM.
+        """VMs (vm,) whose loss has been far above the usual for hours, found by CUSUM.
 
         To be called after :meth:`update`, for forecasts of the mean: a single peak spoils as many forecasts of a peak
         as they look ahead.

@@ -7,7 +7,7 @@ would tell one what the other does; so all of it stays within a group. VMs of wh
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -18,16 +18,24 @@ from forestall.profiling.window import left_behind, retained
 
 
 class TrustGroups:
-    """The trust group of each VM, by number; shared by all who learn."""
+    """The trust group of each VM; shared by all who learn.
+
+    Groups have numbers here, which go with their names: what was learned in one is never another's, however often
+    groups come, go and stand in another order.
+    """
 
     def __init__(self) -> None:
         self._of: IntArray = np.zeros(0, np.int64)
-        self.count = 1
+        self._numbers = {"": 0}
 
-    def assign(self, groups: IntArray) -> None:
-        """Say of which group each VM (vm,) is; a VM may change its group, and keeps what is known of itself."""
-        self._of = groups
-        self.count = max(int(groups.max(initial=0)) + 1, self.count)
+    @property
+    def count(self) -> int:
+        """How many groups there have been."""
+        return len(self._numbers)
+
+    def assign(self, names: Sequence[str]) -> None:
+        """Say of which group each VM is, by name, empty for none; one that moves keeps what is known of itself."""
+        self._of = np.array([self._numbers.setdefault(name, len(self._numbers)) for name in names], dtype=np.int64)
 
     def of(self, vms: int) -> IntArray:
         """Group (vm,) of the first ``vms`` VMs; those of which nothing was said are in group 0."""
@@ -36,12 +44,18 @@ class TrustGroups:
 
     def members(self, vms: int) -> Iterator[tuple[int, IntArray]]:
         """Each group that has some of the first ``vms`` VMs, and which."""
+        return self.among(np.arange(vms))
+
+    def among(self, rows: IntArray) -> Iterator[tuple[int, IntArray]]:
+        """Each group that has some of the VMs ``rows``, and at which places in it they stand."""
         if self.count == 1:
-            yield 0, np.arange(vms)
+            yield 0, np.arange(len(rows))
             return
-        of = self.of(vms)
-        for group in np.unique(of):
-            yield int(group), np.flatnonzero(of == group)
+        of = self.of(int(rows.max(initial=-1)) + 1)[rows]
+        order = np.argsort(of, kind="stable")
+        groups, starts = np.unique(of[order], return_index=True)
+        for group, places in zip(groups, np.split(order, starts[1:]), strict=False):
+            yield int(group), places
 
     def totals(self, values: NDArray[Any], axis: int) -> FloatArray:
         """Sum (group, ...) over the VMs of each group, which are along ``axis``."""
