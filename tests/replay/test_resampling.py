@@ -15,6 +15,7 @@ from forestall.cli import main
 from forestall.model.errors import WrongUse
 from forestall.model.resources import Resource
 from forestall.model.samples import FloatArray, Grid, Trace
+from forestall.replay.generator import Workload, generate
 from forestall.replay.resampling import coarsen, stretch
 from forestall.replay.trace_reader import read_trace
 from forestall.replay.trace_writer import write_trace
@@ -281,3 +282,16 @@ def test_a_bad_trace_is_refused_as_everywhere(tmp_path: Path, capsys: pytest.Cap
     bad = case.write(tmp_path)
     assert main(["trace", "resample", str(bad), "--out", str(tmp_path / "o.parquet"), "--step-seconds", "600"]) == 2
     assert len(capsys.readouterr().err.splitlines()) == 1
+
+
+def test_users_are_written_read_and_brought_to_a_longer_step(tmp_path: Path) -> None:
+    trace = generate(Workload(vms=8, days=1, short_lived_share=0.0), 3)
+    write_trace(trace, tmp_path / "trace.parquet")
+    again = read_trace(tmp_path / "trace.parquet")
+    assert trace.active_users is not None
+    np.testing.assert_array_equal(again.active_users, trace.active_users)
+    longer = coarsen(again, 900).active_users
+    assert longer is not None
+    known = ~np.isnan(trace.active_users).any(axis=0)
+    assert known.any()
+    np.testing.assert_allclose(longer[:, known], trace.active_users[:, known].reshape(-1, 3, known.sum()).mean(axis=1))
