@@ -6,7 +6,8 @@ Forestall's combination, its boosted and its recurrent expert alone and the seas
 of its own errors) are scored at every interval of the days after EVALUATE_FROM. AutoETS, AutoARIMA and MSTL
 (statsforecast, as shipped: intervals of their own) are fitted for each of the busiest VMs at so many instants spread
 over these days, on the days before; at these instants everybody is compared. All losses are relative to the seasonal
-naive forecast's on the same pairs; intervals are 95 %, bootstrapped over VMs.
+naive forecast's on the same pairs; intervals are 95 %, bootstrapped over VMs. Nobody is held to have forecast more than
+a VM's limit.
 """
 
 from __future__ import annotations
@@ -134,7 +135,8 @@ def main() -> None:
     steps, started = [t.steps for t in targets], time.monotonic()
     rows = range(first, trace.grid.steps - max(steps))
     limit = trace.known_limit(given.resource)
-    demand = np.minimum(trace.demand[given.resource], np.where(np.isnan(limit), np.inf, limit))
+    ceiling = np.where(np.isnan(limit), np.inf, limit)
+    demand = np.minimum(trace.demand[given.resource], ceiling)
     said = forecast_all(trace, given.resource, first, targets)[: len(rows)]
     spent = time.monotonic() - started
     chosen = [int(r) for r in np.linspace(rows[0], rows[-1], given.fits)]
@@ -144,12 +146,12 @@ def main() -> None:
     report = {"trace": given.trace.name, "resource": given.resource, "rows": len(rows), "seconds": round(spent)}
     print(f"{given.trace.name} {given.resource}: {len(rows)} rows; Forestall's forecasts took {spent:.0f} s")
     for k, name in enumerate(HORIZON_SECONDS):
-        actual = demand[np.array(rows) + steps[k]]
-        every = {who: losses(said[:, j, k].astype(np.float64), actual) for j, who in enumerate(MINE)}
+        actual, most = demand[np.array(rows) + steps[k]], ceiling[rows][..., None]
+        every = {who: losses(np.minimum(said[:, j, k], most), actual) for j, who in enumerate(MINE)}
         there = np.array(chosen) - first
-        outcome = demand[np.array(chosen)[:, None] + steps[k], vms]
-        some = {who: losses(said[there, j, k][:, vms].astype(np.float64), outcome) for j, who in enumerate(MINE)}
-        some |= {who: losses(quantiles[:, k], outcome) for who, quantiles in fitted.items()}
+        outcome, most = demand[np.array(chosen)[:, None] + steps[k], vms], ceiling[chosen][:, vms, None]
+        some = {who: losses(np.minimum(said[there, j, k][:, vms], most), outcome) for j, who in enumerate(MINE)}
+        some |= {who: losses(np.minimum(quantiles[:, k], most), outcome) for who, quantiles in fitted.items()}
         report[name] = {
             "every interval": {who: relative(loss, every["seasonal_naive"]) for who, loss in every.items()},
             "where fitted": {who: relative(loss, some["seasonal_naive"]) for who, loss in some.items()},

@@ -65,6 +65,20 @@ def test_trust_moves_after_a_change() -> None:
     assert _loss(combined[2200:], actual[2200:]).mean() <= 1.1 * _loss(experts[2200:, 1], actual[2200:]).mean()
 
 
+def test_where_outcomes_overlap_trust_moves_more_slowly() -> None:
+    generator = np.random.default_rng(2)
+    actual = generator.normal(2.0, 0.5, (6, 4))
+    experts = _experts(actual, generator)
+    moved = []
+    for overlap in (1, 24):
+        model = Aggregation(3, LEVELS, overlap=overlap)
+        model.grow(4)
+        for quantiles, seen in zip(experts, actual, strict=True):
+            model.update(quantiles, quantiles.mean(axis=0), seen)
+        moved.append(np.abs(model.weights() - 1 / 3).mean())
+    assert 0.02 < moved[1] < 0.7 * moved[0]
+
+
 def test_a_silent_expert_is_left_out() -> None:
     generator = np.random.default_rng(3)
     actual = generator.normal(2.0, 0.5, (200, 3))

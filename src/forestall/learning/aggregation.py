@@ -65,11 +65,21 @@ class Aggregation:
         Steps in an hour.
     trust
         Which VMs are a fleet.
+    overlap
+        How many outcomes in a row say about as much as one: forecasts far ahead are wrong together. So many times as
+        long the fleet's weights are believed, and weights move as slowly as delays ask for (Weinberger & Ordentlich,
+        IEEE Trans. IT, 2002).
     """
 
     def __init__(
-        self, experts: int, levels: tuple[float, ...], hour: int = 12, trust: TrustGroups | None = None
+        self,
+        experts: int,
+        levels: tuple[float, ...],
+        hour: int = 12,
+        trust: TrustGroups | None = None,
+        overlap: int = 1,
     ) -> None:
+        self._overlap = overlap
         self._hour = max(hour, LEAST_HOUR_STEPS)
         self._trust = trust or TrustGroups()
         self._levels = np.asarray(levels)
@@ -126,7 +136,8 @@ class Aggregation:
     def _learned(self) -> FloatArray:
         """Weights (expert, vm, level) that were learned."""
         steps = self._steps[: self._vms]
-        prior = (PRIOR_STEPS / (steps + PRIOR_STEPS))[None, :, None]
+        lasts = PRIOR_STEPS * self._overlap
+        prior = (lasts / (steps + lasts))[None, :, None]
         pooled = self._trust.spread(self._of_groups(), self._vms, 1)
         return _normalised(self._log_weight[:, : self._vms] + prior * pooled)
 
@@ -164,7 +175,7 @@ class Aggregation:
         loss = np.where(np.isnan(loss), mixed_loss, loss)
         self._compare(seen, quantiles, mixed_loss, actual)
         self._recent[:, seen] += np.float32(1.0 / self._hour) * (loss.astype(np.float32) - self._recent[:, seen])
-        self._log_weight[:, seen] = _moved(self._log_weight[:, seen], loss, mean, self._since[seen])
+        self._log_weight[:, seen] = _moved(self._log_weight[:, seen], loss, mean, self._since[seen], self._overlap)
         self._losses[seen] = usual
         self._teach(seen, loss, mean)
         return np.asarray(usual)
@@ -203,7 +214,7 @@ class Aggregation:
         for group, own in self._trust.among(seen):
             self._pooled_steps[group] += 1
             total, usual = loss[:, own].sum(axis=1), mean[own].sum(axis=0)
-            pooled[group] = _moved(pooled[group], total, usual, self._pooled_steps[group])
+            pooled[group] = _moved(pooled[group], total, usual, self._pooled_steps[group], self._overlap)
 
     def _of_groups(self) -> FloatArray:
         """Log weights (group, expert, level) of the fleets."""
@@ -258,9 +269,13 @@ def _normalised(log_weight: FloatArray | Float32Array) -> FloatArray:
 
 
 def _moved(
-    log_weight: FloatArray | Float32Array, loss: FloatArray, mean_loss: FloatArray, steps: FloatArray | IntArray
+    log_weight: FloatArray | Float32Array,
+    loss: FloatArray,
+    mean_loss: FloatArray,
+    steps: FloatArray | IntArray,
+    overlap: int,
 ) -> FloatArray:
     """Log weights (expert, ..., level) after one more loss, the last of ``steps`` (...,)."""
-    rate = np.maximum(np.sqrt(np.log(len(loss)) / steps), LEAST_RATE)[..., None]
+    rate = np.maximum(np.sqrt(np.log(len(loss)) / steps), LEAST_RATE)[..., None] / np.sqrt(overlap)
     relative = np.minimum(loss / np.where(mean_loss > 0, mean_loss, 1.0), MAX_RELATIVE_LOSS)
     return np.log((1.0 - SHARE) * _normalised(log_weight - rate * relative) + SHARE / len(log_weight))

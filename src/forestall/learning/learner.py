@@ -126,8 +126,12 @@ class Learner:
         self.changed: BoolArray = np.zeros(0, dtype=bool)
         self.unusual: BoolArray = np.zeros(0, dtype=bool)
         self.drift = Drift(self.window.hour)
-        self._aggregations = [Aggregation(len(self.experts), levels, self.window.hour, trust) for _ in targets]
-        self._calibrations = [Recalibration(levels, self.window.day, _overlap(t), trust) for t in targets]
+        overlap = [_overlap(t) for t in targets]
+        self._aggregations = [
+            Aggregation(len(self.experts), levels, self.window.hour, trust, max(1, steps // self.window.hour))
+            for steps in overlap
+        ]
+        self._calibrations = [Recalibration(levels, self.window.day, steps, trust) for steps in overlap]
         self._issued: list[deque[tuple[Float32Array, Float32Array]]] = [deque(maxlen=t.steps) for t in targets]
 
     def take_in(self, demand: FloatArray, limit: FloatArray, now: int) -> None:
@@ -160,16 +164,26 @@ class Learner:
         for trained in self._trained:
             trained.train_when_due(self.window, self.drift.count)
         self._learn()
-        experts = np.stack([self._timed(e, lambda e: e.forecast(self.window, now)) for e in self.experts], axis=1)
-        without = self.settings.without
+        said = np.stack([self._timed(e, lambda e: e.forecast(self.window, now)) for e in self.experts], axis=1)
+        without, most = self.settings.without, self._most()[:, None]
+        experts = np.minimum(said, most)
         result = np.empty((len(self.settings.targets), self.window.vms, len(self.settings.levels)))
         for i, (aggregation, calibration) in enumerate(zip(self._aggregations, self._calibrations, strict=True)):
             combined = _last_to_speak(experts[i]) if COMBINATION in without else aggregation.combine(experts[i])
             # Rounded up, so that a constant demand does not count as above its own forecast.
             rounded = np.nextafter(combined.astype(np.float32), np.float32(np.inf))
             self._issued[i].append((experts[i].astype(np.float32), rounded))
-            result[i] = combined if CALIBRATION in without else calibration.apply(combined)
+            result[i] = combined if CALIBRATION in without else np.minimum(calibration.apply(combined), most)
         return result
+
+    def _most(self) -> FloatArray:
+        """The most that can come (vm,): the limit, or as much as it was in the last week where that is more.
+
+        What is said beyond it, as by a share of a large sample, would count as nothing in the scores and for a lot in a
+        mixture.
+        """
+        limit = np.where(np.isnan(self.window.limit), np.inf, self.window.limit)
+        return np.fmax(limit, self.window.peak(self.window.blocks))
 
     def _timed(self, expert: Forecaster, do: Callable[[Forecaster], Result]) -> Result:
         """Let an expert do something, and count what it costs."""

@@ -44,5 +44,7 @@ class Activity:
 
     def figures(self, vms: int) -> FloatArray:
         """Logarithm of the users now, and over what is usual, as bounded figures (figure, vm); 0 where nobody told."""
-        figures = np.stack([self._now / 2.0, self._now - self._usual])
-        return np.pad(np.clip(figures, -MOST_LOG, MOST_LOG), ((0, 0), (0, vms - figures.shape[1])))
+        result = np.zeros((ACTIVE, vms))
+        told = np.stack([self._now / 2.0, self._now - self._usual])
+        result[:, : told.shape[1]] = np.clip(told, -MOST_LOG, MOST_LOG)
+        return result

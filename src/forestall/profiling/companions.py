@@ -76,20 +76,17 @@ class Companions:
         They are: what those who move first let expect of the next change, how far the VM is behind those with whom it
         moves at once, and the strongest correlation.
         """
-        vms = window.vms
-        ahead, behind = np.zeros(vms), np.zeros(vms)
-        columns = np.arange(vms)
-        own = _change(window, np.zeros(vms, np.int64), columns)
-        for who, lag, correlation in zip(self.who, self.lag, self.correlation, strict=True):
-            there = who >= 0
-            them = np.where(there, who, 0)
-            theirs = _change(window, np.maximum(lag - 1, 0), them) / np.maximum(self._deviation[them], 1e-12)
-            said = np.where(there, correlation * np.clip(theirs, -MOST_CHANGE, MOST_CHANGE), 0.0)
-            ahead += np.where(lag > 0, said, 0.0)
-            behind += np.where(there & (lag == 0), said - own / np.maximum(self._deviation, 1e-12), 0.0)
-        unit = self._deviation / window.scale()
-        most = 2 * MOST_CHANGE
-        return np.stack([np.clip(ahead, -most, most) * unit, np.clip(behind, -most, most) * unit, self.correlation[0]])
+        there = self.who >= 0
+        if not there.any():
+            return np.zeros((ACCOMPANIED, window.vms))
+        deviation, them = np.maximum(self._deviation, 1e-12), np.where(there, self.who, 0)
+        theirs = _change(window, np.maximum(self.lag - 1, 0), them) / deviation[them]
+        said = np.where(there, self.correlation * np.clip(theirs, -MOST_CHANGE, MOST_CHANGE), 0.0)
+        own = _change(window, np.zeros(window.vms, np.int64), np.arange(window.vms)) / deviation
+        ahead = np.where(self.lag > 0, said, 0.0).sum(axis=0)
+        behind = np.where(there & (self.lag == 0), said - own, 0.0).sum(axis=0)
+        moved = np.clip([ahead, behind], -2 * MOST_CHANGE, 2 * MOST_CHANGE) * (self._deviation / window.scale())
+        return np.concatenate([moved, self.correlation[:1]])
 
     def _part_strangers(self, vms: int) -> None:
         """Forget companions that are of another trust group by now."""
@@ -138,8 +135,8 @@ def _changes(samples: Float32Array) -> tuple[Float32Array, FloatArray]:
 
 
 def _change(window: Window, lag: IntArray, who: IntArray) -> FloatArray:
-    """Change (vm,) of the VMs ``who`` up to ``lag`` steps ago; 0 where it is not known."""
+    """Change of the VMs ``who`` up to ``lag`` steps ago, both (...,); 0 where it is not known."""
     if window.count < 2:
-        return np.zeros(len(who))
+        return np.zeros(who.shape)
     later, earlier = window.sample(lag, who), window.sample(lag + 1, who)
     return np.nan_to_num((later - earlier).astype(np.float64))

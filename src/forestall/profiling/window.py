@@ -97,6 +97,7 @@ class Window:
         self._seen = np.zeros(0, np.int64)
         self._limit: FloatArray = np.zeros(0)
         self._moments: dict[int, tuple[FloatArray, FloatArray]] = {}
+        self._scale: FloatArray | None = None
 
     def push(self, demand: FloatArray, limit: FloatArray) -> None:
         """Append one step: demand (vm,) with NaN for gaps, limit (vm,). More VMs than before are new ones."""
@@ -119,7 +120,7 @@ class Window:
         self._seen = self._seen + present
         self._limit = np.array(limit, dtype=np.float64)
         self.count += 1
-        self._moments.clear()
+        self._forget_statistics()
 
     def _grow(self, vms: int) -> None:
         self._levels = [grown(level, vms, 1, np.nan) for level in self._levels]  # type: ignore[misc]
@@ -139,7 +140,11 @@ class Window:
         self._last, self._age = retained(self._last, rows, 0), retained(self._age, rows, 0)
         self._seen, self._limit = retained(self._seen, rows, 0), retained(self._limit, rows, 0)
         self.vms = len(self._last)
+        self._forget_statistics()
+
+    def _forget_statistics(self) -> None:
         self._moments.clear()
+        self._scale = None
 
     @property
     def _samples(self) -> Float32Array:
@@ -239,5 +244,7 @@ class Window:
 
     def scale(self) -> FloatArray:
         """What is a large difference for each VM (vm,): mean plus standard deviation over the week."""
-        mean, deviation = self.moments(self.blocks)
-        return np.fmax(mean + deviation, self.floor)
+        if self._scale is None:
+            mean, deviation = self.moments(self.blocks)
+            self._scale = np.fmax(mean + deviation, self.floor)
+        return self._scale

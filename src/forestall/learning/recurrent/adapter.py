@@ -101,11 +101,14 @@ class Adapter:
         """Shift and stretch (target, vm) after outcomes ``came`` (target, vm) of ``said`` (target, vm, level)."""
         median = said[..., self._middle]
         away = said - median[..., None]
-        fitted = (median + shift)[..., None] + np.exp(stretch)[..., None] * away
-        slope = self._tails * ((came[..., None] < fitted) - self._levels)
+        fitted = np.exp(stretch)[..., None] * away
+        fitted += (median + shift)[..., None]
+        slope = (came[..., None] < fitted).astype(np.float32)
+        slope -= self._levels
+        slope *= self._tails
         spread = np.maximum(away[..., self._high], LEAST_SPREAD)
         known = np.isfinite(came) & np.isfinite(median)
-        by_shift, by_stretch = slope.sum(axis=-1), (slope * away).sum(axis=-1) / spread
+        by_shift, by_stretch = np.einsum("tvl->tv", slope), np.einsum("tvl,tvl->tv", slope, away) / spread
         of_shift, of_stretch = (rate[due] for rate in self._rates)
         shifted = KEPT * shift - of_shift * spread * by_shift
         stretched = KEPT * stretch - of_stretch * np.clip(by_stretch, -MOST_GRADIENT, MOST_GRADIENT)
