@@ -6,8 +6,8 @@ Forestall's combination, its boosted and its recurrent expert alone and the seas
 of its own errors) are scored at every interval of the days after EVALUATE_FROM. AutoETS, AutoARIMA and MSTL
 (statsforecast, as shipped: intervals of their own) are fitted for each of the busiest VMs at so many instants spread
 over these days, on the days before; at these instants everybody is compared. All losses are relative to the seasonal
-naive forecast's on the same pairs; intervals are 95 %, bootstrapped over VMs. Nobody is held to have forecast more than
-a VM's limit.
+naive forecast's on the same pairs; intervals are 95 %, bootstrapped over VMs and days (where fitted: instants). Nobody
+is held to have forecast more than a VM's limit.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from forestall.learning.learner import Learner, LearnerSettings
 from forestall.learning.past import floor_of, plausible
 from forestall.model.forecast import LEVELS, Statistic, Target
 from forestall.model.resources import Resource
-from forestall.model.samples import FloatArray, Trace
+from forestall.model.samples import FloatArray, IntArray, Trace
 from forestall.profiling.window import Window
 from forestall.replay.peers.statistical import models
 from forestall.replay.scores.forecast import PINBALL_LEVELS, pinball_loss
@@ -103,14 +103,19 @@ def losses(quantiles: FloatArray, actual: FloatArray) -> FloatArray:
     return np.stack([pinball_loss(actual, quantiles[..., k], level) for k, level in enumerate(PINBALL_LEVELS)], axis=-1)
 
 
-def relative(mine: FloatArray, theirs: FloatArray) -> list[list[float]]:
-    """For each level: loss over loss where both spoke, both (row, vm, level), and its 95 % interval over VMs."""
+def relative(mine: FloatArray, theirs: FloatArray, times: IntArray) -> list[list[float]]:
+    """For each level: loss over loss where both spoke, both (row, vm, level), and its 95 % interval.
+
+    The interval is bootstrapped over VMs and over ``times`` (row,), numbers from 0 of rows that are wrong together.
+    """
     both = np.isfinite(mine) & np.isfinite(theirs)
-    mine, theirs = np.where(both, mine, 0.0).sum(axis=0), np.where(both, theirs, 0.0).sum(axis=0)
-    weight = np.random.default_rng(0).multinomial(len(mine), np.full(len(mine), 1 / len(mine)), REPLICATES)
-    draws = (weight @ mine) / (weight @ theirs)
-    point = mine.sum(axis=0) / theirs.sum(axis=0)
-    low, high = np.nanquantile(draws, [0.025, 0.975], axis=0)
+    starts = np.flatnonzero(np.diff(times, prepend=-1))
+    sums = [np.add.reduceat(np.where(both, loss, 0.0), starts, axis=0) for loss in (mine, theirs)]
+    generator = np.random.default_rng(0)
+    drawn = [generator.multinomial(n, np.full(n, 1 / n), REPLICATES) for n in sums[0].shape[:2]]
+    draws = [np.einsum("bt,tvl,bv->bl", drawn[0], loss, drawn[1], optimize=True) for loss in sums]
+    point = sums[0].sum(axis=(0, 1)) / sums[1].sum(axis=(0, 1))
+    low, high = np.nanquantile(draws[0] / draws[1], [0.025, 0.975], axis=0)
     return np.stack([point, low, high], axis=1).round(4).tolist()
 
 
@@ -152,11 +157,12 @@ def main() -> None:
         outcome, most = demand[np.array(chosen)[:, None] + steps[k], vms], ceiling[chosen][:, vms, None]
         some = {who: losses(np.minimum(said[there, j, k][:, vms], most), outcome) for j, who in enumerate(MINE)}
         some |= {who: losses(np.minimum(quantiles[:, k], most), outcome) for who, quantiles in fitted.items()}
+        days, instants = np.arange(len(rows)) * step // 86_400, np.arange(len(chosen))
         report[name] = {
-            "every interval": {who: relative(loss, every["seasonal_naive"]) for who, loss in every.items()},
-            "where fitted": {who: relative(loss, some["seasonal_naive"]) for who, loss in some.items()},
-            "forestall over": {who: relative(some["forestall"], loss) for who, loss in some.items()}
-            | {f"{who} (every interval)": relative(every["forestall"], loss) for who, loss in every.items()},
+            "every interval": {who: relative(loss, every["seasonal_naive"], days) for who, loss in every.items()},
+            "where fitted": {who: relative(loss, some["seasonal_naive"], instants) for who, loss in some.items()},
+            "forestall over": {who: relative(some["forestall"], loss, instants) for who, loss in some.items()}
+            | {f"{who} (every interval)": relative(every["forestall"], loss, days) for who, loss in every.items()},
             "spoke": {who: round(float(np.isfinite(loss).mean()), 4) for who, loss in (every | some).items()},
         }
         for kind, table in list(report[name].items())[:2]:
