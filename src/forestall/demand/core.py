@@ -87,7 +87,7 @@ class Cycle:
     price
         Array (budget, host): λ of each pool; 0 where there is room.
     quantiles
-        Array (target, vm, level): the calibrated forecast.
+        Array (target, vm, level): the calibrated forecast; it ends where nothing more can come.
     decided
         Array (vm, level): what was decided on: the forecast of the interval in force, filled in for cold VMs.
     floor
@@ -221,7 +221,7 @@ class DemandLoop:
             wanted=wanted,
             probability=probability,
             price=price,
-            quantiles=quantiles,
+            quantiles=np.minimum(quantiles, self.learner.most()[:, None]),
             decided=decided,
             floor=floor,
             limit=limit,
