@@ -154,7 +154,7 @@ class Learner:
 
         They may go beyond what can come (:meth:`most`), as the share of a large sample does. To those who state them
         that is an error; those who decide on them want to know how soon the limit is needed, which a mixture of
-        experts that end there would hide: slack at equal violations would be 5 % higher.
+        experts that end there would hide (docs/evaluation.md, "Forecasts beside other forecasters").
 
         Parameters
         ----------
