@@ -48,6 +48,20 @@ def test_a_vm_that_the_network_does_not_fit_is_fitted(shift: float, stretch: flo
         assert pinball(fitted, actual) < unfitted - gain * (unfitted - possible)
 
 
+def test_a_vm_that_rests_and_bursts_has_a_narrow_body_and_a_long_tail() -> None:
+    generator = np.random.default_rng(4)
+    came = np.where(generator.random((4000, 10)) < 0.03, 60.0, 0.1 * generator.normal(size=(4000, 10)))
+    _, made, said = drive(100.0 + came)
+    fitted, actual = np.stack([m[0] for m in made[1000:-1]]), came[1001:]
+    for level, share in ((0.75, 1.0), (0.9, 1.0), (0.975, 1.0), (0.99, 0.97), (0.999, 0.9)):
+        k = LEVELS.index(level)
+        with_it, without = (
+            np.maximum(level * error, (level - 1.0) * error).mean()
+            for error in (actual - fitted[..., k], actual - said[0, :, k])
+        )
+        assert with_it < share * without, level
+
+
 def test_a_vm_that_it_fits_is_left_alone() -> None:
     came = np.random.default_rng(1).normal(size=(2000, 4))
     _, made, said = drive(100.0 + came)

@@ -100,6 +100,34 @@ def test_weights_are_read_back_from_the_graph(kind: str) -> None:
         np.testing.assert_array_equal(weights[name], value)
 
 
+def test_what_training_hardly_saw_does_not_count_beyond_measure() -> None:
+    made, seen = network(), torch.rand(500, INPUTS)
+    seen[:, RATIOS] *= 0.01
+    made.standardise(seen)
+    quantiles = []
+    for value in (0.5, 1.0, 1e4):
+        inputs = torch.full((1, 1, INPUTS), 0.5)
+        inputs[..., RATIOS] = value
+        quantiles.append(made(inputs)[0].detach().numpy())
+    np.testing.assert_array_equal(quantiles[0], quantiles[1])
+    np.testing.assert_array_equal(quantiles[0], quantiles[2])
+
+
+def test_training_that_goes_on_standardises_anew_what_varies_more() -> None:
+    made, seen = network(), torch.rand(500, INPUTS)
+    seen[:, RATIOS], seen[:, RATIOS + 1] = 0.01 * seen[:, RATIOS], 0.0
+    made.standardise(seen)
+    before = made.arrays()
+    seen[:, RATIOS : RATIOS + 2] = 3.0 + torch.rand(500, 2)
+    made.widen(seen)
+    place = 2 * RATIOS + np.arange(INPUTS - RATIOS)  # behind the ratios and their logarithms
+    np.testing.assert_allclose(made.mean[place[:2]], seen[:, RATIOS : RATIOS + 2].mean(dim=0))
+    np.testing.assert_allclose(made.deviation[place[:2]], seen[:, RATIOS : RATIOS + 2].std(dim=0), rtol=1e-5)
+    rest = np.delete(np.arange(len(made.mean)), place[:2])
+    for name in ("mean", "deviation"):
+        np.testing.assert_array_equal(made.arrays()[name][rest], before[name][rest])
+
+
 def test_a_description_survives_json() -> None:
     import json
 
@@ -259,6 +287,10 @@ def test_only_the_better_takes_over(tape: Tape, trained: RecurrentModel) -> None
     assert not judge(trained, trained, tape, 576).accepted
     assert judge(trained, None, tape, 576).accepted
     assert "last value" in judge(untrained, None, tape, 576).reason
+    # Worse than the last value, both of them, and still the better one takes over: the other would stay otherwise.
+    poor = fit(tape.part(0, 144), (MEAN1, PEAK6), replace(QUICK, passes=1))
+    assert "last value" in judge(poor, None, tape, 576).reason
+    assert judge(poor, untrained, tape, 576).accepted
 
 
 def test_a_model_with_more_targets_must_win_on_the_others_too(tape: Tape, trained: RecurrentModel) -> None:

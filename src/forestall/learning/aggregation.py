@@ -205,7 +205,8 @@ class Aggregation:
         speaks = ~silent | silent.all(axis=0)
         recent = np.where(speaks[..., None], self._recent[:, rows], np.float32(np.inf))
         best = np.maximum(recent.min(axis=0), np.finfo(np.float32).tiny)
-        apart = np.minimum(recent / best - 1.0, MAX_RELATIVE_LOSS)
+        with np.errstate(over="ignore"):  # some were right to the last digit
+            apart = np.minimum(recent / best - 1.0, MAX_RELATIVE_LOSS)
         return np.where(speaks[..., None], _normalised(-CONTRAST * apart), 0.0)
 
     def _teach(self, seen: IntArray, loss: FloatArray, mean: FloatArray) -> None:

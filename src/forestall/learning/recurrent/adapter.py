@@ -1,12 +1,21 @@
 r"""Fits what the network says to each VM, online: the part of it that learns at every step.
 
-The network is one for all VMs. Of each VM and target two numbers are learned, by how much its median is shifted and by
-how much its quantiles are stretched away from it:
+The network is one for all VMs. Of each VM and target three numbers are learned: by how much its median is shifted, in
+widths :math:`w = q_{0.9} - q_{1/2}` of the forecast, by how much the quantiles up to there are stretched away from it,
+and by how much those beyond are, so that a VM that rests and bursts can have a narrow body and a long tail:
 
-.. math:: q'_p = q_{1/2} + b + e^s (q_p - q_{1/2})
+.. math:: q'_p = q_{1/2} + b w + e^s \min(q_p - q_{1/2}, w) + e^t \max(q_p - q_{0.9}, 0)
 
-by one gradient step of the pinball loss for each outcome, every level divided by :math:`\sqrt{p(1-p)}` as in training,
-with a pull towards nothing. The cost is bounded: some operations a VM, target and level. (Online gradient descent:
+each by one step for each outcome :math:`y`, with a pull towards nothing:
+
+.. math:: \theta \leftarrow \kappa \theta - \eta_\theta \sum_p c_{\theta p} (1[y < q'_p] - p), \qquad
+          c_{\theta p} \propto \pm 1 / \sqrt{p (1 - p)}
+
+over all levels for :math:`b`, over those up to 0.9 for :math:`s`, with the sign of the side of the median, and over
+those beyond for :math:`t`. These are the gradients of the pinball loss, but for the distance of each level from the
+median: how often levels are passed counts, not how far out they lie. So no outcome moves a number by more than a
+bounded step, and none has to be cut, which would leave out of the sum what bursts have to say. The cost is some
+operations a VM, target and level. (Tracking of quantiles: Gibbs & Candès, NeurIPS 2021; online gradient descent:
 Zinkevich, ICML 2003; adapters on a frozen model: Houlsby et al., ICML 2019.)
 """
 
@@ -22,17 +31,17 @@ from forestall.model.samples import FloatArray, IntArray
 from forestall.profiling.window import Float32Array, Window, grown, retained
 
 ADAPTER = "adapter"
-SHIFT_RATE, STRETCH_RATE = 0.02, 0.02
-"""Of forecasts of the next step; of those further ahead so much less as their outcomes overlap."""
-MOST_GRADIENT = 3.0
-MOST_SHIFT, MOST_STRETCH = 3.0, 1.0
+RATES = (0.02, 0.01, 0.4)
+"""Of shift, stretch and tail, of forecasts of the next step; of those further ahead so much less as they overlap."""
+MOST = (3.0, 2.0, 2.0)
 KEPT = 0.998
 """Of what was learned, a step later: more, and forecasts far ahead lose at the ends what they gain in the middle."""
-LEAST_SPREAD = 1e-3
+BODY_ENDS = 0.9
+LEAST_WIDTH = 1e-3
 
 
 class Adapter:
-    """Shift and stretch of every VM.
+    """Shift, stretch and tail of every VM.
 
     Parameters
     ----------
@@ -43,22 +52,22 @@ class Adapter:
     def __init__(self, targets: tuple[Target, ...], levels: tuple[float, ...]) -> None:
         self._targets = targets
         self._levels = np.asarray(levels, np.float32)
-        self._middle, self._high = (int(np.argmin(np.abs(self._levels - level))) for level in (0.5, 0.9))
-        tails = 1.0 / np.sqrt(self._levels * (1.0 - self._levels))
-        self._tails = tails / tails.sum()
-        overlap = np.array([1.0 / target.steps for target in targets], np.float32)[:, None]
-        self._rates = SHIFT_RATE * overlap, STRETCH_RATE * overlap
-        self._learned: Float32Array = np.zeros((2, len(targets), 0), np.float32)
+        self._middle, self._end = (int(np.argmin(np.abs(self._levels - level))) for level in (0.5, BODY_ENDS))
+        says = 1.0 / np.sqrt(self._levels * (1.0 - self._levels))
+        body = np.arange(len(levels)) <= self._end
+        # What each level says about each number (number, level).
+        about = np.stack([says, says * body * np.sign(self._levels - 0.5), says * ~body])
+        self._about = about / np.abs(about).sum(axis=1, keepdims=True)
+        overlap = np.array([1.0 / target.steps for target in targets], np.float32)
+        self._rates = np.array(RATES, np.float32)[:, None, None] * overlap[:, None]
+        self._learned: Float32Array = np.zeros((len(RATES), len(targets), 0), np.float32)
         # As the network said it, the last sample and the unit then.
         longest = max((target.steps for target in targets), default=1)
         self._issued: deque[tuple[Float32Array, FloatArray, FloatArray]] = deque(maxlen=longest)
 
     def apply(self, said: Float32Array) -> Float32Array:
         """What the network said (target, vm, level), fitted; in units of scale from the last sample, as it was."""
-        shift, stretch = self._of(said.shape[1])
-        median = said[..., self._middle, None]
-        fitted: Float32Array = median + shift[..., None] + np.exp(stretch)[..., None] * (said - median)
-        return fitted
+        return self._fitted(said, self._of(said.shape[1]))
 
     def issue(self, said: Float32Array, last: FloatArray, unit: FloatArray) -> None:
         """Remember what the network said (target, vm, level) until it is known what came."""
@@ -77,8 +86,8 @@ class Adapter:
             n = issued.shape[1]
             said[row, :n] = issued[k]
             came[row, :n] = (np.minimum(realised(window, self._targets[k]), limit)[:n] - last) / unit
-        shift, stretch = self._of(window.vms)
-        shift[due], stretch[due] = self._moved(due, said, came, shift[due], stretch[due])
+        learned = self._of(window.vms)
+        learned[:, due] = self._moved(due, said, came, learned[:, due])
 
     def keep(self, rows: IntArray) -> None:
         """Forget all VMs but those of ``rows``."""
@@ -95,22 +104,23 @@ class Adapter:
         self._learned = grown(self._learned, vms, 2, 0.0)  # type: ignore[assignment]
         return self._learned[:, :, :vms]
 
-    def _moved(
-        self, due: list[int], said: Float32Array, came: Float32Array, shift: Float32Array, stretch: Float32Array
-    ) -> tuple[Float32Array, Float32Array]:
-        """Shift and stretch (target, vm) after outcomes ``came`` (target, vm) of ``said`` (target, vm, level)."""
-        median = said[..., self._middle]
-        away = said - median[..., None]
-        fitted = np.exp(stretch)[..., None] * away
-        fitted += (median + shift)[..., None]
-        slope = (came[..., None] < fitted).astype(np.float32)
-        slope -= self._levels
-        slope *= self._tails
-        spread = np.maximum(away[..., self._high], LEAST_SPREAD)
-        known = np.isfinite(came) & np.isfinite(median)
-        by_shift, by_stretch = np.einsum("tvl->tv", slope), np.einsum("tvl,tvl->tv", slope, away) / spread
-        of_shift, of_stretch = (rate[due] for rate in self._rates)
-        shifted = KEPT * shift - of_shift * spread * by_shift
-        stretched = KEPT * stretch - of_stretch * np.clip(by_stretch, -MOST_GRADIENT, MOST_GRADIENT)
-        shifted, stretched = np.clip(shifted, -MOST_SHIFT, MOST_SHIFT), np.clip(stretched, -MOST_STRETCH, MOST_STRETCH)
-        return np.where(known, shifted, shift), np.where(known, stretched, stretch)
+    def _fitted(self, said: Float32Array, learned: Float32Array) -> Float32Array:
+        """Quantiles (target, vm, level) with the numbers ``learned`` (number, target, vm)."""
+        shift, stretch, tail = learned[..., None]
+        median = said[..., self._middle, None]
+        away = said - median
+        width = away[..., self._end, None]
+        fitted: Float32Array = median + shift * np.maximum(width, LEAST_WIDTH)
+        fitted = fitted + np.exp(stretch) * np.minimum(away, width)
+        fitted += np.exp(tail) * np.maximum(away - width, np.float32(0))
+        return fitted
+
+    def _moved(self, due: list[int], said: Float32Array, came: Float32Array, learned: Float32Array) -> Float32Array:
+        """Numbers (number, target, vm) after outcomes ``came`` (target, vm) of ``said`` (target, vm, level)."""
+        below = (came[..., None] < self._fitted(said, learned)).astype(np.float32)
+        below -= self._levels
+        steps = np.einsum("tvl,nl->ntv", below, self._about)
+        known = np.isfinite(came) & np.isfinite(said[..., self._middle])
+        most = np.array(MOST, np.float32)[:, None, None]
+        moved = np.clip(KEPT * learned - self._rates[:, due] * steps, -most, most)
+        return np.where(known, moved, learned)

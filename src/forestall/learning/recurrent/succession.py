@@ -62,7 +62,7 @@ def judge(candidate: RecurrentModel, current: RecurrentModel | None, tape: Tape,
     candidate
         Was trained on the steps before ``seen``.
     current
-        The model in use; None: there is none, and the candidate has to beat the last value.
+        The model in use, which the candidate has to beat; None: there is none, and it has to beat the last value.
     tape
         The past; from ``seen`` on it is what models are compared on.
     """
@@ -79,13 +79,13 @@ def judge(candidate: RecurrentModel, current: RecurrentModel | None, tape: Tape,
     persistence = _persistence(held_out.part(seen - first, held_out.steps), candidate)
     median = float(np.nanmean(own[:, candidate.about.levels.index(0.5)]))
     scores = {"candidate_median": median, "last_value_median": persistence}
-    if median > persistence:
-        return Verdict(False, f"it is worse than the last value ({median:.4g} to {persistence:.4g})", scores)
-    if current is None:
+    common = [t for t in candidate.about.targets if t in current.about.targets] if current else []
+    if not current or not common:
+        if median > persistence:
+            return Verdict(False, f"it is worse than the last value ({median:.4g} to {persistence:.4g})", scores)
+        if current:
+            return Verdict(True, "it forecasts what is wanted, and the model in use does not", scores)
         return Verdict(True, f"better than the last value ({median:.4g} to {persistence:.4g})", scores)
-    common = [t for t in candidate.about.targets if t in current.about.targets]
-    if not common:
-        return Verdict(True, "it forecasts what is wanted, and the model in use does not", scores)
     theirs = losses(current, held_out, seen - first)
     mine, other = (_mean(model, values, common) for model, values in ((candidate, own), (current, theirs)))
     scores |= {"candidate": mine, "current": other}

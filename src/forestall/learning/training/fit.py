@@ -95,6 +95,7 @@ def fit(
     network = Network(about, settings.dropout).to(_device())
     if start and _alike(start.about, about):
         _go_on(network, start)
+        network.widen(_sample(tape))
     else:
         start = None
         network.standardise(_sample(tape))

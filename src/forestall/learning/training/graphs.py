@@ -16,7 +16,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from forestall.learning.recurrent.inputs import INPUTS, RATIOS
 from forestall.learning.recurrent.model import About, RecurrentModel
-from forestall.learning.training.network import FIRST_STEP, LOG_SHIFT, MOST_LINEAR, Network
+from forestall.learning.training.network import FIRST_STEP, LOG_SHIFT, MOST_DEVIATIONS, MOST_LINEAR, Network
 from forestall.model.samples import IntArray
 from forestall.profiling.window import Float32Array
 
@@ -110,7 +110,9 @@ def _encode(graph: _Graph, weights: dict[str, Float32Array], source: str) -> str
     graph.node("Log", ["shifted"], "logarithm")
     graph.node("Concat", ["clipped", "logarithm", rest], "wide", axis=-1)
     graph.node("Sub", ["wide", graph.constant("net.mean", weights["mean"])], "centred")
-    graph.node("Div", ["centred", graph.constant("net.deviation", weights["deviation"])], "standard")
+    graph.node("Div", ["centred", graph.constant("net.deviation", weights["deviation"])], "unbounded")
+    bounds = [graph.constant("fewest_deviations", -MOST_DEVIATIONS), graph.constant("most_deviations", MOST_DEVIATIONS)]
+    graph.node("Clip", ["unbounded", *bounds], "standard")
     return _linear(graph, weights, "encoder", "standard")
 
 

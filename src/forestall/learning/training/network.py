@@ -3,9 +3,9 @@ r"""The recurrent network.
 .. math:: z = \operatorname{relu}(A x' + a), \quad h = \operatorname{LSTM}(z), \quad
           u_k = \operatorname{relu}(B_k [z; h] + b_k), \quad (m_k, \delta_k) = C_k u_k + c_k
 
-``x'`` are the inputs, clipped, their logarithms beside them, standardised. For each target :math:`k` the median is
-:math:`m`, and every quantile above or below it is one step :math:`\operatorname{softplus}(\delta)` further on, so that
-quantiles never cross. All are differences from the last sample in units of the VM's scale.
+``x'`` are the inputs, clipped, their logarithms beside them, standardised and clipped again. For each target :math:`k`
+the median is :math:`m`, and every quantile above or below it is one step :math:`\operatorname{softplus}(\delta)`
+further on, so that quantiles never cross. All are differences from the last sample in units of the VM's scale.
 
 Source: Hochreiter & Schmidhuber, "Long Short-Term Memory", 1997; Cho et al. (GRU), EMNLP 2014; quantile outputs: Wen et
 al., "A Multi-Horizon Quantile Recurrent Forecaster", 2017; non-crossing: Gasthaus et al., AISTATS 2019.
@@ -25,6 +25,9 @@ MOST_LINEAR = 8.0
 LOG_SHIFT = 0.02
 FIRST_STEP = -2.0
 LEAST_DEVIATION = 1e-3
+MOST_DEVIATIONS = 5.0
+"""What the training hardly saw, as yesterday in a fleet of one day, must not count beyond all measure."""
+WIDER = 1.5
 EXPANDED = INPUTS + RATIOS
 
 State = tuple[Tensor, ...]
@@ -67,9 +70,18 @@ class Network(nn.Module):
         with torch.no_grad():
             self.encoder.weight[:, ~varies] = 0.0
 
+    def widen(self, inputs: Tensor) -> None:
+        """Standardise anew what varies more in a sample of inputs (row, input) than in what was learned from before."""
+        deviation, mean = torch.std_mean(expand(inputs), dim=0)
+        unknown = (self.deviation == 1.0) & (deviation > LEAST_DEVIATION)
+        wider = unknown | (deviation > WIDER * self.deviation)
+        self.mean.copy_(torch.where(wider, mean, self.mean))
+        self.deviation.copy_(torch.where(wider, deviation, self.deviation))
+
     def forward(self, inputs: Tensor, state: State | None = None) -> tuple[Tensor, State]:
         """Quantiles (time, vm, target, level) of ``inputs`` (time, vm, input), and the state after the last of them."""
-        encoded = self.dropout(torch.relu(self.encoder((expand(inputs) - self.mean) / self.deviation)))
+        standard = ((expand(inputs) - self.mean) / self.deviation).clamp(-MOST_DEVIATIONS, MOST_DEVIATIONS)
+        encoded = self.dropout(torch.relu(self.encoder(standard)))
         one = None if state is None else (state if self.about.kind == "lstm" else state[0])
         out, after = self.cell(encoded, one)
         mixed = torch.relu(self.mixer(torch.cat([encoded, self.dropout(out)], dim=-1)))
