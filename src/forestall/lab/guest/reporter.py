@@ -19,7 +19,7 @@ PORT_NAME = "org.forestall.lab.0"
 TICK_SECONDS = 1.0
 MAX_LINE_BYTES = 64 * 1024
 STARTED_FILE = Path("/run/lab/started")
-MOST_BY_HAND = 3.0
+MOST_BY_HAND = 10.0
 LEVEL_FILE, WORK_FILE = Path("/run/lab/level"), Path("/run/lab/work.json")
 HOLDER = "import sys,time\nb=bytearray(int(sys.argv[1]))\nfor i in range(0,len(b),4096): b[i]=1\ntime.sleep(1e9)"
 OUT_OF_MEMORY_FIRST = "1000"
@@ -107,7 +107,7 @@ class Reporter:
         return {key: known[key](value) for key, value in command.items() if key != "id"}
 
     def set_load(self, level: float | None) -> None:
-        """Set the load by hand (0 to 3 times the full work), or back to the day curve (None)."""
+        """Set the load by hand (0 to 10 times the full work), or back to the day curve (None)."""
         self.by_hand = None if level is None else min(MOST_BY_HAND, max(0.0, float(level)))
         self.tick()
 
