@@ -20,9 +20,9 @@ from forestall.demand.settings import DemandSettings
 from forestall.learning.boosted import BoostedSettings
 from forestall.model.resources import Resource
 from forestall.model.samples import FloatArray
+from forestall.testing.habits import DAY, HOUR, LIMIT_CORES, habits
 
-STEP, DAY, HOUR = 300, 288, 12
-LIMIT = 4.0
+STEP = 300
 AFTER_DAYS = 3
 SINCE_HOURS = {
     "0-30 min": (0, 0.5),
@@ -34,17 +34,6 @@ SINCE_HOURS = {
 }
 
 
-def habits(vms: int, days: int) -> FloatArray:
-    """Demand (time, vm) in cores, ``AFTER_DAYS`` longer than the ``days`` before the change of every other VM."""
-    generator = np.random.default_rng(0)
-    time, phase = np.arange((days + AFTER_DAYS) * DAY)[:, None], generator.random(vms) * DAY
-    before = (0.3 + 0.2 * np.sin(2 * np.pi * (time + phase) / DAY)) * generator.gamma(30, 1 / 30, (len(time), vms))
-    bursts = 1.2 * ((time + phase.astype(int)) % HOUR == 0)
-    now = 0.8 * generator.gamma(6, 1 / 6, (len(time), vms)) + bursts
-    changed = (np.arange(vms) % 2 == 0) & (time >= days * DAY)
-    return np.minimum(np.where(changed, now, before), LIMIT)
-
-
 def drive(demand: FloatArray, budget: float) -> dict[str, FloatArray]:
     """What Forestall and each expert would have held (time, vm); NaN where they said nothing."""
     boosted = BoostedSettings(retrain_seconds=2 * 86_400)
@@ -54,10 +43,10 @@ def drive(demand: FloatArray, budget: float) -> dict[str, FloatArray]:
     names = ["forestall", *(expert.name for expert in loop.learner.experts)]
     held = {name: np.full(demand.shape, np.nan) for name in names}
     for i, row in enumerate(demand[:-1]):
-        cycle = loop.step(row, np.full(len(row), LIMIT), i * STEP)
+        cycle = loop.step(row, np.full(len(row), LIMIT_CORES), i * STEP)
         said = loop.learner.spoken()[decided]
         for name, amount in zip(names, [cycle.allocated[0], *said[..., place]], strict=True):
-            held[name][i + 1] = np.minimum(amount, LIMIT)
+            held[name][i + 1] = np.minimum(amount, LIMIT_CORES)
     return held
 
 
@@ -69,7 +58,7 @@ def main() -> None:
     options.add_argument("--budget", type=float, default=0.05, help="one less a level of the forecasts")
     given = options.parse_args()
     change = given.days * DAY
-    demand = habits(given.vms, given.days)
+    demand = habits(given.vms, given.days, AFTER_DAYS * DAY)
     print("| | " + " | ".join(SINCE_HOURS) + " | slack before, after | intervals until within twice the budget |")
     print("|---" * (len(SINCE_HOURS) + 3) + "|")
     for name, held in drive(demand, given.budget).items():

@@ -5,8 +5,7 @@
 They are trained on what may be given away: generated workloads, the recording of the lab's guests and, for CPU, the
 Azure public dataset (CC BY 4.0; Cortez et al., SOSP 2017), of which only the history is used: what the evaluation
 scores, the models have not seen. Without ``--azure`` they are trained on the rest. The same data and seed give the
-same models; those in the package were made by an earlier state of the code, and made anew differ a little. Half an hour
-on one core.
+same models, on the same machine. A quarter of an hour on one core.
 """
 
 from __future__ import annotations

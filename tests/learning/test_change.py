@@ -17,6 +17,7 @@ from forestall.learning.usefulness import RESTING_HOURS, UNHELPFUL_HOURS, Useful
 from forestall.model.resources import Resource
 from forestall.model.samples import FloatArray
 from forestall.profiling.window import Window
+from forestall.testing.habits import LIMIT_CORES, habits
 
 LEVELS = (0.5, 0.95)
 STEP, DAY = 300, 288
@@ -147,17 +148,6 @@ def test_an_expert_rests_after_a_day_without_help_and_is_tried_again() -> None:
     assert usefulness.step(np.array([0.3])).tolist() == [False]
 
 
-def habits(vms: int, days: int, after: int) -> FloatArray:
-    """Gentle days, then three times as much with a burst each hour, for every other VM; cores (time, vm)."""
-    generator = np.random.default_rng(0)
-    time, phase = np.arange(days * DAY + after)[:, None], generator.random(vms) * DAY
-    before = (0.3 + 0.2 * np.sin(2 * np.pi * (time + phase) / DAY)) * generator.gamma(30, 1 / 30, (len(time), vms))
-    bursts = 1.2 * ((time + phase.astype(int)) % 12 == 0)
-    now = 0.8 * generator.gamma(6, 1 / 6, (len(time), vms)) + bursts
-    changed = (np.arange(vms) % 2 == 0) & (time >= days * DAY)
-    return np.minimum(np.where(changed, now, before), 4.0)
-
-
 @pytest.mark.slow
 def test_violations_return_to_the_budget_sooner_than_those_of_the_experts() -> None:
     """Within three hours; each expert alone takes longer, but the last hour's maximum, which is quick and generous."""
@@ -176,7 +166,7 @@ def test_violations_return_to_the_budget_sooner_than_those_of_the_experts() -> N
         if held and i >= days * DAY:
             for name, amount in held.items():
                 short[name].append(float((row > amount + 1e-9)[::2].mean()))
-        cycle = loop.step(row, np.full(vms, 4.0), i * STEP)
+        cycle = loop.step(row, np.full(vms, LIMIT_CORES), i * STEP)
         burnt |= cycle.burning[0]
         said_why |= {ruling_of(cycle, int(vm), 0)[1] for vm in np.flatnonzero(cycle.burning[0])}
         said = loop.learner.spoken()[decided]
