@@ -102,3 +102,19 @@ def test_tail_coordinates() -> None:
     got = value_at(quantiles, logit(levels), np.array([[-9.0, *logit(levels), 99.0]]))
     slope = 3.0 / (logit(0.99) - logit(0.5))
     np.testing.assert_allclose(got[0], [1.0, 1.0, 2.0, 5.0, 5.0 + 1.5 * slope])
+
+
+def test_beyond_levels_that_are_almost_the_same_there_is_no_cliff() -> None:
+    got = value_at(np.array([[1.0, 2.0, 5.0]]), np.array([[0.0, 3.0, 3.0 + 1e-6]]), np.array([[3.0, 9.0]]))
+    np.testing.assert_allclose(got[0], [2.0, 5.0 + 1.5 * 3.0 / 0.5], rtol=1e-6)
+
+
+def test_a_bad_day_long_ago_does_not_raise_a_far_quantile_without_end() -> None:
+    """All of the upper levels were the same then, and were exceeded together."""
+    model, generator = Recalibration(LEVELS, 288), np.random.default_rng(1)
+    model.grow(40)
+    flat = np.broadcast_to(np.minimum(TRUE, TRUE[LEVELS.index(0.9)]), (40, len(LEVELS)))
+    right = np.broadcast_to(TRUE, (40, len(LEVELS)))
+    for issued in (*[flat] * 288, *[right] * 2_000):
+        model.update(issued, generator.gamma(2.0, 1.0, 40))
+    assert model.apply(right)[:, -1].max() < 3 * TRUE[-1]

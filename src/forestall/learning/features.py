@@ -10,6 +10,7 @@ import warnings
 
 import numpy as np
 
+from forestall.model.forecast import LEVELS as FORECAST_LEVELS
 from forestall.model.forecast import Statistic, Target
 from forestall.model.samples import FloatArray, IntArray
 from forestall.profiling.window import Float32Array, Window, highest, retained
@@ -27,31 +28,42 @@ class WeekStatistics:
 
     Sorting a week for every VM at every step would cost more than everything else together, so at each step only
     one hour-th of the fleet is renewed.
+
+    Attributes
+    ----------
+    quantiles, change
+        Arrays (level, vm) of the level at :data:`forestall.model.forecast.LEVELS`, and (2, vm) of its changes, at 1 and
+        99 %.
     """
 
     LEVELS = (0.5, 0.9, 0.99)
     MIN_SAMPLES = 12
 
     def __init__(self) -> None:
-        self.level: FloatArray = np.zeros((len(self.LEVELS), 0))
+        self.quantiles: FloatArray = np.zeros((len(FORECAST_LEVELS), 0))
         self.change: FloatArray = np.zeros((2, 0))
+
+    @property
+    def level(self) -> FloatArray:
+        """Quantiles (3, vm) of the level at :data:`LEVELS`."""
+        return self.quantiles[[FORECAST_LEVELS.index(level) for level in self.LEVELS]]
 
     def refresh(self, window: Window) -> None:
         """Renew the VMs whose turn it is, and those that have never been computed."""
-        new = window.vms - self.level.shape[1]
-        self.level = np.pad(self.level, ((0, 0), (0, new)), constant_values=np.nan)
+        new = window.vms - self.quantiles.shape[1]
+        self.quantiles = np.pad(self.quantiles, ((0, 0), (0, new)), constant_values=np.nan)
         self.change = np.pad(self.change, ((0, 0), (0, new)), constant_values=np.nan)
         turn = np.arange(window.vms) % window.hour == window.count % window.hour
-        due = np.flatnonzero(turn | (np.isnan(self.level[0]) & (window.seen == self.MIN_SAMPLES)))
+        due = np.flatnonzero(turn | (np.isnan(self.quantiles[0]) & (window.seen == self.MIN_SAMPLES)))
         if len(due) == 0 or window.count < self.MIN_SAMPLES:
             return
         recent = window.tail(window.capacity)[:, due]
-        self.level[:, due] = sorted_quantiles(recent, self.LEVELS)
+        self.quantiles[:, due] = sorted_quantiles(recent, FORECAST_LEVELS)
         self.change[:, due] = sorted_quantiles(np.diff(recent, axis=0), (0.01, 0.99))
 
     def keep(self, rows: IntArray) -> None:
         """Forget all VMs but those of ``rows``."""
-        self.level, self.change = retained(self.level, rows, 1), retained(self.change, rows, 1)
+        self.quantiles, self.change = retained(self.quantiles, rows, 1), retained(self.change, rows, 1)
 
 
 def sorted_quantiles(values: Float32Array, levels: tuple[float, ...]) -> FloatArray:

@@ -21,6 +21,7 @@ from forestall.learning.recurrent.inputs import SEGMENTS
 from forestall.learning.rules import LastValue, MovingPeak, PointRule, SeasonalNaive, Segment, Smoothing
 from forestall.learning.statistical import HourlyModel
 from forestall.learning.usefulness import Usefulness
+from forestall.learning.week import Week
 from forestall.model.forecast import LEVELS, Statistic, Target
 from forestall.model.resources import Resource
 from forestall.model.samples import BoolArray, FloatArray, IntArray
@@ -119,7 +120,9 @@ class Learner:
         if settings.recurrent:
             self.recurrent = Recurrent(self.past, beside or {}, targets, levels, settings.recurrent, settings.without)
             self._trained += (self.recurrent,)
-        self.experts: tuple[Forecaster, ...] = (*self._rules, *self._trained)
+        far = any(_overlap(target) >= self.window.day // 2 for target in targets)
+        week = [Week(self.past.week, targets, levels)] if far else []
+        self.experts: tuple[Forecaster, ...] = (*self._rules, *week, *self._trained)
         self.timer: Callable[[], float] | None = None
         self.seconds: dict[str, float] = {}
         self.timed_steps = 0

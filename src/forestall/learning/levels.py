@@ -11,6 +11,8 @@ import numpy as np
 from forestall.model.samples import FloatArray
 
 MAX_EXTRAPOLATION = 1.5
+LEAST_GAP = 0.5
+"""Beyond the last level the slope is taken over so much at least: levels that are almost the same say nothing of it."""
 
 
 def logit(level: FloatArray | float) -> FloatArray:
@@ -46,6 +48,8 @@ def value_at(quantiles: FloatArray, knots: FloatArray, z: FloatArray) -> FloatAr
     inside = np.clip(z, knots[:, :1], knots[:, -1:] + MAX_EXTRAPOLATION)
     upper = np.clip((knots[:, :, None] <= inside[:, None, :]).sum(axis=1), 1, quantiles.shape[1] - 1)
     low, high = np.take_along_axis(knots, upper - 1, axis=1), np.take_along_axis(knots, upper, axis=1)
-    start = np.take_along_axis(quantiles, upper - 1, axis=1)
-    value: FloatArray = start + (inside - low) / (high - low) * (np.take_along_axis(quantiles, upper, axis=1) - start)
+    start, end = np.take_along_axis(quantiles, upper - 1, axis=1), np.take_along_axis(quantiles, upper, axis=1)
+    between, beyond = np.minimum(inside, high) - low, np.maximum(inside - high, 0.0)
+    share = between / (high - low) + beyond / np.maximum(high - low, LEAST_GAP)
+    value: FloatArray = start + share * (end - start)
     return value
