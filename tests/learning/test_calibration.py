@@ -106,7 +106,7 @@ def test_tail_coordinates() -> None:
 
 def test_beyond_levels_that_are_almost_the_same_there_is_no_cliff() -> None:
     got = value_at(np.array([[1.0, 2.0, 5.0]]), np.array([[0.0, 3.0, 3.0 + 1e-6]]), np.array([[3.0, 9.0]]))
-    np.testing.assert_allclose(got[0], [2.0, 5.0 + 1.5 * 3.0 / 0.5], rtol=1e-6)
+    np.testing.assert_allclose(got[0], [2.0, 5.0 + 1.5 * 3.0 / 0.1], rtol=1e-6)
 
 
 def test_a_bad_day_long_ago_does_not_raise_a_far_quantile_without_end() -> None:

@@ -11,7 +11,7 @@ import numpy as np
 from forestall.model.samples import FloatArray
 
 MAX_EXTRAPOLATION = 1.5
-LEAST_GAP = 0.5
+LEAST_GAP = 0.1
 """Beyond the last level the slope is taken over so much at least: levels that are almost the same say nothing of it."""
 
 
