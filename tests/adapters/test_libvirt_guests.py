@@ -209,8 +209,8 @@ def test_a_quota_holds_the_guest_down_and_is_seen_to(lab: Lab, host: LibvirtHost
     assert (outcome.result, outcome.read_back) == (Result.DONE, pytest.approx(0.1))
     used, throttled = _cpu_over(host, vm_id, 8.0)
     print(f"at a quota of 0.1: {used:.3f} cores, throttled for {throttled:.2f} of the time")
-    assert 0.03 < used < 0.115
-    assert throttled > 0.2
+    assert 0.05 < used < 0.115
+    assert throttled > 0.3  # while the guest waits for a core of a busy host its quota does not stop it
     assert [o.result for o in host.put_back(before)] == [Result.DONE]
     assert host.settings(vm_id) == before
     _until(lambda: _cpu_over(host, vm_id, 3.0)[0] > 0.13, "the guest works freely again")

@@ -56,7 +56,7 @@ def test_of_peaks_and_of_the_young_it_says_nothing() -> None:
 
 
 def test_vms_may_be_forgotten() -> None:
-    demand, kept, at = noise(3 * DAY), np.array([0, 2]), 2 * DAY
+    demand, kept, at = noise(3 * DAY) * 4.0 ** np.arange(3), np.array([0, 2]), 2 * DAY
     some, whole = drive(demand, (at, kept)), drive(demand)
     for forecast, expected in zip(some[at:], whole[at:], strict=True):
         np.testing.assert_allclose(forecast, expected[:, kept], rtol=0.3)  # whose turn it is to be renewed may differ
