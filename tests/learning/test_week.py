@@ -12,8 +12,8 @@ from forestall.model.forecast import LEVELS, Statistic, Target
 from forestall.model.resources import Resource
 from forestall.model.samples import FloatArray, IntArray
 
-STEP = 3600
-DAY, WEEK = 24, 168
+STEP = 900
+DAY, WEEK = 96, 672
 TARGETS = (Target(Statistic.MEAN, DAY), Target(Statistic.PEAK, DAY))
 
 
