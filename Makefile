@@ -72,6 +72,7 @@ check: setup ## what can be checked without running the code
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	$(BIN)/vermin --target=3.9- --no-tips --quiet --violations src/forestall/guest
 
 fix: setup ## repair what ruff can repair, and format
 	$(BIN)/ruff check --fix .

@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from forestall.guest.cpus import cpus_online, set_cpu_online
+from forestall.guest.ports import find_port
 from forestall.lab.guest import curve, facts, worker
 from forestall.lab.guest.arrivals import Arrivals
 from forestall.lab.guest.worker import Worklog
@@ -45,17 +47,17 @@ def test_facts_are_read_in_their_units(root: Path) -> None:
     assert facts.network_bytes(root) == {"received": 11, "sent": 22}
     assert facts.pressure(root) == {"cpu": {"some": {"avg10_percent": 1.5, "total_seconds": 2.5}}}
     assert facts.kernel_arguments(root) == {"guest": "web", "address": "10.0.0.1/24"}
-    assert facts.cpus_online(root) == [0, 2, 3]
-    assert facts.report_port("org.example", root) == root / "dev/vport1p2"
-    assert facts.report_port("org.other", root) is None
+    assert cpus_online(root) == [0, 2, 3]
+    assert find_port("org.example", root) == root / "dev/vport1p2"
+    assert find_port("org.other", root) is None
 
 
 def test_a_cpu_is_switched_only_where_there_is_a_switch(root: Path) -> None:
-    facts.set_cpu_online(1, True, root)
+    set_cpu_online(1, True, root)
     assert (root / "sys/devices/system/cpu/cpu1/online").read_text() == "1"
-    facts.set_cpu_online(0, True, root)
+    set_cpu_online(0, True, root)
     with pytest.raises(OSError, match="CPU 0"):
-        facts.set_cpu_online(0, False, root)
+        set_cpu_online(0, False, root)
 
 
 @pytest.mark.parametrize("plan", GUESTS, ids=lambda plan: plan.name)

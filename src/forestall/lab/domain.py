@@ -8,12 +8,17 @@ from uuid import NAMESPACE_URL, uuid5
 from xml.etree import ElementTree
 from xml.etree.ElementTree import Element, SubElement
 
+from forestall.guest.ports import PORT_NAME
 from forestall.lab.accelerator import Accelerator
 from forestall.lab.place import Place
 from forestall.lab.plan import GuestPlan, Pace
 
-CHANNEL, AGENT_CHANNEL = "org.forestall.lab.0", "org.qemu.guest_agent.0"
+CHANNEL, QEMU_CHANNEL = "org.forestall.lab.0", "org.qemu.guest_agent.0"
 KERNEL_ARGUMENTS = "console=ttyS0 quiet panic=1 psi=1 swiotlb=noforce memhp_default_state=online_movable"
+TRANSLATED_ARGUMENTS = "tsc=reliable clocksource=tsc hpet=disable mitigations=off"
+"""On the translator a look at any other clock leaves the guest, and there is nothing to mitigate."""
+AGENT_BUDGET_RATIO, TRANSLATED_AGENT_BUDGET_RATIO = 0.01, 0.06
+"""Share of a core that Forestall's agent may use in a guest; translated, everything costs several times as much."""
 TRANSLATED_CODE_MIB = 64
 MEMORY_BLOCK_BYTES = 2 * 1024 * 1024
 
@@ -77,8 +82,11 @@ def _boot(domain: Element, plan: GuestPlan, boot: Boot) -> None:
         "epoch": boot.epoch,
         "address": f"{plan.address}/24",
         "gateway": plan.host_address,
+        "budget": AGENT_BUDGET_RATIO if boot.accelerator is Accelerator.KVM else TRANSLATED_AGENT_BUDGET_RATIO,
     }
     arguments = " ".join(f"forestall.{key}={value}" for key, value in ours.items())
+    if boot.accelerator is not Accelerator.KVM:
+        arguments = f"{TRANSLATED_ARGUMENTS} {arguments}"
     system = SubElement(domain, "os")
     _text(system, "type", "hvm", arch="x86_64", machine="pc")
     _text(system, "kernel", boot.kernel)
@@ -113,7 +121,12 @@ def _devices(devices: Element, place: Place, plan: GuestPlan) -> None:
     for side in ("host", "guest"):
         SubElement(driver, side, csum="off", tso4="off", tso6="off", ecn="off", ufo="off")
 
-    for name, socket in ((CHANNEL, place.port(plan.name)), (AGENT_CHANNEL, place.agent(plan.name))):
+    sockets = {
+        CHANNEL: place.port(plan.name),
+        QEMU_CHANNEL: place.agent(plan.name),
+        PORT_NAME: place.profile(plan.name),
+    }
+    for name, socket in sockets.items():
         channel = SubElement(devices, "channel", type="unix")
         SubElement(channel, "source", mode="bind", path=str(socket))
         SubElement(channel, "target", type="virtio", name=name)

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import stat
+import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
+
+from forestall.guest.bundle import write_bundle
 
 MODULES = (
     "virtio_ring",
@@ -23,7 +26,9 @@ MODULES = (
     "virtio_mem",
 )
 """Drivers in the order in which they load: each after those that it needs."""
-PACKAGE = "forestall/lab/guest"
+PACKAGES = ("forestall.guest", "forestall.lab.guest")
+"""What guests run of ours."""
+AGENT = "forestall-guest"
 
 
 @dataclass(frozen=True)
@@ -83,14 +88,21 @@ def _modules(modules: Path) -> Iterator[Entry]:
 
 
 def _guest_programs() -> Iterator[Entry]:
-    """The package ``forestall.lab.guest``, with empty packages around it."""
+    """Our packages, with empty packages around them, and the agent as the one file that it is elsewhere."""
     yield folder("lab")
     yield program("lab/start", files("forestall.lab.guest").joinpath("start").read_bytes())
-    parts = PACKAGE.split("/")
-    for depth in range(1, len(parts) + 1):
-        yield folder("/".join(["lab", *parts[:depth]]))
-        if depth < len(parts):
-            yield Entry("/".join(["lab", *parts[:depth], "__init__.py"]))
-    for source in files("forestall.lab.guest").iterdir():
-        if source.name.endswith(".py"):
-            yield Entry(f"lab/{PACKAGE}/{source.name}", source.read_bytes())
+    with tempfile.TemporaryDirectory() as built:
+        write_bundle(Path(built) / AGENT)
+        yield program(f"lab/{AGENT}", (Path(built) / AGENT).read_bytes())
+    around = {
+        "/".join(package.split(".")[:depth]) for package in PACKAGES for depth in range(1, package.count(".") + 1)
+    }
+    for path in sorted(around):
+        yield folder(f"lab/{path}")
+        yield Entry(f"lab/{path}/__init__.py")
+    for package in PACKAGES:
+        path = f"lab/{package.replace('.', '/')}"
+        yield folder(path)
+        for source in files(package).iterdir():
+            if source.name.endswith(".py"):
+                yield Entry(f"{path}/{source.name}", source.read_bytes())

@@ -108,6 +108,10 @@ class Place:
         """Socket of QEMU's agent in a guest; the lab's libvirtd holds its only connection."""
         return self.guest_folder(guest) / "agent.sock"
 
+    def profile(self, guest: str) -> Path:
+        """Socket of Forestall's agent in a guest; who watches the guests holds its only connection."""
+        return self.guest_folder(guest) / "guest.sock"
+
     def link(self, guest: str) -> Path:
         """Socket on which the attendant passes a guest's reports on, and takes commands, for any number of clients."""
         return self.guest_folder(guest) / "link.sock"

@@ -7,6 +7,7 @@
       │    └─ BadPolicy            a policy file says something it cannot mean
       ├─ WrongUse                  exit code 2: a command was called with options that do not fit together
       ├─ StoreError                the behaviour store cannot be read or written
+      ├─ GuestError                what runs inside a VM does not answer, or refused
       └─ HypervisorError           the hypervisor refused, or is gone
            └─ Unsupported          this driver or domain cannot do that; never retried
 
@@ -58,6 +59,10 @@ class WrongUse(ForestallError):
 
 class StoreError(ForestallError):
     """The behaviour store or the journal cannot be opened, read or written."""
+
+
+class GuestError(ForestallError):
+    """The agent inside a VM does not answer, or refused."""
 
 
 class HypervisorError(ForestallError):

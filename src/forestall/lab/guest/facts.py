@@ -62,49 +62,8 @@ def pressure(root: Path = Path("/")) -> dict[str, dict[str, Mapping[str, float]]
     return found
 
 
-def cpus_online(root: Path = Path("/")) -> list[int]:
-    """Numbers of the CPUs that work now."""
-    return cpu_list((root / "sys/devices/system/cpu/online").read_text())
-
-
-def cpus_present(root: Path = Path("/")) -> list[int]:
-    """Numbers of the CPUs that are plugged in."""
-    return cpu_list((root / "sys/devices/system/cpu/present").read_text())
-
-
-def cpu_list(text: str) -> list[int]:
-    """Numbers in a list such as ``0-2,5``."""
-    numbers: list[int] = []
-    for part in filter(None, text.strip().split(",")):
-        first, _, last = part.partition("-")
-        numbers += range(int(first), int(last or first) + 1)
-    return numbers
-
-
-def set_cpu_online(number: int, online: bool, root: Path = Path("/")) -> None:
-    """Switch a CPU on or off; it is an error (OSError) where the guest cannot."""
-    switch = root / f"sys/devices/system/cpu/cpu{number}/online"
-    if not switch.exists():
-        if number == 0 and online:
-            return
-        raise OSError(f"CPU {number} cannot be switched")
-    if switch.read_text().strip() != str(int(online)):
-        switch.write_text(str(int(online)))
-
-
 def kernel_arguments(root: Path = Path("/")) -> dict[str, str]:
     """Arguments of the kernel that are ours: ``forestall.KEY=VALUE``."""
     words = (root / "proc/cmdline").read_text().split()
     pairs = (word.removeprefix("forestall.").partition("=") for word in words if word.startswith("forestall."))
     return {key: value for key, _, value in pairs}
-
-
-def report_port(name: str, root: Path = Path("/")) -> Path | None:
-    """Device of a virtio-serial port, or None while the guest does not have it."""
-    for folder in (root / "sys/class/virtio-ports").glob("*"):
-        try:
-            if (folder / "name").read_text().strip() == name:
-                return root / "dev" / folder.name
-        except OSError:
-            continue
-    return None

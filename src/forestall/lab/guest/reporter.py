@@ -13,6 +13,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from forestall.guest.cpus import cpus_online, cpus_present, set_cpu_online
+from forestall.guest.ports import find_port
 from forestall.lab.guest import curve, facts
 
 PORT_NAME = "org.forestall.lab.0"
@@ -20,6 +22,7 @@ TICK_SECONDS = 1.0
 MAX_LINE_BYTES = 64 * 1024
 STARTED_FILE = Path("/run/lab/started")
 MOST_BY_HAND = 10.0
+RUN_SECONDS, MAX_OUTPUT_BYTES = 60.0, 16 * 1024
 LEVEL_FILE, WORK_FILE = Path("/run/lab/level"), Path("/run/lab/work.json")
 HOLDER = "import sys,time\nb=bytearray(int(sys.argv[1]))\nfor i in range(0,len(b),4096): b[i]=1\ntime.sleep(1e9)"
 OUT_OF_MEMORY_FIRST = "1000"
@@ -35,7 +38,7 @@ class Reporter:
         self.holder: subprocess.Popen[bytes] | None = None
         self.held_bytes = 0
         # One that starts again must not switch on what was switched off meanwhile.
-        self.known_cpus: set[int] = set(facts.cpus_present()) if STARTED_FILE.exists() else set()
+        self.known_cpus: set[int] = set(cpus_present()) if STARTED_FILE.exists() else set()
         STARTED_FILE.touch()
         self.outside_work: dict[str, Any] = {}
         self.sequence = 0
@@ -59,8 +62,8 @@ class Reporter:
             "at": time.time(),
             "uptime_seconds": float(Path("/proc/uptime").read_text().split()[0]),
             "cpu_seconds": facts.cpu_seconds(),
-            "cpus_online": facts.cpus_online(),
-            "cpus_present": facts.cpus_present(),
+            "cpus_online": cpus_online(),
+            "cpus_present": cpus_present(),
             "memory_bytes": facts.memory_bytes(),
             "held_bytes": self.held_bytes if self.holder and self.holder.poll() is None else 0,
             "disk_bytes": facts.disk_bytes(),
@@ -85,9 +88,9 @@ class Reporter:
         fresh = LEVEL_FILE.with_suffix(".new")
         fresh.write_text(f"{self.level():.6f}")
         fresh.replace(LEVEL_FILE)
-        present = set(facts.cpus_present())
-        for number in present - self.known_cpus - set(facts.cpus_online()):
-            facts.set_cpu_online(number, True)
+        present = set(cpus_present())
+        for number in present - self.known_cpus - set(cpus_online()):
+            set_cpu_online(number, True)
         self.known_cpus = present
 
     def obey(self, command: dict[str, Any]) -> dict[str, Any]:
@@ -99,6 +102,7 @@ class Reporter:
             "offline": lambda number: self.switch_cpu(int(number), False),
             "work": self.take_work,
             "reboot": lambda _: reboot(),
+            "run": run,
             "ping": lambda value: value,
         }
         unknown = set(command) - set(known) - {"id"}
@@ -124,12 +128,20 @@ class Reporter:
 
     def switch_cpu(self, number: int, online: bool) -> list[int]:
         """Switch a CPU on or off; returns those that work then."""
-        facts.set_cpu_online(number, online)
-        return facts.cpus_online()
+        set_cpu_online(number, online)
+        return cpus_online()
 
     def take_work(self, work: dict[str, Any]) -> None:
         """Keep what the visitors outside say of the work of this guest."""
         self.outside_work = work
+
+
+def run(command: list[str]) -> dict[str, Any]:
+    """Run a program to its end: its exit code and the end of what it said."""
+    ended = subprocess.run(
+        command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=RUN_SECONDS
+    )
+    return {"code": ended.returncode, "output": ended.stdout[-MAX_OUTPUT_BYTES:].decode(errors="replace")}
 
 
 def reboot() -> None:
@@ -145,7 +157,7 @@ def answer(reporter: Reporter, line: bytes) -> dict[str, Any] | None:
         command = json.loads(line)
         identity = command.get("id")
         result = reporter.obey(command)
-    except (ValueError, TypeError, AttributeError, OSError) as error:
+    except (ValueError, TypeError, AttributeError, OSError, subprocess.SubprocessError) as error:
         return {"answer": identity, "error": f"{type(error).__name__}: {error}"}
     return None if identity is None else {"answer": identity, "result": result}
 
@@ -175,7 +187,7 @@ def receive(port: int, buffer: bytearray) -> list[bytes] | None:
 def main() -> None:
     """Report until the guest stops."""
     reporter, buffer = Reporter(), bytearray()
-    while (device := facts.report_port(PORT_NAME)) is None:
+    while (device := find_port(PORT_NAME)) is None:
         time.sleep(0.05)
     port = os.open(device, os.O_RDWR | os.O_NONBLOCK)
     due = report_due = time.monotonic()
