@@ -4,7 +4,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help setup live demo test check fix bench docs lock clean
+.PHONY: help setup live demo test check fix bench fuzz docs lock clean
 
 PYTHON ?= python3
 BIN := .venv/bin
@@ -81,6 +81,11 @@ fix: setup ## repair what ruff can repair, and format
 bench: setup ## measure; every run adds a JSON file to benchmarks/results/
 	$(BIN)/pytest benchmarks/bench_*.py --benchmark-enable --benchmark-only \
 		--benchmark-storage=file://benchmarks/results --benchmark-autosave
+
+FUZZ_SECONDS ?= 600
+fuzz: setup ## feed made-up frames to the decoder of what guests say, for FUZZ_SECONDS=600
+	$(PIP) install --quiet 'atheris==3.0.0'
+	$(BIN)/python tools/fuzz_guest_channel.py -max_total_time=$(FUZZ_SECONDS) -rss_limit_mb=512 -verbosity=0 -print_final_stats=1
 
 docs: setup ## write docs/reference/ anew, from the code
 	$(BIN)/python docs/generate.py

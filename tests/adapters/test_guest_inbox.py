@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import tracemalloc
 from typing import Any
 
 import numpy as np
@@ -188,3 +189,26 @@ def test_whatever_comes_nothing_is_raised_and_order_is_kept(pieces: list[tuple[b
                 assert math.isfinite(message.at)
     assert len(inbox._reader._buffer) < 64 * 1024
     assert all(count > 0 for count in inbox.dropped.values())
+
+
+def test_memory_does_not_grow_with_what_comes() -> None:
+    """Thousands of conversations, sound and broken; nothing of them stays."""
+    broken = [b"noise", encode(Kind.HELLO, 9, 1, b"{"), encode(Kind.REPLY, 5, 3, b'{"id": 1, "result": [[]]}')]
+
+    def conversations(count: int) -> None:
+        for _ in range(count):
+            guest = Guest()
+            guest.hello()
+            for chunk in broken:
+                guest.inbox.feed(chunk, 1.0)
+            guest.say(Kind.SHORT, _window(10, operations=((0, 1),)))
+
+    conversations(200)
+    tracemalloc.start()
+    try:
+        conversations(50)
+        before = tracemalloc.get_traced_memory()[0]
+        conversations(2_000)
+        assert tracemalloc.get_traced_memory()[0] - before < 50_000
+    finally:
+        tracemalloc.stop()

@@ -27,6 +27,7 @@ from forestall.ports.hypervisor import Hypervisor
 from forestall.service.configuration import Configuration
 
 if TYPE_CHECKING:
+    from forestall.adapters.libvirt.host import LibvirtHost
     from forestall.adapters.libvirt.lead_times import LeadTimes
     from forestall.demand.driver import Driver
     from forestall.demand.driver_settings import DriverSettings
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
     from forestall.learning.recurrent.model import RecurrentModel
     from forestall.model.samples import Trace
     from forestall.ports.store import BehaviourStore
+    from forestall.service.guests import Guests, NoGuests
     from forestall.service.retraining import Retraining
 
 SIMULATED = "simulated:"
@@ -54,7 +56,7 @@ class Opened:
     step_seconds: int = 0
 
 
-def libvirt_host(configuration: Configuration, clock: Clock, lead_times: LeadTimes | None = None) -> Hypervisor:
+def libvirt_host(configuration: Configuration, clock: Clock, lead_times: LeadTimes | None = None) -> LibvirtHost:
     """The host at the URI ``connect``, which is reached when it is first needed; ``lead_times`` as they were known.
 
     Raises
@@ -203,11 +205,23 @@ def run_daemon(configuration: Configuration, *, cycles: int | None = None) -> in
         turn = threading.RLock()
         heart = FileHeart(folder, configuration.safety.lease_seconds / opened.clock.pace)
         word = FileRestorations(folder)
+        guests = guests_of(configuration, opened.host, driver, opened.clock)
+        opened_parts.append(guests)
         retraining = retraining_of(configuration, driver, store, opened.clock, notes)
         daemon = Daemon(
-            driver, opened.clock, heart, store, journal, word, turn, lambda: _policies(configuration), notes, retraining
+            driver,
+            opened.clock,
+            heart,
+            store,
+            journal,
+            word,
+            turn,
+            lambda: _policies(configuration),
+            notes,
+            retraining,
+            guests,
         )
-        answering = Answering(driver, journal, opened.clock, turn, configuration.connect)
+        answering = Answering(driver, journal, opened.clock, turn, configuration.connect, guests)
         with Signals().listening() as signals, serving(folder, answering):
             code = daemon.run(signals, cycles)
         crashes.end()
@@ -312,6 +326,17 @@ def retraining_of(
         RetrainingSettings(longest_seconds=learning.retrain_hours * 3_600.0),
         note,
     )
+
+
+def guests_of(configuration: Configuration, host: Hypervisor, driver: Driver, clock: Clock) -> Guests | NoGuests:
+    """What speaks to the agents inside VMs."""
+    from forestall.service.guests import Guests, NoGuests
+
+    if configuration.guests.channel == "off":
+        return NoGuests()
+    from forestall.adapters.guest_channel.channels import GuestChannels
+
+    return Guests(GuestChannels(SystemClock().now), host, driver.views, clock.now)
 
 
 def read_journal(configuration: Configuration, vm_id: str, at: int | None) -> list[dict[str, Any]]:

@@ -20,6 +20,7 @@ from forestall.cli import (
     demo,
     doctor,
     explain,
+    guest,
     lab,
     model,
     policy,
@@ -50,6 +51,7 @@ SUB_COMMANDS = (
     config,
     trace,
     lab,
+    guest,
 )
 """Modules of the sub-commands, in the order of ``--help``. A new one is added here."""
 

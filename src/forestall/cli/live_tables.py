@@ -94,3 +94,30 @@ def vms_table(vms: list[dict[str, Any]]) -> Table:
             escape(vm["reason"]),
         )
     return table
+
+
+def guests_table(guests: list[dict[str, Any]]) -> Table:
+    """The channel to each VM in a line."""
+    from rich import box
+    from rich.markup import escape
+    from rich.table import Table
+
+    table = Table(box=box.SIMPLE, padding=(0, 1, 0, 0), pad_edge=False)
+    for heading in ("VM", "agent", "windows/s", "last", "P50", "P99", "CPU", "memory", "lost", "dropped here"):
+        left = heading in ("VM", "agent", "dropped here")
+        table.add_column(heading, justify="left" if left else "right", no_wrap=heading != "dropped here")
+    for guest in guests:
+        trips = guest["round_trip_seconds"]
+        cpu, age = guest["agent_cpu_cores"], guest["age_seconds"]
+        table.add_row(
+            escape(guest["vm_id"]),
+            "speaks" if guest["speaking"] else "silent" if guest["connected"] else "no contact",
+            f"{guest['windows_per_s']:.1f}",
+            "–" if age is None else f"{age:.1f} s",
+            *("–" if trip is None else f"{1000 * trip:.1f} ms" for trip in trips),
+            "–" if cpu is None else f"{100 * cpu:.2f} %",
+            amount(guest["agent_memory_bytes"], "memory"),
+            str(guest["lost"]),
+            escape(", ".join(f"{reason} {count}" for reason, count in sorted(guest["dropped"].items())) or "–"),
+        )
+    return table

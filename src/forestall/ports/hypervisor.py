@@ -103,6 +103,10 @@ class Hypervisor(Protocol):
         """Demand and limit of every VM over the last sampling step."""
         ...
 
+    def guest_addresses(self) -> Mapping[str, str]:
+        """For each VM of the last observation that has a port for our agent, the host's end of it."""
+        ...
+
     def in_force(self, vm_id: str) -> Mapping[Resource, float]:
         """Allocation that is in force for a VM now."""
         ...

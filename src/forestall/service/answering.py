@@ -6,7 +6,7 @@ import math
 import os
 import threading
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from enum import StrEnum
 from typing import Any
 
@@ -17,6 +17,7 @@ from forestall.model.decision import Aftermath, Decision
 from forestall.model.errors import WrongUse
 from forestall.ports.clock import Clock
 from forestall.ports.journal import Journal
+from forestall.service.guests import Guests, NoGuests
 
 
 def plain(value: Any) -> Any:
@@ -55,6 +56,8 @@ class Answering:
         Held by whoever uses the driver.
     connect
         Which hypervisor it is.
+    guests
+        What runs inside VMs.
     """
 
     driver: Driver
@@ -62,6 +65,7 @@ class Answering:
     clock: Clock
     turn: threading.RLock
     connect: str
+    guests: Guests | NoGuests = field(default_factory=NoGuests)
 
     def __post_init__(self) -> None:
         """Remember when it began."""
@@ -76,6 +80,8 @@ class Answering:
             "explain": self._explain,
             "restore": self._restore,
             "resume": self._resume,
+            "guests": lambda _: self.guests.states(),
+            "guest": self._guest,
         }
         if command not in known:
             raise WrongUse(f"{command!r} is none of {', '.join(known)}")
@@ -115,6 +121,12 @@ class Answering:
     def _resume(self, request: Mapping[str, Any]) -> Any:
         with self.turn:
             return {"resumed": list(self.driver.resume(_names(request)))}
+
+    def _guest(self, request: Mapping[str, Any]) -> Any:
+        vm_id, what = request.get("vm"), request.get("do")
+        if not isinstance(vm_id, str) or not isinstance(what, str):
+            raise WrongUse("guest wants a vm, and what to do")
+        return self.guests.ask(vm_id, what, request.get("with"))
 
 
 def _names(request: Mapping[str, Any]) -> list[str] | None:

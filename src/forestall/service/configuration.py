@@ -125,6 +125,19 @@ class LearningConfiguration:
 
 
 @dataclass(frozen=True)
+class GuestConfiguration:
+    """Table ``[guests]``: what runs inside VMs.
+
+    Attributes
+    ----------
+    channel
+        ``auto`` (to every VM that has a port for the agent) or ``off``.
+    """
+
+    channel: str = "auto"
+
+
+@dataclass(frozen=True)
 class Configuration:
     """Top-level keys and tables of ``forestall.toml``.
 
@@ -169,4 +182,5 @@ class Configuration:
     actuators: ActuatorConfiguration = field(default_factory=ActuatorConfiguration)
     safety: SafetyConfiguration = field(default_factory=SafetyConfiguration)
     learning: LearningConfiguration = field(default_factory=LearningConfiguration)
+    guests: GuestConfiguration = field(default_factory=GuestConfiguration)
     time_lapse: TimeLapseConfiguration = field(default_factory=TimeLapseConfiguration)

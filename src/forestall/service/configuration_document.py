@@ -15,6 +15,7 @@ from forestall.demand.policy_reading import Place, PolicyProblem, read_table, re
 from forestall.service.configuration import (
     ActuatorConfiguration,
     Configuration,
+    GuestConfiguration,
     HostConfiguration,
     LearningConfiguration,
     Mode,
@@ -27,6 +28,7 @@ TABLES: Mapping[str, type] = {
     "actuators": ActuatorConfiguration,
     "safety": SafetyConfiguration,
     "learning": LearningConfiguration,
+    "guests": GuestConfiguration,
     "time_lapse": TimeLapseConfiguration,
 }
 _HOUR, _DAY = 3600, 86400
@@ -102,6 +104,9 @@ KEYS: Mapping[str, Mapping[str, read.Reader]] = {
         "retrain": read.one_of(("auto", "off"), "ways"),
         "retrain_hours": _whole(24, 365 * 24),
         "cpu_seconds": _whole(60, 7 * _DAY),
+    },
+    "guests": {
+        "channel": read.one_of(("auto", "off"), "ways"),
     },
     "time_lapse": {
         "pace": read.number(1, 100_000, low_too=True),

@@ -1,7 +1,7 @@
 """The control socket: one JSON request a line, one JSON answer a line; only the owner of the process may connect.
 
-Requests: ``{"command": "status" | "vms" | "explain" | "restore" | "resume", ...}``. Answers: ``{"ok": true, "result":
-...}`` or ``{"ok": false, "error": "one line"}``. A number that is not finite is null.
+Requests: ``{"command": "status" | "vms" | "explain" | "restore" | "resume" | "guests" | "guest", ...}``. Answers:
+``{"ok": true, "result": ...}`` or ``{"ok": false, "error": "one line"}``. A number that is not finite is null.
 """
 
 from __future__ import annotations

@@ -11,6 +11,7 @@ from forestall.model.errors import ForestallError, StoreError
 from forestall.ports.clock import Clock
 from forestall.ports.journal import Journal
 from forestall.ports.store import BehaviourStore
+from forestall.service.guests import Guests, NoGuests
 from forestall.service.liveness import Heart, Restorations
 from forestall.service.retraining import Retraining
 from forestall.service.stopping import Signals
@@ -45,6 +46,8 @@ class Daemon:
         Takes one line for the operator.
     retraining
         Trains models beside the loop; None: they stay as they are.
+    guests
+        What runs inside VMs; None: nobody is followed.
     """
 
     def __init__(
@@ -59,8 +62,9 @@ class Daemon:
         reload: Callable[[], PolicySet | None],
         note: Note,
         retraining: Retraining | None = None,
+        guests: Guests | NoGuests | None = None,
     ) -> None:
-        self._retraining = retraining
+        self._retraining, self._guests = retraining, guests or NoGuests()
         self._driver, self._clock, self._heart = driver, clock, heart
         self._journal, self._restorations = journal, restorations
         self._kept: dict[str, BehaviourStore | Journal] = {"store": store, "journal": journal}
@@ -121,6 +125,7 @@ class Daemon:
                 # Nobody would notice if this process died now.
                 self._driver.put_back(why="the heartbeat could not be written")
             self._driver.cycle()
+            self._turn_to_guests()
             if self._retraining:
                 self._retraining.look()
             self._beat()
@@ -150,6 +155,13 @@ class Daemon:
             return
         self._driver.set_policies(policies)
         self._note("policies were read anew")
+
+    def _turn_to_guests(self) -> None:
+        """What runs inside a VM is a help, not a need: without it the loop goes on."""
+        try:
+            self._guests.turn()
+        except ForestallError as error:
+            self._note(f"guests are not followed: {error}")
 
     def _maintain(self) -> None:
         self._maintained_at = self._clock.monotonic()

@@ -38,16 +38,13 @@ Rate = Annotated[float, msgspec.Meta(ge=0, le=LARGEST)]
 
 
 class Hello(msgspec.Struct):
-    """Who speaks, and what its numbers are."""
+    """Who speaks, and what its numbers are; what else is told is passed over."""
 
     agent: Annotated[int, msgspec.Meta(ge=0, le=1_000_000)]
     short: Names
     long: Names
     operations: Annotated[tuple[Name, ...], msgspec.Meta(max_length=256)]
     kernel: Name = ""
-    machine: Name = ""
-    boot: Name = ""
-    system_calls: bool = False
 
 
 class Row(msgspec.Struct):
@@ -153,14 +150,14 @@ class Inbox:
     def _decoded(self, frame: Frame, now: float) -> Message | None:
         if frame.kind == Kind.HELLO:
             hello = _HELLO.decode(frame.payload)
+            hello.kernel = printable(hello.kernel)
             self._greeted(hello, frame.session)
             return hello
         if frame.kind in (Kind.SHORT, Kind.LONG):
             return self._window(Kind(frame.kind), Window.unpack(frame.payload), now)
         if frame.kind == Kind.PROCESSES:
             busiest = _BUSIEST.decode(frame.payload)
-            rows = [tuple(msgspec.structs.asdict(row) for row in part) for part in (busiest.processes, busiest.groups)]
-            return Busiest(self._vm_id, now, *rows)
+            return Busiest(self._vm_id, now, _plain(busiest.processes), _plain(busiest.groups))
         return _REPLY.decode(frame.payload) if frame.kind == Kind.REPLY else None
 
     def _greeted(self, hello: Hello, session: int) -> None:
@@ -221,6 +218,15 @@ def _places(told: tuple[str, ...], known: tuple[str, ...]) -> tuple[IntArray, In
     pairs = {name: place for place, name in enumerate(told) if name in ours}
     theirs = np.fromiter(pairs.values(), dtype=np.int64, count=len(pairs))
     return theirs, np.array([ours[name] for name in pairs], dtype=np.int64)
+
+
+def _plain(rows: tuple[Row, ...]) -> tuple[dict[str, Any], ...]:
+    return tuple({**msgspec.structs.asdict(row), "name": printable(row.name)} for row in rows)
+
+
+def printable(text: str) -> str:
+    """The text without what a terminal would obey."""
+    return "".join(letter if letter.isprintable() else "?" for letter in text)
 
 
 def result_of(reply: Reply) -> Any:

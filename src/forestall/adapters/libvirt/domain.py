@@ -6,6 +6,7 @@ import xml.etree.ElementTree as ElementTree
 from dataclasses import dataclass
 from xml.etree.ElementTree import Element
 
+from forestall.guest.ports import PORT_NAME
 from forestall.model.errors import HypervisorError
 
 _UNITS = {"b": 1, "bytes": 1, "k": 1024, "kib": 1024, "kb": 1000, "m": 1024**2, "mib": 1024**2, "mb": 1000**2}
@@ -66,6 +67,8 @@ class Domain:
         Devices; of the disks the names of those that can be throttled (no empty drives).
     has_agent
         Whether QEMU's guest agent is connected.
+    guest_socket
+        The host's end of the port of Forestall's own agent; empty where there is none.
     """
 
     name: str
@@ -82,6 +85,7 @@ class Domain:
     disks: tuple[str, ...]
     interfaces: tuple[Interface, ...]
     has_agent: bool
+    guest_socket: str = ""
 
     @property
     def base_max_bytes(self) -> int:
@@ -136,6 +140,7 @@ def parse_domain(xml: str) -> Domain:
             target.get("name") == _AGENT and target.get("state") == "connected"
             for target in root.findall("devices/channel/target")
         ),
+        guest_socket=next(filter(None, (_guest_socket(channel) for channel in root.findall("devices/channel"))), ""),
     )
 
 
@@ -165,6 +170,14 @@ def _disk(element: Element) -> str:
     if target is None or element.get("device", "disk") not in ("disk", "lun") or element.find("source") is None:
         return ""
     return target.get("dev", "")
+
+
+def _guest_socket(element: Element) -> str:
+    """Unix socket of a channel, if it is that of our agent and QEMU listens on it."""
+    source, target = element.find("source"), element.find("target")
+    if source is None or target is None or element.get("type") != "unix" or target.get("name") != PORT_NAME:
+        return ""
+    return source.get("path", "") if source.get("mode", "bind") == "bind" else ""
 
 
 def _interface(element: Element) -> Interface:

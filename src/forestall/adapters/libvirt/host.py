@@ -29,6 +29,7 @@ from forestall.adapters.libvirt.runs import Runs
 from forestall.adapters.libvirt.sampling import Sampler, Stats, run_name
 from forestall.adapters.linux.cgroups import ControlGroups
 from forestall.adapters.linux.proc import Processes
+from forestall.guest.ports import PORT_NAME
 from forestall.model.decision import Action, Outcome
 from forestall.model.errors import HypervisorError
 from forestall.model.resources import Resource
@@ -37,6 +38,7 @@ from forestall.ports.clock import Clock
 from forestall.ports.hypervisor import Capability, EventKind, Inventory, VmEvent, VmSettings
 
 _log = logging.getLogger(__name__)
+GUEST_PORT_XML = f"<channel type='unix'><source mode='bind'/><target type='virtio' name='{PORT_NAME}'/></channel>"
 _RUNS_ANEW = (EventKind.STARTED, EventKind.STOPPED, EventKind.MIGRATED, EventKind.DEVICE)
 
 
@@ -166,6 +168,22 @@ class LibvirtHost:
         A VM that was held back wanted more than its demand shows.
         """
         return self._held_back.shares()
+
+    def guest_addresses(self) -> Mapping[str, str]:
+        """For each VM that was observed last and has a port for our agent, the host's end of it."""
+        described = ((vm_id, self._described.get(run)) for vm_id, run in self._running.items())
+        return {vm_id: domain.guest_socket for vm_id, domain in described if domain is not None and domain.guest_socket}
+
+    def add_guest_port(self, vm_id: str) -> bool:
+        """Give a running VM a port for our agent, now and in its definition; False if it has one."""
+        vm = self._vm(vm_id)
+        if vm.domain.guest_socket:
+            return False
+        flags = libvirt.VIR_DOMAIN_AFFECT_LIVE | (libvirt.VIR_DOMAIN_AFFECT_CONFIG if vm.handle.isPersistent() else 0)
+        with translated(f"{vm_id}: cannot add a port for the agent"):
+            vm.handle.attachDeviceFlags(GUEST_PORT_XML, flags)
+        self._described.clear()
+        return True
 
     def in_force(self, vm_id: str) -> Mapping[Resource, float]:
         """What a VM has now."""

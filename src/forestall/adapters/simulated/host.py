@@ -111,6 +111,10 @@ class SimulatedHost:
                 demand[:, k] = np.where(demand[:, k] > cap, cap, demand[:, k])
         return Observation(self._trace.grid.at(i), self._trace.vm_ids[:known], demand, limit)
 
+    def guest_addresses(self) -> Mapping[str, str]:
+        """Nothing runs inside."""
+        return {}
+
     def in_force(self, vm_id: str) -> Mapping[Resource, float]:
         """Allocation of a VM at this moment."""
         self._reach()

@@ -1,0 +1,92 @@
+"""What runs inside VMs, beside the loop: who is there to be followed, and what each is told after a cycle."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import asdict
+from typing import Any, Protocol
+
+from forestall.demand.view import VmView
+from forestall.model.errors import GuestError
+from forestall.ports.guest_channel import GuestChannel
+
+
+class Addressed(Protocol):
+    """Knows the host's end of each VM's port."""
+
+    def guest_addresses(self) -> Mapping[str, str]:
+        """For each VM that has a port for our agent, the host's end of it."""
+        ...
+
+
+class Guests:
+    """Follows the agents of a host's VMs.
+
+    Parameters
+    ----------
+    channel
+        To the agents.
+    host
+        Knows where they are.
+    views
+        What the loop says of each VM and resource.
+    now
+        The host's clock.
+    """
+
+    def __init__(
+        self,
+        channel: GuestChannel,
+        host: Addressed,
+        views: Callable[[], Iterable[VmView]],
+        now: Callable[[], float],
+    ) -> None:
+        self._channel, self._host, self._views, self._now = channel, host, views, now
+
+    def turn(self) -> None:
+        """After a cycle: follow the VMs that are there now, and tell each what is expected of it and in force."""
+        self._channel.follow(self._host.guest_addresses())
+        for vm_id, hint in hints(self._views(), self._now(), self._channel.states()).items():
+            self._channel.tell(vm_id, hint)
+
+    def states(self) -> list[dict[str, Any]]:
+        """How it stands with each VM."""
+        return [{"vm_id": vm_id, **asdict(state)} for vm_id, state in sorted(self._channel.states().items())]
+
+    def ask(self, vm_id: str, what: str, argument: Any) -> Any:
+        """Ask a guest; see :class:`~forestall.ports.guest_channel.GuestChannel`."""
+        return self._channel.ask(vm_id, what, argument)
+
+    def close(self) -> None:
+        """Hang up."""
+        self._channel.close()
+
+
+def hints(views: Iterable[VmView], at: float, listening: Iterable[str]) -> dict[str, dict[str, Any]]:
+    """For each VM that listens: by resource, what is in force, what it is predicted to need, and the risk."""
+    known = set(listening)
+    told: dict[str, dict[str, Any]] = {}
+    for view in views:
+        if view.vm_id in known:
+            numbers = {"in_force": view.in_force, "risk": view.risk, **view.quantiles}
+            finite = {name: round(value, 6) for name, value in numbers.items() if abs(value) < float("inf")}
+            told.setdefault(view.vm_id, {"at": at})[view.resource.value] = finite
+    return told
+
+
+class NoGuests:
+    """Follows nobody: channels are switched off."""
+
+    def turn(self) -> None:
+        """Do nothing."""
+
+    def states(self) -> list[dict[str, Any]]:
+        """Nobody."""
+        return []
+
+    def ask(self, vm_id: str, what: str, argument: Any) -> Any:
+        """Refuse."""
+        raise GuestError("channels to guests are switched off: [guests] channel")
+
+    def close(self) -> None:
+        """Do nothing."""
