@@ -8,8 +8,8 @@ from scipy.stats import norm
 
 from forestall.learning.recurrent.adapter import Adapter
 from forestall.model.forecast import LEVELS, Statistic, Target
-from forestall.model.samples import FloatArray
-from forestall.profiling.window import Float32Array, Window
+from forestall.model.samples import Float32Array, FloatArray
+from forestall.profiling.window import Window
 
 MEAN1, MEAN3 = Target(Statistic.MEAN, 1), Target(Statistic.MEAN, 3)
 SAID: FloatArray = norm.ppf(LEVELS)

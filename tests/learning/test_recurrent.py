@@ -19,8 +19,8 @@ from forestall.learning.recurrent.tape import REMEMBERED_STEPS, Recorder, Tape, 
 from forestall.model.errors import BadInput
 from forestall.model.forecast import LEVELS, Statistic, Target
 from forestall.model.resources import Resource
-from forestall.model.samples import FloatArray, Grid, Trace
-from forestall.profiling.window import Float32Array, Window
+from forestall.model.samples import Float32Array, FloatArray, Grid, Trace
+from forestall.profiling.window import Window
 from forestall.testing.forecaster import TARGETS, ForecasterContract, Make
 
 torch = pytest.importorskip("torch", reason="torch is not installed (the extra train)")

@@ -17,12 +17,14 @@ import typer
 from forestall import __version__
 from forestall.cli import (
     config,
+    controller,
     demo,
     doctor,
     explain,
     guest,
     lab,
     model,
+    pki,
     policy,
     record,
     replay,
@@ -52,6 +54,8 @@ SUB_COMMANDS = (
     trace,
     lab,
     guest,
+    controller,
+    pki,
 )
 """Modules of the sub-commands, in the order of ``--help``. A new one is added here."""
 

@@ -10,8 +10,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from forestall.model.samples import FloatArray, IntArray
-from forestall.profiling.window import Float32Array, grown, retained
+from forestall.model.samples import Float32Array, FloatArray, IntArray
+from forestall.profiling.window import grown, retained
 
 
 class JointRisk:

@@ -14,9 +14,9 @@ from collections import deque
 import numpy as np
 
 from forestall.learning.levels import logit
-from forestall.model.samples import BoolArray, FloatArray, IntArray
+from forestall.model.samples import BoolArray, Float32Array, FloatArray, IntArray
 from forestall.profiling.trust import TrustGroups
-from forestall.profiling.window import Float32Array, grown, retained
+from forestall.profiling.window import grown, retained
 
 EDGE = 1e-5
 MEMORY_DAYS = 7.0

@@ -17,7 +17,7 @@ CHANNEL, QEMU_CHANNEL = "org.forestall.lab.0", "org.qemu.guest_agent.0"
 KERNEL_ARGUMENTS = "console=ttyS0 quiet panic=1 psi=1 swiotlb=noforce memhp_default_state=online_movable"
 TRANSLATED_ARGUMENTS = "tsc=reliable clocksource=tsc hpet=disable mitigations=off"
 """On the translator a look at any other clock leaves the guest, and there is nothing to mitigate."""
-AGENT_BUDGET_RATIO, TRANSLATED_AGENT_BUDGET_RATIO = 0.01, 0.06
+AGENT_BUDGET_RATIO, TRANSLATED_AGENT_BUDGET_RATIO = 0.01, 0.12
 """Share of a core that Forestall's agent may use in a guest; translated, everything costs several times as much."""
 TRANSLATED_CODE_MIB = 64
 MEMORY_BLOCK_BYTES = 2 * 1024 * 1024

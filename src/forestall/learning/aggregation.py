@@ -26,9 +26,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from forestall.model.samples import BoolArray, FloatArray, IntArray
+from forestall.model.samples import BoolArray, Float32Array, FloatArray, IntArray
 from forestall.profiling.trust import TrustGroups
-from forestall.profiling.window import Float32Array, grown, retained
+from forestall.profiling.window import grown, retained
 
 LEAST_RATE = 0.02
 SHARE = 1.0 / 4032

@@ -24,8 +24,8 @@ from forestall.learning.residuals import ResidualQuantiles
 from forestall.learning.rules import SeasonalNaive
 from forestall.learning.schedule import Schedule
 from forestall.model.forecast import Target
-from forestall.model.samples import BoolArray, FloatArray, IntArray
-from forestall.profiling.window import Float32Array, Window, retained
+from forestall.model.samples import BoolArray, Float32Array, FloatArray, IntArray
+from forestall.profiling.window import Window, retained
 
 
 @dataclass(frozen=True)

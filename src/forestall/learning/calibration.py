@@ -12,9 +12,9 @@ from __future__ import annotations
 import numpy as np
 
 from forestall.learning.levels import logit, value_at
-from forestall.model.samples import BoolArray, FloatArray, IntArray
+from forestall.model.samples import BoolArray, Float32Array, FloatArray, IntArray
 from forestall.profiling.trust import TrustGroups
-from forestall.profiling.window import Float32Array, grown, retained
+from forestall.profiling.window import grown, retained
 
 HALF_LIFE_DAYS = 10.0
 PRIOR_STEPS = 400.0

@@ -10,9 +10,9 @@ import numpy as np
 from forestall.learning.residuals import ResidualQuantiles
 from forestall.learning.rules import PointRule
 from forestall.model.forecast import Statistic, Target
-from forestall.model.samples import FloatArray, IntArray
+from forestall.model.samples import Float32Array, FloatArray, IntArray
 from forestall.profiling.trust import TrustGroups
-from forestall.profiling.window import Float32Array, Window, highest, retained
+from forestall.profiling.window import Window, highest, retained
 
 SMALLEST_SHARE = 0.02
 

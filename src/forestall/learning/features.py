@@ -12,8 +12,8 @@ import numpy as np
 
 from forestall.model.forecast import LEVELS as FORECAST_LEVELS
 from forestall.model.forecast import Statistic, Target
-from forestall.model.samples import FloatArray, IntArray
-from forestall.profiling.window import Float32Array, Window, highest, retained
+from forestall.model.samples import Float32Array, FloatArray, IntArray
+from forestall.profiling.window import Window, highest, retained
 
 LAGS = (0, 1, 2, 3, 5, 8, 11)
 SPANS = (3, 6, 12, 36, 72)

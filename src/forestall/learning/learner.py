@@ -24,8 +24,8 @@ from forestall.learning.usefulness import Usefulness
 from forestall.learning.week import Week
 from forestall.model.forecast import LEVELS, Statistic, Target
 from forestall.model.resources import Resource
-from forestall.model.samples import BoolArray, FloatArray, IntArray
-from forestall.profiling.window import Float32Array, Window, retained
+from forestall.model.samples import BoolArray, Float32Array, FloatArray, IntArray
+from forestall.profiling.window import Window, retained
 
 RESIDUAL_HALF_LIFE_DAYS = 5.0
 Result = TypeVar("Result")

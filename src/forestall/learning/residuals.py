@@ -10,9 +10,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from forestall.model.samples import FloatArray, IntArray
+from forestall.model.samples import Float32Array, FloatArray, IntArray
 from forestall.profiling.trust import TrustGroups
-from forestall.profiling.window import Float32Array, grown, retained
+from forestall.profiling.window import grown, retained
 
 BINS = 64
 DELTA = 0.002

@@ -7,6 +7,9 @@
       │    └─ BadPolicy            a policy file says something it cannot mean
       ├─ WrongUse                  exit code 2: a command was called with options that do not fit together
       ├─ StoreError                the behaviour store cannot be read or written
+      ├─ TransportError            what is to be sent to the centre is not there
+      │    ├─ CentreAway           it cannot be reached, or is too busy: worth a later try
+      │    └─ FrameRefused         it will never take this frame
       ├─ GuestError                what runs inside a VM does not answer, or refused
       └─ HypervisorError           the hypervisor refused, or is gone
            └─ Unsupported          this driver or domain cannot do that; never retried
@@ -59,6 +62,18 @@ class WrongUse(ForestallError):
 
 class StoreError(ForestallError):
     """The behaviour store or the journal cannot be opened, read or written."""
+
+
+class TransportError(ForestallError):
+    """What was to be sent to the centre is not there."""
+
+
+class CentreAway(TransportError):
+    """The centre cannot be reached, does not believe us, or is too busy: worth a later try."""
+
+
+class FrameRefused(TransportError):
+    """The centre has read the frame, and will never take it."""
 
 
 class GuestError(ForestallError):

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from forestall.model.resources import Resource
 
 FloatArray = NDArray[np.float64]
+Float32Array = NDArray[np.float32]
 BoolArray = NDArray[np.bool_]
 IntArray = NDArray[np.int64]
 

@@ -10,9 +10,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from forestall.model.samples import FloatArray, IntArray
+from forestall.model.samples import Float32Array, FloatArray, IntArray
 from forestall.profiling.trust import TrustGroups
-from forestall.profiling.window import Float32Array, Window, retained
+from forestall.profiling.window import Window, retained
 
 COMPANIONS = 2
 MOST_LAG = 3

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from forestall.model.samples import BoolArray, FloatArray, IntArray
-from forestall.profiling.window import Float32Array, retained
+from forestall.model.samples import BoolArray, Float32Array, FloatArray, IntArray
+from forestall.profiling.window import retained
 
 BINS = 48
 DAY_SECONDS = 86_400

@@ -10,9 +10,9 @@ from __future__ import annotations
 import numpy as np
 from scipy import fft
 
-from forestall.model.samples import FloatArray, IntArray
+from forestall.model.samples import Float32Array, FloatArray, IntArray
 from forestall.profiling.spectra import SPECTRAL, spectral_energies
-from forestall.profiling.window import Float32Array, Window, retained
+from forestall.profiling.window import Window, retained
 
 CANDIDATES = 6
 MIN_CORRELATION = 0.3

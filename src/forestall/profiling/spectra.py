@@ -13,8 +13,7 @@ from itertools import pairwise
 import numpy as np
 import pywt
 
-from forestall.model.samples import FloatArray
-from forestall.profiling.window import Float32Array
+from forestall.model.samples import Float32Array, FloatArray
 
 BAND_HOURS = (np.inf, 12.0, 4.0, 1.5, 0.0)
 """Edges of the bands of periods, longest first."""

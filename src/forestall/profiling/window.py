@@ -14,9 +14,8 @@ from typing import TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from forestall.model.samples import FloatArray, IntArray
+from forestall.model.samples import Float32Array, FloatArray, IntArray
 
-Float32Array = NDArray[np.float32]
 Kind = TypeVar("Kind", bound=np.generic)
 
 DAY_SECONDS = 86_400

@@ -19,8 +19,8 @@ from forestall.demand.settings import DemandSettings
 from forestall.learning.past import APPLICATIONS, floor_of
 from forestall.model.forecast import Target
 from forestall.model.resources import Resource
-from forestall.model.samples import BoolArray, FloatArray, Grid, IntArray
-from forestall.profiling.window import Float32Array, Window
+from forestall.model.samples import BoolArray, Float32Array, FloatArray, Grid, IntArray
+from forestall.profiling.window import Window
 from forestall.replay.hosts import Placement
 
 WARM_UP_DAYS = 10.0

@@ -138,6 +138,32 @@ class GuestConfiguration:
 
 
 @dataclass(frozen=True)
+class ControllerConfiguration:
+    """Table ``[controller]``: the one place where what VMs are like is kept for many hosts.
+
+    Attributes
+    ----------
+    url
+        On a host: where to send feature vectors, ``https://NAME:PORT``; empty: nowhere.
+    listen
+        On the controller: address and port that hosts reach it by.
+    certificate, key, authority, revoked
+        Files: who we are, whom we believe, and whom no longer (None: no list); ``forestall pki``.
+    spool_bytes, spool_seconds
+        On a host: how much, and how old, what waits for a controller that is away may become.
+    """
+
+    url: str = ""
+    listen: str = "0.0.0.0:7443"
+    certificate: Path | None = None
+    key: Path | None = None
+    authority: Path | None = None
+    revoked: Path | None = None
+    spool_bytes: int = 256 * 1024 * 1024
+    spool_seconds: int = 86_400
+
+
+@dataclass(frozen=True)
 class Configuration:
     """Top-level keys and tables of ``forestall.toml``.
 
@@ -183,4 +209,5 @@ class Configuration:
     safety: SafetyConfiguration = field(default_factory=SafetyConfiguration)
     learning: LearningConfiguration = field(default_factory=LearningConfiguration)
     guests: GuestConfiguration = field(default_factory=GuestConfiguration)
+    controller: ControllerConfiguration = field(default_factory=ControllerConfiguration)
     time_lapse: TimeLapseConfiguration = field(default_factory=TimeLapseConfiguration)

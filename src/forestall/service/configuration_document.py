@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import fields
 from enum import StrEnum
@@ -15,6 +16,7 @@ from forestall.demand.policy_reading import Place, PolicyProblem, read_table, re
 from forestall.service.configuration import (
     ActuatorConfiguration,
     Configuration,
+    ControllerConfiguration,
     GuestConfiguration,
     HostConfiguration,
     LearningConfiguration,
@@ -29,6 +31,7 @@ TABLES: Mapping[str, type] = {
     "safety": SafetyConfiguration,
     "learning": LearningConfiguration,
     "guests": GuestConfiguration,
+    "controller": ControllerConfiguration,
     "time_lapse": TimeLapseConfiguration,
 }
 _HOUR, _DAY = 3600, 86400
@@ -55,6 +58,20 @@ def _absolute(value: object) -> Path:
     if not path.is_absolute():
         raise ValueError(f"must be a path from the root, as '/var/lib/forestall', not {read.shown(str(path))}")
     return path
+
+
+def _https(value: object) -> str:
+    url = read.text(value)
+    if not re.fullmatch(r"https://[^/\s?#@]+/?", url):
+        raise ValueError(f"must be as 'https://NAME:PORT', not {read.shown(url)}")
+    return url
+
+
+def _address(value: object) -> str:
+    address = read.text(value)
+    if not re.fullmatch(r"(\[[0-9a-fA-F:]+\]|[^:\s]+):\d{1,5}", address):
+        raise ValueError(f"must be as '0.0.0.0:7443', not {read.shown(address)}")
+    return address
 
 
 def _mode(value: object) -> Mode:
@@ -107,6 +124,16 @@ KEYS: Mapping[str, Mapping[str, read.Reader]] = {
     },
     "guests": {
         "channel": read.one_of(("auto", "off"), "ways"),
+    },
+    "controller": {
+        "url": _https,
+        "listen": _address,
+        "certificate": _absolute,
+        "key": _absolute,
+        "authority": _absolute,
+        "revoked": _absolute,
+        "spool_bytes": _whole(1_000_000, 1 << 40),
+        "spool_seconds": _whole(60, 365 * _DAY),
     },
     "time_lapse": {
         "pace": read.number(1, 100_000, low_too=True),

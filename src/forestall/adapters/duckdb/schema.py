@@ -18,7 +18,7 @@ import duckdb
 from forestall.model.errors import StoreError
 from forestall.model.resources import Resource
 
-VERSION = 2
+VERSION = 3
 ROLLUPS = {"5min": 300, "1h": 3600}
 """Suffix of each table of rolled up samples, and its bucket in seconds."""
 
@@ -36,6 +36,16 @@ ROLLUP_COLUMNS = tuple(
 )
 
 _RESTORATION = 'CREATE TABLE restoration (cycle BIGINT NOT NULL, vm_id VARCHAR NOT NULL, "at" BIGINT, why VARCHAR)'
+_VECTORS = (
+    "CREATE TABLE vector_vm (id INTEGER NOT NULL, name VARCHAR NOT NULL)",
+    "CREATE TABLE layout (id INTEGER NOT NULL, kind VARCHAR NOT NULL, names VARCHAR[] NOT NULL)",
+    "CREATE TABLE vector (instant BIGINT NOT NULL, vm INTEGER NOT NULL, layout INTEGER NOT NULL, features FLOAT[])",
+    """CREATE TABLE vector_1h (instant BIGINT NOT NULL, vm INTEGER NOT NULL, layout INTEGER NOT NULL,
+        sums DOUBLE[], counts BIGINT[], vectors BIGINT)""",
+    "CREATE TABLE vector_pending (hour BIGINT NOT NULL)",
+    'CREATE TABLE arrived (host VARCHAR NOT NULL, spool VARCHAR NOT NULL, sequence BIGINT, "at" BIGINT)',
+)
+"""A vector is a row, its features a list in the order of its layout; ``arrived`` is the newest frame of each spool."""
 _KEY = "instant BIGINT NOT NULL, vm INTEGER NOT NULL"
 _TABLES = (
     "CREATE TABLE meta (key VARCHAR NOT NULL, value BIGINT NOT NULL)",
@@ -57,6 +67,7 @@ _TABLES = (
     """CREATE TABLE outcome (cycle BIGINT NOT NULL, vm_id VARCHAR NOT NULL, resource VARCHAR NOT NULL,
         amount DOUBLE, result VARCHAR, read_back DOUBLE, reason VARCHAR, "at" BIGINT)""",
     _RESTORATION,
+    *_VECTORS,
 )
 _UPGRADES = {
     1: (
@@ -64,6 +75,7 @@ _UPGRADES = {
         'ALTER TABLE outcome ADD COLUMN "at" BIGINT',
         _RESTORATION,
     ),
+    2: _VECTORS,
 }
 """What makes of a file of each older version one of the next."""
 

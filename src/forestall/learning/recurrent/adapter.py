@@ -27,8 +27,8 @@ import numpy as np
 
 from forestall.learning.expert import realised
 from forestall.model.forecast import Target
-from forestall.model.samples import FloatArray, IntArray
-from forestall.profiling.window import Float32Array, Window, grown, retained
+from forestall.model.samples import Float32Array, FloatArray, IntArray
+from forestall.profiling.window import Window, grown, retained
 
 ADAPTER = "adapter"
 RATES = (0.02, 0.01, 0.4)

@@ -7,8 +7,8 @@ import numpy as np
 from forestall.learning.recurrent.model import RecurrentModel
 from forestall.learning.recurrent.serving import Served
 from forestall.model.forecast import Target
-from forestall.model.samples import IntArray
-from forestall.profiling.window import Float32Array, retained
+from forestall.model.samples import Float32Array, IntArray
+from forestall.profiling.window import retained
 
 
 class Engine:

@@ -20,12 +20,12 @@ from numpy.typing import NDArray
 
 from forestall.learning.past import APPLICATIONS, Past
 from forestall.model.resources import Resource
-from forestall.model.samples import FloatArray
+from forestall.model.samples import Float32Array, FloatArray
 from forestall.profiling.activity import ACTIVE
 from forestall.profiling.companions import ACCOMPANIED
 from forestall.profiling.segments import SEGMENTED
 from forestall.profiling.spectra import SPECTRAL
-from forestall.profiling.window import Float32Array, Window, highest
+from forestall.profiling.window import Window, highest
 
 RESOURCES = tuple(Resource)
 SEGMENTS, CORRELATION = "segments", "correlation"

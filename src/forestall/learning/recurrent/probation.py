@@ -8,8 +8,8 @@ import numpy as np
 
 from forestall.learning.recurrent.engine import Engine
 from forestall.model.forecast import Statistic, Target
-from forestall.model.samples import FloatArray, IntArray
-from forestall.profiling.window import Float32Array, Window, retained
+from forestall.model.samples import Float32Array, FloatArray, IntArray
+from forestall.profiling.window import Window, retained
 
 MARGIN = 0.01
 """How much worse (relative) the new one may be: the difference of a day is uncertain."""

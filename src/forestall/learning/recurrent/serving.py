@@ -8,8 +8,7 @@ import onnxruntime
 from forestall.learning.recurrent.inputs import INPUTS
 from forestall.learning.recurrent.model import RecurrentModel
 from forestall.model.errors import BadInput
-from forestall.model.samples import IntArray
-from forestall.profiling.window import Float32Array
+from forestall.model.samples import Float32Array, IntArray
 
 STATES = {"lstm": 2, "gru": 1}
 

@@ -14,8 +14,8 @@ from forestall.learning.past import Past, floor_of, plausible
 from forestall.learning.recurrent.inputs import INPUTS, model_inputs
 from forestall.model.forecast import Statistic, Target
 from forestall.model.resources import Resource
-from forestall.model.samples import BoolArray, IntArray, Trace
-from forestall.profiling.window import Float32Array, Window
+from forestall.model.samples import BoolArray, Float32Array, IntArray, Trace
+from forestall.profiling.window import Window
 
 MOST_VMS, MOST_STEPS = 256, 10_080
 """What is kept at most: five weeks at 5 minutes, and less where steps are shorter; 0.4 GB."""

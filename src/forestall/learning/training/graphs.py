@@ -17,8 +17,7 @@ from onnx import TensorProto, helper, numpy_helper
 from forestall.learning.recurrent.inputs import INPUTS, RATIOS
 from forestall.learning.recurrent.model import About, RecurrentModel
 from forestall.learning.training.network import FIRST_STEP, LOG_SHIFT, MOST_DEVIATIONS, MOST_LINEAR, Network
-from forestall.model.samples import IntArray
-from forestall.profiling.window import Float32Array
+from forestall.model.samples import Float32Array, IntArray
 
 OPSET, IR_VERSION = 17, 9
 HALF = ".half"

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from forestall.learning.recurrent.inputs import INPUTS, RATIOS
 from forestall.learning.recurrent.model import About
-from forestall.profiling.window import Float32Array
+from forestall.model.samples import Float32Array
 
 MOST_LINEAR = 8.0
 LOG_SHIFT = 0.02

@@ -1,0 +1,1 @@
+"""HTTPS where both sides show a certificate."""

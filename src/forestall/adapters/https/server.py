@@ -1,0 +1,71 @@
+"""Serves an ASGI application over HTTPS; the application learns who asks from ``scope["forestall.host"]``."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import ssl
+from typing import Any
+
+import uvicorn
+from uvicorn.protocols.http.h11_impl import H11Protocol
+
+from forestall.model.errors import StoreError
+
+CONNECTIONS, IDLE_SECONDS = 2_000, 75
+MAX_HEADER_BYTES = 16 * 1024
+
+
+class PeerProtocol(H11Protocol):
+    """HTTP/1.1 that tells the application whose certificate it was."""
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """Remember the name in the certificate."""
+        super().connection_made(transport)
+        application, host = self.app, common_name(transport.get_extra_info("peercert") or {})
+
+        async def told(scope: Any, receive: Any, send: Any) -> None:
+            await application({**scope, "forestall.host": host}, receive, send)
+
+        self.app = told
+
+
+def common_name(certificate: Any) -> str:
+    """Common name of a peer's certificate as ``ssl`` gives it; empty if it has none."""
+    parts = [value for part in certificate.get("subject", ()) for key, value in part if key == "commonName"]
+    return str(parts[0]) if len(parts) == 1 else ""
+
+
+def listen(address: str, port: int) -> socket.socket:
+    """A socket that listens.
+
+    Raises
+    ------
+    StoreError
+        The address is taken, or none of ours.
+    """
+    family = socket.AF_INET6 if ":" in address else socket.AF_INET
+    try:
+        return socket.create_server((address, port), family=family, backlog=512)
+    except (OSError, OverflowError) as error:
+        raise StoreError(f"cannot listen at {address}:{port}: {getattr(error, 'strerror', '') or error}") from error
+
+
+def server_of(application: Any, context: ssl.SSLContext) -> uvicorn.Server:
+    """A server that is run with ``run([socket])`` and ends when its ``should_exit`` is set."""
+    config = uvicorn.Config(
+        application,
+        http=PeerProtocol,
+        ws="none",
+        lifespan="off",
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        limit_concurrency=CONNECTIONS,
+        timeout_keep_alive=IDLE_SECONDS,
+        timeout_graceful_shutdown=5,
+        h11_max_incomplete_event_size=MAX_HEADER_BYTES,
+    )
+    config.load()
+    config.ssl = context
+    return uvicorn.Server(config)

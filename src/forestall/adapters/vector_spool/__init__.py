@@ -1,0 +1,1 @@
+"""Frames of vectors that wait on the disk until the centre has them."""
