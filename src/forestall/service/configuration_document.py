@@ -61,6 +61,8 @@ def _absolute(value: object) -> Path:
 
 
 def _https(value: object) -> str:
+    if value == "":
+        return ""
     url = read.text(value)
     if not re.fullmatch(r"https://[^/\s?#@]+/?", url):
         raise ValueError(f"must be as 'https://NAME:PORT', not {read.shown(url)}")
