@@ -45,7 +45,7 @@ def pki(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def identity(pki: Path, name: str) -> Identity:
-    return Identity(pki / f"issued/{name}.pem", pki / f"issued/{name}.key", pki / "ca.pem")
+    return Identity(pki / f"issued/{name}.pem", pki / f"issued/{name}.key", pki / "ca.pem", pki / "crl.pem")
 
 
 class Controller:
@@ -123,7 +123,7 @@ def test_who_may_not_come_in_is_refused_in_one_line(controller: Controller, pki:
     stranger = tmp_path / "stranger"
     Authority.make(stranger, "stranger", NOW).issue("host-1", NOW)
     nobody = ssl.create_default_context(cafile=str(pki / "ca.pem"))
-    foreign = Identity(stranger / "issued/host-1.pem", stranger / "issued/host-1.key", pki / "ca.pem")
+    foreign = Identity(stranger / "issued/host-1.pem", stranger / "issued/host-1.key", pki / "ca.pem", pki / "crl.pem")
     old = ssl.create_default_context(cafile=str(pki / "ca.pem"))
     old.load_cert_chain(pki / "issued/host-1.pem", pki / "issued/host-1.key")
     old.maximum_version = ssl.TLSVersion.TLSv1_2
@@ -264,4 +264,4 @@ def test_the_commands_of_an_operator(tmp_path: Path, capsys: pytest.CaptureFixtu
     with pytest.raises(BadInput, match="no certificate"):
         expiry_warning(tmp_path, NOW)
     assert main(["controller", "--state-folder", str(tmp_path / "state")]) == 2
-    assert "needs certificate, key and authority" in capsys.readouterr().err
+    assert "ca.pem: is no authority's certificate: no such file" in capsys.readouterr().err

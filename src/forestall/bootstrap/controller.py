@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from forestall.adapters.clock.system import SystemClock
 from forestall.adapters.files.liveness import locked
 from forestall.bootstrap.live import STORE, tell
-from forestall.model.errors import BadInput, StoreError, WrongUse
+from forestall.model.errors import BadInput, StoreError
 from forestall.service.configuration import Configuration, ControllerConfiguration
 
 if TYPE_CHECKING:
@@ -27,17 +27,9 @@ DAY_SECONDS, MAINTAIN_SECONDS, RENEW_SECONDS = 86_400.0, 3_600.0, 10.0
 
 
 def identity_of(settings: ControllerConfiguration) -> Identity:
-    """Files of a host or of the controller.
-
-    Raises
-    ------
-    WrongUse
-        One is not set.
-    """
+    """Files of a host or of the controller."""
     from forestall.adapters.https.contexts import Identity
 
-    if settings.certificate is None or settings.key is None or settings.authority is None:
-        raise WrongUse("[controller] needs certificate, key and authority: forestall pki issue")
     return Identity(settings.certificate, settings.key, settings.authority, settings.revoked)
 
 
@@ -57,8 +49,8 @@ def run_controller(configuration: Configuration) -> int:
 
     Raises
     ------
-    WrongUse, BadInput
-        Files of ``[controller]`` are not set, or no certificates.
+    BadInput
+        Files of ``[controller]`` are not there, or no certificates.
     StoreError
         Another process works on the state folder, or the address is taken.
     """
@@ -126,4 +118,4 @@ class Upkeep:
 
     def _changed_at(self) -> tuple[float, ...]:
         files = (self._identity.certificate, self._identity.key, self._identity.revoked)
-        return tuple(path.stat().st_mtime for path in files if path is not None and path.exists())
+        return tuple(path.stat().st_mtime for path in files if path.exists())

@@ -148,17 +148,17 @@ class ControllerConfiguration:
     listen
         On the controller: address and port that hosts reach it by.
     certificate, key, authority, revoked
-        Files: who we are, whom we believe, and whom no longer (None: no list); ``forestall pki``.
+        Files: who we are, whom we believe, and whom no longer; ``forestall pki``.
     spool_bytes, spool_seconds
         On a host: how much, and how old, what waits for a controller that is away may become.
     """
 
     url: str = ""
     listen: str = "0.0.0.0:7443"
-    certificate: Path | None = None
-    key: Path | None = None
-    authority: Path | None = None
-    revoked: Path | None = None
+    certificate: Path = Path("/etc/forestall/host.pem")
+    key: Path = Path("/etc/forestall/host.key")
+    authority: Path = Path("/etc/forestall/ca.pem")
+    revoked: Path = Path("/etc/forestall/crl.pem")
     spool_bytes: int = 256 * 1024 * 1024
     spool_seconds: int = 86_400
 

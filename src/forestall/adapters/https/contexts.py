@@ -22,13 +22,13 @@ class Identity:
     authority
         Certificate of the authority that we believe.
     revoked
-        Its list of what was revoked; None: there is none.
+        Its list of what was revoked. Where it is missing nobody is believed.
     """
 
     certificate: Path
     key: Path
     authority: Path
-    revoked: Path | None = None
+    revoked: Path
 
 
 def client_context(identity: Identity) -> ssl.SSLContext:
@@ -61,11 +61,11 @@ def renew(context: ssl.SSLContext, identity: Identity) -> None:
     """Take the files as they are now for all connections to come."""
     try:
         context.load_cert_chain(identity.certificate, identity.key)
-        if identity.revoked is not None:
-            context.load_verify_locations(identity.revoked)
-            context.verify_flags |= ssl.VERIFY_CRL_CHECK_LEAF
+        context.load_verify_locations(identity.revoked)
+        context.verify_flags |= ssl.VERIFY_CRL_CHECK_LEAF
     except (OSError, ssl.SSLError) as error:
-        raise BadInput(f"cannot be used: {why(error)}", path=identity.certificate) from error
+        files = " and ".join(map(str, (identity.certificate, identity.key, identity.revoked)))
+        raise BadInput(f"cannot be used: {why(error)}: forestall pki", path=files) from error
 
 
 def why(error: OSError) -> str:
