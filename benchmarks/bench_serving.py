@@ -16,7 +16,6 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from forestall.model.samples import Float32Array
 from forestall.bootstrap.models import models_in_use
 from forestall.demand.settings import DemandSettings
 from forestall.learning.past import Past, floor_of
@@ -26,6 +25,7 @@ from forestall.learning.recurrent.forecaster import Recurrent, RecurrentSettings
 from forestall.learning.recurrent.inputs import INPUTS, model_inputs
 from forestall.model.forecast import LEVELS
 from forestall.model.resources import Resource
+from forestall.model.samples import Float32Array
 from forestall.profiling.window import Window
 
 STEP_SECONDS = 300

@@ -205,8 +205,7 @@ def run_daemon(configuration: Configuration, *, cycles: int | None = None) -> in
         turn = threading.RLock()
         heart = FileHeart(folder, configuration.safety.lease_seconds / opened.clock.pace)
         word = FileRestorations(folder)
-        guests = guests_of(configuration, opened.host, driver, opened.clock)
-        opened_parts.append(guests)
+        guests = guests_of(configuration, opened, driver, notes, opened_parts)
         retraining = retraining_of(configuration, driver, store, opened.clock, notes)
         daemon = Daemon(
             driver,
@@ -328,15 +327,25 @@ def retraining_of(
     )
 
 
-def guests_of(configuration: Configuration, host: Hypervisor, driver: Driver, clock: Clock) -> Guests | NoGuests:
-    """What speaks to the agents inside VMs."""
+def guests_of(
+    configuration: Configuration, opened: Opened, driver: Driver, note: Callable[[str], None], parts: list[Any]
+) -> Guests | NoGuests:
+    """What speaks to the agents inside VMs, and makes vectors of what they say; ``parts`` closes it."""
     from forestall.service.guests import Guests, NoGuests
 
     if configuration.guests.channel == "off":
         return NoGuests()
     from forestall.adapters.guest_channel.channels import GuestChannels
+    from forestall.bootstrap.vectors import vectors_of
+    from forestall.service.profiling import Profiling
 
-    return Guests(GuestChannels(SystemClock().now), host, driver.views, clock.now)
+    keep, store = vectors_of(configuration, opened.clock, note, parts)
+    channels = GuestChannels(SystemClock().now)
+    profiling = Profiling(channels, keep, driver.trust_groups, opened.clock.now, note)
+    guests = Guests(channels, opened.host, driver.views, opened.clock.now, profiling, store)
+    parts.append(guests)
+    profiling.start()
+    return guests
 
 
 def read_journal(configuration: Configuration, vm_id: str, at: int | None) -> list[dict[str, Any]]:

@@ -18,7 +18,7 @@ REQUESTS = ("ping", "state", "online", "offline")
 def register(app: typer.Typer) -> None:
     """Add the commands ``guest ...``."""
     guest = typer.Typer(help="The agent inside VMs: install it, see how it stands, ask it.", no_args_is_help=True)
-    for command in (pack, attach, status, ask, record):
+    for command in (pack, attach, status, ask, sequences, profile, record):
         guest.command(command.__name__)(command)
     app.add_typer(guest, name="guest")
 
@@ -93,6 +93,65 @@ def ask(
     if ask_daemon(folder, command="guests") is None:
         raise StoreError(f"{folder}: no daemon runs there")
     print_json(ask_daemon(folder, **request))
+
+
+def sequences(
+    vm: Annotated[str, typer.Argument(help="Name of the VM.")],
+    state_folder: StateOption = None,
+    config: ConfigOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Print which operations often follow each other in a VM, what comes after, and where it is now.
+
+    Example: forestall guest sequences web
+    """
+    found = _asked(configured(config, state_folder=state_folder).state_folder, "sequences", vm)
+    if as_json:
+        print_json(found)
+        return
+    from rich.console import Console
+
+    from forestall.cli.live_tables import sequences_table
+
+    Console().print(sequences_table(found))
+
+
+def profile(
+    vm: Annotated[str, typer.Argument(help="Name of the VM.")],
+    features: Annotated[str, typer.Option("--features", help="Which, with commas between.")] = "cpu_user_cores",
+    state_folder: StateOption = None,
+    config: ConfigOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Print how a VM is at each hour of the week, as far as that has been seen.
+
+    Example: forestall guest profile web --features cpu_user_cores,net_tx_bytes_per_s
+    """
+    from forestall.model.errors import WrongUse
+
+    found = _asked(configured(config, state_folder=state_folder).state_folder, "profile", vm)
+    if as_json:
+        print_json(found)
+        return
+    chosen = [name.strip() for name in features.split(",")]
+    if unknown := [name for name in chosen if name not in found["mean"]]:
+        raise WrongUse(f"{unknown[0]!r} is none of {', '.join(found['mean'])}")
+    from rich.console import Console
+
+    from forestall.cli.live_tables import profile_table
+
+    Console().print(profile_table(found, chosen))
+
+
+def _asked(folder: Path, command: str, vm: str) -> Any:
+    """What the daemon answers about a VM."""
+    from forestall.cli.live_options import ask_daemon
+    from forestall.model.errors import StoreError
+
+    answer = ask_daemon(folder, command=command, vm=vm)
+    if answer is None:
+        raise StoreError(f"{folder}: no daemon runs there")
+    return answer
 
 
 def record(

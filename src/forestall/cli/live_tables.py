@@ -121,3 +121,41 @@ def guests_table(guests: list[dict[str, Any]]) -> Table:
             escape(", ".join(f"{reason} {count}" for reason, count in sorted(guest["dropped"].items())) or "–"),
         )
     return table
+
+
+def sequences_table(found: dict[str, Any]) -> Table:
+    """Common sequences of a VM in a line each, and where it is now."""
+    from rich import box
+    from rich.markup import escape
+    from rich.table import Table
+
+    def likely(soon: dict[str, float]) -> str:
+        return escape(", ".join(f"{name} {probability:.2f}" for name, probability in soon.items()) or "–")
+
+    table = Table(box=box.SIMPLE, padding=(0, 1, 0, 0), pad_edge=False, title=escape(found["vm_id"]))
+    for heading in ("after", "seen", "cores, 0.5 s", "cores, 5 s", "within 0.5 s"):
+        table.add_column(heading, justify="left" if heading in ("after", "within 0.5 s") else "right")
+    for row in found["common"]:
+        cores = (row["cpu_cores_in_half_a_second"], row["cpu_cores_in_five_seconds"])
+        table.add_row(escape(row["after"]), str(row["seen"]), *(f"{c:.2f}" for c in cores), likely(row["soon"]))
+    if now := found["now"]:
+        table.add_section()
+        table.add_row("now", "", f"{now['expected']['cpu_cores']:.2f}", "", likely(now["soon"]))
+    return table
+
+
+def profile_table(found: dict[str, Any], features: list[str]) -> Table:
+    """Hours of the week that were seen, with the mean of some features."""
+    from rich import box
+    from rich.markup import escape
+    from rich.table import Table
+
+    table = Table(box=box.SIMPLE, padding=(0, 1, 0, 0), pad_edge=False, title=escape(found["vm_id"]))
+    for heading in ("hour (UTC)", "vectors", *features):
+        table.add_column(heading, justify="left" if heading == "hour (UTC)" else "right")
+    for hour, seen in enumerate(found["vectors"]):
+        if seen:
+            day = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")[hour // 24]
+            means = [found["mean"][name][hour] for name in features]
+            table.add_row(f"{day} {hour % 24:02d}", str(seen), *("–" if m is None else f"{m:.4g}" for m in means))
+    return table

@@ -229,6 +229,10 @@ class Driver:
             anomalies=self._planner.watching.by_name(self._planner.roster.vm_ids),
         )
 
+    def trust_groups(self, vm_ids: Sequence[str]) -> tuple[str, ...]:
+        """Name of each VM's trust group; empty for those that are in none."""
+        return self._planner.trust_groups(vm_ids)
+
     def views(self) -> list[VmView]:
         """Every VM and resource at the last cycle, for the command line."""
         steady = self._clock.monotonic()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -89,6 +89,11 @@ class Planner:
         # A copy for each resource: each remembers what it found out about the roster.
         self._policies = {r: replace(policies) if policies else None for r in self._settings.resources}
         self._tagged: tuple[str, ...] | None = None
+
+    def trust_groups(self, vm_ids: Sequence[str]) -> tuple[str, ...]:
+        """Name of each VM's trust group; empty for those that are in none."""
+        policies = next(iter(self._policies.values()), None)
+        return policies.trust(tuple(vm_ids)) if policies else ("",) * len(vm_ids)
 
     def time_experts(self, timer: Callable[[], float]) -> None:
         """Count what experts cost, by a clock that gives seconds."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import os
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from enum import StrEnum
 from typing import Any
@@ -74,7 +74,7 @@ class Answering:
     def __call__(self, request: Mapping[str, Any]) -> Any:
         """Answer one request with plain values."""
         command = request.get("command")
-        known = {
+        known: dict[Any, Callable[[Mapping[str, Any]], Any]] = {
             "status": self._status,
             "vms": self._vms,
             "explain": self._explain,
@@ -82,6 +82,8 @@ class Answering:
             "resume": self._resume,
             "guests": lambda _: self.guests.states(),
             "guest": self._guest,
+            "sequences": lambda request: self.guests.sequences(_vm(request)),
+            "profile": lambda request: self.guests.profile(_vm(request)),
         }
         if command not in known:
             raise WrongUse(f"{command!r} is none of {', '.join(known)}")
@@ -127,6 +129,14 @@ class Answering:
         if not isinstance(vm_id, str) or not isinstance(what, str):
             raise WrongUse("guest wants a vm, and what to do")
         return self.guests.ask(vm_id, what, request.get("with"))
+
+
+def _vm(request: Mapping[str, Any]) -> str:
+    """The VM that a request is about."""
+    vm_id = request.get("vm")
+    if not isinstance(vm_id, str):
+        raise WrongUse("which vm?")
+    return vm_id
 
 
 def _names(request: Mapping[str, Any]) -> list[str] | None:

@@ -67,7 +67,11 @@ class Daemon:
         self._retraining, self._guests = retraining, guests or NoGuests()
         self._driver, self._clock, self._heart = driver, clock, heart
         self._journal, self._restorations = journal, restorations
-        self._kept: dict[str, BehaviourStore | Journal] = {"store": store, "journal": journal}
+        self._kept: dict[str, BehaviourStore | Journal | Guests | NoGuests] = {
+            "store": store,
+            "journal": journal,
+            "vectors": self._guests,
+        }
         self._turn, self._reload, self._note = turn, reload, note
         self._step = driver.settings.demand.step_seconds
         self._maintained_at = clock.monotonic()

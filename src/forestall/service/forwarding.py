@@ -59,6 +59,10 @@ class Gathering:
         self._since.setdefault(key, self._now())
         self.make_frames()
 
+    def close(self) -> None:
+        """Let everything that was gathered wait in the spool."""
+        self.make_frames(everything=True)
+
     def make_frames(self, everything: bool = False) -> None:
         """Let what is due, or everything, wait in the spool; on an error it stays gathered."""
         for key, batches in list(self._gathered.items()):

@@ -9,6 +9,10 @@ from typing import Any, Protocol
 from forestall.demand.view import VmView
 from forestall.model.errors import GuestError
 from forestall.ports.guest_channel import GuestChannel
+from forestall.ports.vectors import VectorStore
+from forestall.service.profiling import Profiling
+
+OFF = "channels to guests are switched off: [guests] channel"
 
 
 class Addressed(Protocol):
@@ -32,6 +36,10 @@ class Guests:
         What the loop says of each VM and resource.
     now
         The host's clock.
+    profiling
+        Takes in what they say.
+    vectors
+        Where vectors are kept on this host; None: elsewhere.
     """
 
     def __init__(
@@ -40,8 +48,11 @@ class Guests:
         host: Addressed,
         views: Callable[[], Iterable[VmView]],
         now: Callable[[], float],
+        profiling: Profiling,
+        vectors: VectorStore | None = None,
     ) -> None:
         self._channel, self._host, self._views, self._now = channel, host, views, now
+        self._profiling, self._vectors = profiling, vectors
 
     def turn(self) -> None:
         """After a cycle: follow the VMs that are there now, and tell each what is expected of it and in force."""
@@ -57,8 +68,31 @@ class Guests:
         """Ask a guest; see :class:`~forestall.ports.guest_channel.GuestChannel`."""
         return self._channel.ask(vm_id, what, argument)
 
+    def sequences(self, vm_id: str) -> Mapping[str, Any]:
+        """What is known of the sequences of operations of a VM."""
+        found = self._profiling.sequences(vm_id)
+        if found is None:
+            raise GuestError(f"{vm_id}: no agent has said anything yet")
+        return found
+
+    def profile(self, vm_id: str) -> Mapping[str, Any]:
+        """How a VM is at each hour of the week: for each feature 168 means, Monday 0:00 UTC first."""
+        if self._vectors is None:
+            raise GuestError("vectors are kept by the controller: [controller] url")
+        profile = self._vectors.profile(vm_id)
+        if not profile.names:
+            raise GuestError(f"{vm_id}: no vector is kept")
+        means = {name: profile.mean[:, place].tolist() for place, name in enumerate(profile.names)}
+        return {"vm_id": vm_id, "vectors": profile.vectors.tolist(), "mean": means}
+
+    def maintain(self, now: int) -> None:
+        """Tidy up what is kept."""
+        if self._vectors is not None:
+            self._vectors.maintain(now)
+
     def close(self) -> None:
-        """Hang up."""
+        """Hang up; what was seen since the last vector makes one more."""
+        self._profiling.close()
         self._channel.close()
 
 
@@ -86,7 +120,18 @@ class NoGuests:
 
     def ask(self, vm_id: str, what: str, argument: Any) -> Any:
         """Refuse."""
-        raise GuestError("channels to guests are switched off: [guests] channel")
+        raise GuestError(OFF)
+
+    def sequences(self, vm_id: str) -> Mapping[str, Any]:
+        """Refuse."""
+        raise GuestError(OFF)
+
+    def profile(self, vm_id: str) -> Mapping[str, Any]:
+        """Refuse."""
+        raise GuestError(OFF)
+
+    def maintain(self, now: int) -> None:
+        """Do nothing."""
 
     def close(self) -> None:
         """Do nothing."""

@@ -1,0 +1,149 @@
+"""Beside the loop: takes in what guests say, follows their sequences, and makes a vector of each every so often."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from forestall.model.errors import ForestallError
+from forestall.model.samples import FloatArray
+from forestall.ports.guest_channel import OPERATIONS, SHORT_FIELDS, GuestChannel, GuestWindow
+from forestall.ports.vectors import VectorBatch
+from forestall.profiling.behaviour import CPU_FIELDS, Behaviour
+from forestall.profiling.sequences import Memory, Position, Sequences, in_words
+
+LOOK_SECONDS, VECTOR_SECONDS = 0.5, 10
+TARGETS = ("cpu_cores", "disk_read_bytes_per_s", "disk_write_bytes_per_s", "net_tx_bytes_per_s")
+"""What is remembered of what comes after a sequence."""
+SHOWN_CONTEXTS = 12
+_CPU = [SHORT_FIELDS.index(name) for name in CPU_FIELDS]
+_OTHERS = [SHORT_FIELDS.index(name) for name in TARGETS[1:]]
+
+
+def targets_of(window: GuestWindow) -> FloatArray:
+    """Array (target,) of a window, in the order of :data:`TARGETS`."""
+    return np.array([window.values[_CPU].sum(), *window.values[_OTHERS]])
+
+
+class Profiling:
+    """Follows what guests say, in a thread of its own.
+
+    Parameters
+    ----------
+    channel
+        To the guests.
+    keep
+        Takes vectors.
+    group_of
+        Name of a VM's trust group; the sequences of one group are known to all of it, and to nobody else.
+    now
+        The clock that vectors are dated by.
+    note
+        Takes one line for the operator.
+    """
+
+    def __init__(
+        self,
+        channel: GuestChannel,
+        keep: Callable[[VectorBatch], None],
+        group_of: Callable[[Sequence[str]], Sequence[str]],
+        now: Callable[[], float],
+        note: Callable[[str], None],
+    ) -> None:
+        self._channel, self._keep, self._group_of, self._now, self._note = channel, keep, group_of, now, note
+        self._behaviour = Behaviour()
+        self._sequences: dict[str, Sequences] = {}
+        self._groups: dict[str, Memory] = {}
+        self._positions: dict[str, Position] = {}
+        self._looks = 0
+        self._lock, self._stop = threading.Lock(), threading.Event()
+        self._thread = threading.Thread(target=self._run, name="profiling", daemon=True)
+
+    def start(self) -> None:
+        """Begin."""
+        self._thread.start()
+
+    def close(self) -> None:
+        """End; what was seen since the last vector makes one more."""
+        self._stop.set()
+        if self._thread.is_alive():
+            self._thread.join()
+        try:
+            self.make_vectors()
+        except ForestallError as error:
+            self._note(f"vectors are not kept: {error}")
+
+    def look(self, windows: Sequence[GuestWindow]) -> None:
+        """Take in what guests have said."""
+        with self._lock:
+            self._behaviour.observe(windows)
+            for window in windows:
+                if not window.long:
+                    follower = self._follower(window.vm_id)
+                    self._positions[window.vm_id] = follower.step(window.operations, targets_of(window))
+
+    def make_vectors(self) -> None:
+        """Make a vector of each VM that has said something, and hand them on."""
+        with self._lock:
+            batch = self._behaviour.vectors(int(self._now()))
+            gone = self._sequences.keys() - set(batch.vm_ids)
+            for vm_id in gone:
+                self._positions.pop(vm_id, None)
+        if len(batch):
+            self._keep(batch)
+
+    def sequences(self, vm_id: str) -> Mapping[str, Any] | None:
+        """What is known of the sequences of a VM, for people; None where nothing is."""
+        with self._lock:
+            if (follower := self._sequences.get(vm_id)) is None:
+                return None
+            rows = []
+            for context, seen in follower.own.common(4 * SHOWN_CONTEXTS):
+                recalled = follower.own.recall([context])
+                if len(context) > 1 and recalled:
+                    rows.append({"after": in_words(context, OPERATIONS), "seen": round(seen), **_outlook(recalled[0])})
+            position = self._positions.get(vm_id)
+            return {"vm_id": vm_id, "common": rows[:SHOWN_CONTEXTS], "now": _said(position)}
+
+    def _follower(self, vm_id: str) -> Sequences:
+        if (follower := self._sequences.get(vm_id)) is None:
+            group = next(iter(self._group_of([vm_id])), "")
+            memory = self._groups.setdefault(group, Memory(len(OPERATIONS), len(TARGETS))) if group else None
+            follower = self._sequences[vm_id] = Sequences(len(OPERATIONS), len(TARGETS), memory)
+        return follower
+
+    def _run(self) -> None:
+        every = round(VECTOR_SECONDS / LOOK_SECONDS)
+        while not self._stop.wait(LOOK_SECONDS):
+            try:
+                self.look(self._channel.windows())
+                self._looks += 1
+                if self._looks % every == 0:
+                    self.make_vectors()
+            except ForestallError as error:
+                self._note(f"vectors are not kept: {error}")
+
+
+def _outlook(sums: FloatArray) -> dict[str, Any]:
+    """What came after a context: cores over half a second and five, and what stood out soon, with its probability."""
+    mean = sums[1:] / sums[0]
+    soon = mean[4 * len(TARGETS) :]
+    likely = sorted(zip(OPERATIONS, soon.tolist(), strict=True), key=lambda pair: -pair[1])[:3]
+    return {
+        "cpu_cores_in_half_a_second": round(float(mean[0]), 3),
+        "cpu_cores_in_five_seconds": round(float(mean[len(TARGETS)]), 3),
+        "soon": {name: round(probability, 2) for name, probability in likely if probability >= 0.05},
+    }
+
+
+def _said(position: Position | None) -> dict[str, Any] | None:
+    if position is None or np.isnan(position.expected).any():
+        return None
+    likely = sorted(zip(OPERATIONS, position.soon.tolist(), strict=True), key=lambda pair: -pair[1])[:3]
+    return {
+        "expected": dict(zip(TARGETS, position.expected[0].round(4).tolist(), strict=True)),
+        "soon": {name: round(probability, 2) for name, probability in likely if probability >= 0.05},
+    }
