@@ -45,21 +45,18 @@ class Position(NamedTuple):
     ----------
     expected
         Array (horizon, target): mean of each target over each of :data:`HORIZONS`; NaN while nothing is known.
-    spread
-        Array (horizon, target): standard deviation of the same.
     soon
         Array (operation,): probability that it stands out within the first horizon.
     known
         How often the longest known context was seen (weighted), and how long it is.
-    since
-        Windows since the last step that was not quiet.
+    ago
+        Array (operation,): how many windows ago it stood out last, in doublings; at most :data:`LONGEST_WAIT`.
     """
 
     expected: FloatArray
-    spread: FloatArray
     soon: FloatArray
     known: tuple[float, int]
-    since: int
+    ago: FloatArray
 
 
 class Memory:
@@ -76,7 +73,7 @@ class Memory:
         self._rows: dict[Context, int] = {}
         self._free: list[int] = []
         self._targets = targets
-        width = 1 + 2 * len(HORIZONS) * targets + operations
+        width = 1 + len(HORIZONS) * targets + operations
         self._sums: FloatArray = np.zeros((64, width))
 
     def __len__(self) -> int:
@@ -91,7 +88,7 @@ class Memory:
                 self._rows[context] = self._row()
 
     def learn(self, contexts: Sequence[Context], after: FloatArray) -> None:
-        """Remember what came after contexts: means, squares, and what stood out, as a row of sums."""
+        """Remember what came after contexts: one, means, and what stood out, as a row to be added."""
         rows = [row for row in map(self._rows.get, contexts) if row is not None]
         if rows:
             sums = self._sums[rows]
@@ -141,6 +138,7 @@ class Sequences:
         self._windows = 0
         self._steps: deque[Step] = deque(maxlen=ORDERS)
         self._since = 0
+        self._ago: FloatArray = np.full(operations, float(1 << LONGEST_WAIT))
         self._past: deque[tuple[list[Context], FloatArray, FloatArray]] = deque()
 
     def step(self, operations: Sequence[tuple[int, int]], targets: FloatArray) -> Position:
@@ -158,6 +156,7 @@ class Sequences:
             self._steps.append(step)
         else:
             self._since = min(self._since + 1, 1 << LONGEST_WAIT)
+        self._ago = np.where(stands_out > 0, 0.0, np.minimum(self._ago + 1.0, 1 << LONGEST_WAIT))
         contexts = self._contexts()
         self._remember(contexts, np.nan_to_num(targets), stands_out)
         for memory in self._memories():
@@ -192,7 +191,7 @@ class Sequences:
         followed = np.array([past[1] for past in self._past])[1:]
         means = np.concatenate([followed[:horizon].mean(axis=0) for horizon in HORIZONS])
         soon = np.array([past[2] for past in list(self._past)[1 : HORIZONS[0] + 1]]).max(axis=0)
-        after = np.concatenate([[1.0], means, means * means, soon])
+        after = np.concatenate([[1.0], means, soon])
         earlier = self._past.popleft()[0]
         for memory in self._memories():
             memory.learn(earlier, after)
@@ -210,13 +209,10 @@ class Sequences:
                 mixed = mean if mixed is None else trust * mean + (1.0 - trust) * mixed
             if recalled and memory is self.own:
                 known = (float(recalled[-1][0]), len(recalled) - 1)
-        shape = (len(HORIZONS), self._targets)
+        shape, ago = (len(HORIZONS), self._targets), np.log2(1.0 + self._ago)
         if mixed is None:
-            nothing = np.full(shape, np.nan)
-            return Position(nothing, nothing, np.zeros(self._operations), known, self._since)
-        expected, square = mixed[:size].reshape(shape), mixed[size : 2 * size].reshape(shape)
-        spread = np.sqrt(np.maximum(square - expected * expected, 0.0))
-        return Position(expected, spread, mixed[2 * size :], known, self._since)
+            return Position(np.full(shape, np.nan), np.zeros(self._operations), known, ago)
+        return Position(mixed[:size].reshape(shape), mixed[size:], known, ago)
 
 
 def in_words(context: Context, names: Sequence[str]) -> str:

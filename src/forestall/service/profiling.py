@@ -13,12 +13,12 @@ from forestall.model.samples import FloatArray
 from forestall.ports.guest_channel import OPERATIONS, SHORT_FIELDS, GuestChannel, GuestWindow
 from forestall.ports.vectors import VectorBatch
 from forestall.profiling.behaviour import CPU_FIELDS, Behaviour
-from forestall.profiling.sequences import Memory, Position, Sequences, in_words
+from forestall.profiling.sequences import HORIZONS, Memory, Position, Sequences, in_words
 
 LOOK_SECONDS, VECTOR_SECONDS = 0.5, 10
 TARGETS = ("cpu_cores", "disk_read_bytes_per_s", "disk_write_bytes_per_s", "net_tx_bytes_per_s")
 """What is remembered of what comes after a sequence."""
-SHOWN_CONTEXTS = 12
+MOST_CONTEXTS, SHOWN_CONTEXTS = 5_000, 12
 _CPU = [SHORT_FIELDS.index(name) for name in CPU_FIELDS]
 _OTHERS = [SHORT_FIELDS.index(name) for name in TARGETS[1:]]
 
@@ -101,9 +101,9 @@ class Profiling:
             if (follower := self._sequences.get(vm_id)) is None:
                 return None
             rows = []
-            for context, seen in follower.own.common(4 * SHOWN_CONTEXTS):
+            for context, seen in follower.own.common(MOST_CONTEXTS):
                 recalled = follower.own.recall([context])
-                if len(context) > 1 and recalled:
+                if len(context) > 1 and context[0] == 0 and recalled:  # at the moment at which its last step came
                     rows.append({"after": in_words(context, OPERATIONS), "seen": round(seen), **_outlook(recalled[0])})
             position = self._positions.get(vm_id)
             return {"vm_id": vm_id, "common": rows[:SHOWN_CONTEXTS], "now": _said(position)}
@@ -130,7 +130,7 @@ class Profiling:
 def _outlook(sums: FloatArray) -> dict[str, Any]:
     """What came after a context: cores over half a second and five, and what stood out soon, with its probability."""
     mean = sums[1:] / sums[0]
-    soon = mean[4 * len(TARGETS) :]
+    soon = mean[len(HORIZONS) * len(TARGETS) :]
     likely = sorted(zip(OPERATIONS, soon.tolist(), strict=True), key=lambda pair: -pair[1])[:3]
     return {
         "cpu_cores_in_half_a_second": round(float(mean[0]), 3),
