@@ -38,7 +38,7 @@ from forestall.replay.guest_trace import read_guest_trace
 from forestall.service.forwarding import Forwarding, Gathering
 from forestall.service.vector_frames import decode, encode
 
-RECORDING = Path(__file__).parents[1] / "src/forestall/replay/recorded/guests.parquet"
+RECORDING = Path(__file__).parent / "recorded" / "guests.parquet"
 STEP_SECONDS = 10
 TICKS = os.sysconf("SC_CLK_TCK")
 

@@ -25,7 +25,7 @@ from forestall.profiling.sequences import Memory, Sequences
 from forestall.replay.guest_trace import read_guest_trace
 from forestall.service.profiling import TARGETS, targets_of
 
-RECORDING = Path(__file__).parents[1] / "src/forestall/replay/recorded/guests.parquet"
+RECORDING = Path(__file__).parent / "recorded" / "guests.parquet"
 HORIZONS = (1, 2, 5, 10, 50, 100)
 LEVELS = (0.5, 0.9, 0.99)
 PAST_SHARE, SEED = 0.6, 0

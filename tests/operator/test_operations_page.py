@@ -11,13 +11,16 @@ import pytest
 from forestall.demand.view import LoopView, PoolView, VmView
 from forestall.model.decision import Decision, Outcome
 from forestall.model.mode import Mode
+from forestall.ports.guest_channel import ChannelState
 from forestall.service.configuration_document import KEYS
 
 PAGE = (Path(__file__).parents[2] / "docs" / "operations.md").read_text("utf-8")
 NAMED = set(re.findall(r"`([\w./*-]+)`", PAGE))
 
 
-@pytest.mark.parametrize("kind", [Decision, Outcome, LoopView, PoolView, VmView], ids=lambda kind: kind.__name__)
+@pytest.mark.parametrize(
+    "kind", [Decision, Outcome, LoopView, PoolView, VmView, ChannelState], ids=lambda kind: kind.__name__
+)
 def test_every_field_is_explained(kind: type) -> None:
     # An outcome names its action, which is the decision's.
     assert [field.name for field in fields(kind) if field.name not in NAMED and field.name != "action"] == []
