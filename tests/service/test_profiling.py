@@ -14,7 +14,7 @@ from forestall.model.errors import GuestError, StoreError
 from forestall.model.mode import Mode
 from forestall.model.resources import Resource
 from forestall.ports.guest_channel import OPERATIONS, SHORT_FIELDS, ChannelState, GuestWindow
-from forestall.ports.vectors import VectorBatch
+from forestall.ports.vectors import VectorBatch, VectorKind
 from forestall.service.guests import Guests, NoGuests, hints
 from forestall.service.profiling import TARGETS, Profiling, targets_of
 
@@ -111,6 +111,23 @@ def test_sequences_are_told_to_people(channel: Channel, kept: Kept) -> None:
     assert watch.sequences("nobody") is None
 
 
+def test_patterns_are_handed_on_as_vectors_and_told_to_people(channel: Channel, kept: Kept) -> None:
+    watch = profiling(channel, kept)
+    for n in range(12):
+        watch.look([window("a", 10 * n + k / 10, 1.0 if n % 4 == 3 else 0.1) for k in range(100)])
+        watch.make_vectors()
+    watch.keep_patterns()
+    patterns = [batch for batch in kept.batches if batch.kind is VectorKind.PATTERN]
+    assert {vm for batch in patterns for vm in batch.vm_ids} == {"a"}
+    assert patterns[0].names[-3:] == ("pattern_number", "pattern_seen", "pattern_steps")
+    found = watch.patterns("a")
+    assert found is not None
+    busy = [row for row in found["patterns"] if row["cpu_cores"] > 0.8]
+    assert sum(row["seen"] for row in busy) == 3
+    assert found["now"]["number"] in {row["number"] for row in busy}
+    assert watch.patterns("nobody") is None
+
+
 def test_a_trust_group_shares_what_it_knows_and_others_do_not_see_it(channel: Channel, kept: Kept) -> None:
     watch = profiling(channel, kept, {"a": "red", "b": "red", "c": "blue"})
     day = [((FORK, 1),), *[()] * 30]
@@ -176,6 +193,11 @@ def test_where_channels_are_off_every_question_is_refused() -> None:
     nobody = NoGuests()
     nobody.turn()
     assert nobody.states() == []
-    for question in (lambda: nobody.ask("a", "ping", None), lambda: nobody.sequences("a"), lambda: nobody.profile("a")):
+    for question in (
+        lambda: nobody.ask("a", "ping", None),
+        lambda: nobody.sequences("a"),
+        lambda: nobody.patterns("a"),
+        lambda: nobody.profile("a"),
+    ):
         with pytest.raises(GuestError, match="switched off"):
             question()

@@ -18,7 +18,7 @@ REQUESTS = ("ping", "state", "online", "offline")
 def register(app: typer.Typer) -> None:
     """Add the commands ``guest ...``."""
     guest = typer.Typer(help="The agent inside VMs: install it, see how it stands, ask it.", no_args_is_help=True)
-    for command in (pack, attach, status, ask, sequences, profile, record):
+    for command in (pack, attach, status, ask, sequences, patterns, profile, record):
         guest.command(command.__name__)(command)
     app.add_typer(guest, name="guest")
 
@@ -114,6 +114,27 @@ def sequences(
     from forestall.cli.live_tables import sequences_table
 
     Console().print(sequences_table(found))
+
+
+def patterns(
+    vm: Annotated[str, typer.Argument(help="Name of the VM.")],
+    state_folder: StateOption = None,
+    config: ConfigOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Print what a VM does again and again, which of it now, and what usually follows.
+
+    Example: forestall guest patterns web
+    """
+    found = _asked(configured(config, state_folder=state_folder).state_folder, "patterns", vm)
+    if as_json:
+        print_json(found)
+        return
+    from rich.console import Console
+
+    from forestall.cli.live_tables import patterns_table
+
+    Console().print(patterns_table(found))
 
 
 def profile(

@@ -144,6 +144,30 @@ def sequences_table(found: dict[str, Any]) -> Table:
     return table
 
 
+def patterns_table(found: dict[str, Any]) -> Table:
+    """Patterns of a VM in a line each, the one that it is in marked, and what follows."""
+    from rich import box
+    from rich.markup import escape
+    from rich.table import Table
+
+    now = found["now"]
+    table = Table(box=box.SIMPLE, padding=(0, 1, 0, 0), pad_edge=False, title=escape(found["vm_id"]))
+    for heading in ("pattern", "seen", "lasts", "cores", "reads", "writes", "receives", "sends"):
+        table.add_column(heading, justify="right")
+    for row in found["patterns"]:
+        traffic = ("disk_read", "disk_write", "net_rx", "net_tx")
+        table.add_row(
+            f"{'* ' if row['number'] == now['number'] else ''}{row['number']}",
+            str(row["seen"]),
+            "–" if row["seconds"] is None else f"{row['seconds']:.0f} s",
+            "–" if row["cpu_cores"] is None else f"{row['cpu_cores']:.2f}",
+            *(amount(row[f"{kind}_bytes_per_s"], kind) for kind in traffic),
+        )
+    following = ", ".join(f"{number} ({probability:.2f})" for number, probability in now["following"][:3])
+    table.caption = f"now {now['number']}, since {now['steps']} vectors; then usually {following or 'nothing known'}"
+    return table
+
+
 def profile_table(found: dict[str, Any], features: list[str]) -> Table:
     """Hours of the week that were seen, with the mean of some features."""
     from rich import box

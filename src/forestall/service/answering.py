@@ -83,6 +83,7 @@ class Answering:
             "guests": lambda _: self.guests.states(),
             "guest": self._guest,
             "sequences": lambda request: self.guests.sequences(_vm(request)),
+            "patterns": lambda request: self.guests.patterns(_vm(request)),
             "profile": lambda request: self.guests.profile(_vm(request)),
         }
         if command not in known:

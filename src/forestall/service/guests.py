@@ -75,6 +75,13 @@ class Guests:
             raise GuestError(f"{vm_id}: no agent has said anything yet")
         return found
 
+    def patterns(self, vm_id: str) -> Mapping[str, Any]:
+        """What a VM does again and again, and which of it now."""
+        found = self._profiling.patterns(vm_id)
+        if found is None:
+            raise GuestError(f"{vm_id}: no vector was made yet")
+        return found
+
     def profile(self, vm_id: str) -> Mapping[str, Any]:
         """How a VM is at each hour of the week: for each feature 168 means, Monday 0:00 UTC first."""
         if self._vectors is None:
@@ -123,6 +130,10 @@ class NoGuests:
         raise GuestError(OFF)
 
     def sequences(self, vm_id: str) -> Mapping[str, Any]:
+        """Refuse."""
+        raise GuestError(OFF)
+
+    def patterns(self, vm_id: str) -> Mapping[str, Any]:
         """Refuse."""
         raise GuestError(OFF)
 

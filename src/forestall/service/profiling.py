@@ -11,13 +11,17 @@ import numpy as np
 from forestall.model.errors import ForestallError
 from forestall.model.samples import FloatArray
 from forestall.ports.guest_channel import OPERATIONS, SHORT_FIELDS, GuestChannel, GuestWindow
-from forestall.ports.vectors import VectorBatch
-from forestall.profiling.behaviour import CPU_FIELDS, Behaviour
+from forestall.ports.vectors import VectorBatch, VectorKind
+from forestall.profiling.behaviour import CPU_FIELDS, NAMES, Behaviour
+from forestall.profiling.patterns import STATE_FIELDS, Match, Patterns
 from forestall.profiling.sequences import HORIZONS, Memory, Position, Sequences, in_words
 
 LOOK_SECONDS, VECTOR_SECONDS = 0.5, 10
 TARGETS = ("cpu_cores", "disk_read_bytes_per_s", "disk_write_bytes_per_s", "net_tx_bytes_per_s")
 """What is remembered of what comes after a sequence."""
+PATTERN_VECTORS = 60
+"""After so many vectors patterns that were seen meanwhile are handed on."""
+PATTERN_SHOWN = ("disk_read_bytes_per_s", "disk_write_bytes_per_s", "net_rx_bytes_per_s", "net_tx_bytes_per_s")
 MOST_CONTEXTS, SHOWN_CONTEXTS = 5_000, 12
 _CPU = [SHORT_FIELDS.index(name) for name in CPU_FIELDS]
 _OTHERS = [SHORT_FIELDS.index(name) for name in TARGETS[1:]]
@@ -58,7 +62,10 @@ class Profiling:
         self._sequences: dict[str, Sequences] = {}
         self._groups: dict[str, Memory] = {}
         self._positions: dict[str, Position] = {}
+        self._patterns: dict[str, Patterns] = {}
+        self._matches: dict[str, Match] = {}
         self._looks = 0
+        self._patterns_kept_at = int(now())
         self._lock, self._stop = threading.Lock(), threading.Event()
         self._thread = threading.Thread(target=self._run, name="profiling", daemon=True)
 
@@ -73,6 +80,7 @@ class Profiling:
             self._thread.join()
         try:
             self.make_vectors()
+            self.keep_patterns()
         except ForestallError as error:
             self._note(f"vectors are not kept: {error}")
 
@@ -86,14 +94,25 @@ class Profiling:
                     self._positions[window.vm_id] = follower.step(window.operations, targets_of(window))
 
     def make_vectors(self) -> None:
-        """Make a vector of each VM that has said something, and hand them on."""
+        """Make a vector of each VM that has said something, find the pattern that it is in, and hand vectors on."""
         with self._lock:
-            batch = self._behaviour.vectors(int(self._now()))
-            gone = self._sequences.keys() - set(batch.vm_ids)
-            for vm_id in gone:
-                self._positions.pop(vm_id, None)
+            now = int(self._now())
+            batch = self._behaviour.vectors(now)
+            for vm_id, vector in zip(batch.vm_ids, batch.values, strict=True):
+                followed = self._patterns.setdefault(vm_id, Patterns(NAMES))
+                self._matches[vm_id] = followed.step(vector, now)
         if len(batch):
             self._keep(batch)
+
+    def keep_patterns(self) -> None:
+        """Hand on the patterns that were seen since they were handed on last."""
+        with self._lock:
+            since, self._patterns_kept_at = self._patterns_kept_at, int(self._now()) + 1
+            kept = {vm_id: followed.kept(since) for vm_id, followed in self._patterns.items()}
+        owners = tuple(vm_id for vm_id, (at, _) in kept.items() for _ in at)
+        if owners:
+            at, values = (np.concatenate([pair[part] for pair in kept.values()]) for part in (0, 1))
+            self._keep(VectorBatch(VectorKind.PATTERN, (*NAMES, *STATE_FIELDS), owners, at, values))
 
     def sequences(self, vm_id: str) -> Mapping[str, Any] | None:
         """What is known of the sequences of a VM, for people; None where nothing is."""
@@ -107,6 +126,27 @@ class Profiling:
                     rows.append({"after": in_words(context, OPERATIONS), "seen": round(seen), **_outlook(recalled[0])})
             position = self._positions.get(vm_id)
             return {"vm_id": vm_id, "common": rows[:SHOWN_CONTEXTS], "now": _said(position)}
+
+    def patterns(self, vm_id: str) -> Mapping[str, Any] | None:
+        """Which pattern a VM is in, and what usually follows, for people; None where nothing is known."""
+        with self._lock:
+            if (followed := self._patterns.get(vm_id)) is None:
+                return None
+            at, values = followed.kept(0)
+            cpu = [NAMES.index(name) for name in CPU_FIELDS]
+            state = {name: values[:, len(NAMES) + place] for place, name in enumerate(STATE_FIELDS)}
+            rows = [
+                {
+                    "number": int(state["pattern_number"][row]),
+                    "seen": int(state["pattern_seen"][row]),
+                    "last_at": int(at[row]),
+                    "seconds": float(state["pattern_steps"][row]) * VECTOR_SECONDS,
+                    "cpu_cores": float(values[row, cpu].sum()),
+                    **{name: float(values[row, NAMES.index(name)]) for name in PATTERN_SHOWN},
+                }
+                for row in np.argsort(-state["pattern_seen"])
+            ]
+            return {"vm_id": vm_id, "patterns": rows, "now": self._matches[vm_id]._asdict()}
 
     def _follower(self, vm_id: str) -> Sequences:
         if (follower := self._sequences.get(vm_id)) is None:
@@ -123,6 +163,8 @@ class Profiling:
                 self._looks += 1
                 if self._looks % every == 0:
                     self.make_vectors()
+                if self._looks % (every * PATTERN_VECTORS) == 0:
+                    self.keep_patterns()
             except ForestallError as error:
                 self._note(f"vectors are not kept: {error}")
 
