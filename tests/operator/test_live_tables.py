@@ -7,7 +7,13 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from forestall.cli.live_tables import status_table
+from forestall.cli.live_tables import (
+    guests_table,
+    patterns_table,
+    profile_table,
+    sequences_table,
+    status_table,
+)
 
 STATUS: dict[str, Any] = {
     "version": "0.1.0",
@@ -25,6 +31,8 @@ STATUS: dict[str, Any] = {
     "kept_back": [],
     "lead_seconds": {},
     "anomalies": {"vm-3": "leak"},
+    "anomaly_scores": {"vm-3": "score 0.98: memory 0.90"},
+    "groups": [{"resource": "cpu", "vm_ids": ["a", "b"], "lag_seconds": [0, 10], "correlation": 0.81}],
     "expert_seconds": {"boosted": 0.0123},
     "pools": [],
 }
@@ -47,3 +55,46 @@ def test_status_shows_how_long_each_means_takes(measured: dict[str, float], told
 
 def test_without_a_measurement_nothing_is_said_of_lead_times() -> None:
     assert "lead times" not in shown()
+
+
+def test_the_cause_of_an_anomaly_and_who_moves_together_are_shown() -> None:
+    assert "vm-3: leak (score 0.98: memory 0.90)" in shown()
+    assert "cpu: a, b (+10 s); correlation 0.81" in shown()
+    crowd = {"resource": "cpu", "vm_ids": [f"v{n}" for n in range(20)], "lag_seconds": [0] * 20, "correlation": 0.5}
+    assert "v7, and 12 more; correlation 0.50" in " ".join(shown(groups=[crowd]).split())
+
+
+def test_the_channel_to_each_guest_is_a_line() -> None:
+    guest = {
+        "vm_id": "web", "connected": True, "speaking": True, "windows_per_s": 10.0, "age_seconds": 0.1,
+        "round_trip_seconds": [0.004, None], "agent_cpu_cores": 0.0051, "agent_memory_bytes": 13.5e6, "lost": 3,
+        "dropped": {"flood": 7, "bytes": 1},
+    }  # fmt: skip
+    silent = {**guest, "vm_id": "db[red]", "connected": False, "speaking": False, "age_seconds": None, "dropped": {}}
+    console = Console(width=140)
+    with console.capture() as capture:
+        console.print(guests_table([guest, silent]))
+    text = capture.get()
+    for part in ("speaks", "4.0 ms", "0.51 %", "12.9MiB", "bytes 1, flood 7", "no contact", "db[red]"):
+        assert part in text
+
+
+def test_sequences_patterns_and_profiles_are_shown() -> None:
+    console = Console(width=140)
+    row = {"after": "fork", "seen": 40, "cpu_cores_in_half_a_second": 1.0, "cpu_cores_in_five_seconds": 0.3}
+    sequences = {"vm_id": "a", "common": [{**row, "soon": {"write": 0.8}}], "now": None}
+    rates = dict.fromkeys(("disk_read", "disk_write", "net_rx", "net_tx"), 2048.0)
+    pattern = {"number": 3, "seen": 7, "seconds": None, "cpu_cores": 0.5}
+    pattern |= {f"{name}_bytes_per_s": value for name, value in rates.items()}
+    patterns = {"vm_id": "a", "patterns": [pattern], "now": {"number": 3, "steps": 2, "following": [[1, 0.75]]}}
+    profile = {"vm_id": "a", "vectors": [0] * 25 + [9] + [0] * 142, "mean": {"x": [None] * 25 + [1.5] + [None] * 142}}
+    with console.capture() as capture:
+        console.print(sequences_table(sequences), patterns_table(patterns), profile_table(profile, ["x"]))
+    text = " ".join(capture.get().split())
+    for part in (
+        "fork 40 1.00 0.30 write 0.80",
+        "* 3 7 – 0.50 2kiB/s",
+        "since 2 vectors; then usually 1 (0.75)",
+        "Tue 01 9 1.5",
+    ):
+        assert part in text

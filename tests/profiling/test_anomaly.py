@@ -153,3 +153,20 @@ def test_a_vm_that_comes_later_does_not_change_the_others() -> None:
         a = alone.step(row[:2], np.broadcast_to(LIMIT, (2, 6)), i * STEP)
         b = joined.step(row[:vms], np.broadcast_to(LIMIT, (vms, 6)), i * STEP)
         assert a.score.tolist() == b.score[:2].tolist()
+
+
+def test_the_cause_is_named() -> None:
+    """The share of each resource in what is unusual: of the one that went astray most of it."""
+    demand = ordinary(6)
+    demand[-6:, 1, TX] *= 40
+    demand[-6:, 2, CPU] *= 8
+    watch = Watch(ALL, [floor_of(r) for r in ALL], STEP)
+    limit = np.broadcast_to(LIMIT, demand.shape[1:])
+    found = [watch.step(row, limit, i * STEP) for i, row in enumerate(demand)][-1]
+    assert found.cause[1].argmax() == TX
+    assert found.cause[2].argmax() == CPU
+    assert found.cause[[1, 2], [TX, CPU]].min() > 0.5
+    assert np.allclose(found.cause.sum(axis=1), 1.0, atol=1e-6)
+    watch.keep(np.array([0, 2]))
+    kept = watch.step(demand[-1, [0, 2]], limit[:2], len(demand) * STEP)
+    assert kept.cause[1].argmax() == CPU

@@ -100,3 +100,26 @@ def test_companions_are_of_the_same_trust_group() -> None:
     companions.observe(window)
     assert (companions.who[:, 2:4] == NOBODY).all(), "and no longer once they are strangers"
     assert (companions.figures(window)[:, 2] == 0).all()
+
+
+def test_groups_have_all_who_are_tied_and_the_first_at_the_front() -> None:
+    """VM 2 follows VM 1, which follows VM 0: one group, in this order."""
+    generator = np.random.default_rng(5)
+    values = 2.0 + generator.gamma(1.0, 1.0, (4 * DAY, 7))
+    values[1:, 1] = values[:-1, 0] + generator.normal(0, 0.1, len(values) - 1)
+    values[2:, 2] = values[:-2, 1] + generator.normal(0, 0.1, len(values) - 2)
+    values[:, 5] = 2.0 * values[:, 4] + generator.normal(0, 0.1, len(values))
+    groups = observed(values)[0].groups()
+    assert [group.vms.tolist() for group in groups] == [[0, 1, 2], [4, 5]]
+    assert [group.lag.tolist() for group in groups] == [[0, 1, 3], [0, 0]]
+    assert min(group.correlation for group in groups) > 0.8
+
+
+def test_who_moves_against_another_is_not_together_with_it() -> None:
+    values = demand()
+    values[:, 3] = 20.0 - values[:, 2]
+    assert [group.vms.tolist() for group in observed(values)[0].groups()] == [[0, 1]]
+
+
+def test_nobody_is_in_a_group_before_anything_is_known() -> None:
+    assert Companions().groups() == []

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from rich.table import Table
 
+SHOWN_GROUPS, SHOWN_MEMBERS = 5, 8
 _PREFIXES = ("", "k", "M", "G", "T", "P")
 
 
@@ -43,7 +44,15 @@ def status_table(status: dict[str, Any]) -> Table:
         costs = sorted(status["expert_seconds"].items(), key=lambda item: -item[1])
         table.add_row("experts", escape(", ".join(f"{name} {1000 * seconds:.2g} ms" for name, seconds in costs)))
     for vm_id, kind in sorted(status["anomalies"].items()):
-        table.add_row("anomaly", escape(f"{vm_id}: {kind}"))
+        table.add_row("anomaly", escape(f"{vm_id}: {kind} ({status['anomaly_scores'][vm_id]})"))
+    for group in status["groups"][:SHOWN_GROUPS]:
+        members = [
+            f"{vm_id} (+{lag} s)" if lag else vm_id
+            for vm_id, lag in zip(group["vm_ids"], group["lag_seconds"], strict=True)
+        ]
+        more = f", and {len(members) - SHOWN_MEMBERS} more" if len(members) > SHOWN_MEMBERS else ""
+        told = f"{group['resource']}: {', '.join(members[:SHOWN_MEMBERS])}{more}"
+        table.add_row("together", escape(f"{told}; correlation {group['correlation']:.2f}"))
     if status["lead_seconds"]:
         leads = sorted(status["lead_seconds"].items())
         table.add_row("lead times", escape(", ".join(f"{means} {seconds:.2g} s" for means, seconds in leads)))

@@ -21,7 +21,7 @@ from forestall.demand.policy import PolicySet
 from forestall.demand.recording import Recording
 from forestall.demand.ruling import Ruled, rule_all, take_back
 from forestall.demand.safekeeping import Note, PutBack, Safekeeping
-from forestall.demand.view import LoopView, VmView, loop_view, vm_views
+from forestall.demand.view import LoopView, VmView, group_views, loop_view, vm_views
 from forestall.demand.warming import since_first_sample
 from forestall.learning.recurrent.model import RecurrentModel
 from forestall.model.decision import Decision, Outcome, Restoration, Result, Ruling
@@ -214,6 +214,9 @@ class Driver:
 
     def view(self) -> LoopView:
         """The loop as a whole, for the command line."""
+        watching, vm_ids = self._planner.watching, self._planner.roster.vm_ids
+        anomalies = watching.by_name(vm_ids)
+        scores = {vm: score.in_words() for vm, score in watching.scores(vm_ids).items() if vm in anomalies}
         return loop_view(
             asked=self.settings.mode,
             health=self._health,
@@ -226,7 +229,9 @@ class Driver:
             lead_seconds=self._lookout.lead_seconds(),
             plans=self._plans,
             expert_seconds=self._planner.expert_seconds(),
-            anomalies=self._planner.watching.by_name(self._planner.roster.vm_ids),
+            anomalies=anomalies,
+            anomaly_scores=scores,
+            groups=group_views(self._planner.groups(), vm_ids, self.settings.demand.step_seconds),
         )
 
     def trust_groups(self, vm_ids: Sequence[str]) -> tuple[str, ...]:

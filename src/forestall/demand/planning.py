@@ -20,6 +20,7 @@ from forestall.learning.past import APPLICATIONS
 from forestall.learning.recurrent.model import RecurrentModel
 from forestall.model.resources import Resource
 from forestall.model.samples import BoolArray, FloatArray, IntArray, Trace
+from forestall.profiling.companions import Group
 from forestall.profiling.window import Window, retained
 
 HERE, ELSEWHERE = 0, 1
@@ -94,6 +95,10 @@ class Planner:
         """Name of each VM's trust group; empty for those that are in none."""
         policies = next(iter(self._policies.values()), None)
         return policies.trust(tuple(vm_ids)) if policies else ("",) * len(vm_ids)
+
+    def groups(self) -> dict[Resource, list[Group]]:
+        """VMs that move together, by resource, as positions in the roster."""
+        return {resource: loop.learner.past.companions.groups() for resource, loop in self._loops.items()}
 
     def time_experts(self, timer: Callable[[], float]) -> None:
         """Count what experts cost, by a clock that gives seconds."""

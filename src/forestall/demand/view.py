@@ -15,6 +15,7 @@ from forestall.model.decision import Decision
 from forestall.model.mode import Mode
 from forestall.model.resources import Resource
 from forestall.model.samples import FloatArray
+from forestall.profiling.companions import Group
 
 
 @dataclass(frozen=True)
@@ -55,11 +56,22 @@ class PoolView:
 
 
 @dataclass(frozen=True)
+class GroupView:
+    """VMs that move together in a resource, the one that moves first at the front; how long after it each of them does."""
+
+    resource: Resource
+    vm_ids: tuple[str, ...]
+    lag_seconds: tuple[int, ...]
+    correlation: float
+
+
+@dataclass(frozen=True)
 class LoopView:
     """The loop as a whole; ``cycle_seconds`` is what the last cycle took, ``fault`` why nothing is changed.
 
     ``lead_seconds`` is how long each means of changing a VM takes, as measured; empty where nobody measures.
-    ``anomalies`` says how the anomaly looks of each VM that has one, ``expert_seconds`` what each expert costs a cycle.
+    ``anomalies`` says how the anomaly looks of each VM that has one, ``anomaly_scores`` how unusual it is and which
+    resources cause it, ``expert_seconds`` what each expert costs a cycle, ``groups`` which VMs move together.
     """
 
     asked: Mode
@@ -75,7 +87,9 @@ class LoopView:
     lead_seconds: Mapping[str, float]
     pools: tuple[PoolView, ...]
     anomalies: Mapping[str, str]
+    anomaly_scores: Mapping[str, str]
     expert_seconds: Mapping[str, float]
+    groups: tuple[GroupView, ...]
 
 
 SHOWN_LEVELS = (0.5, 0.95, 0.99)
@@ -124,6 +138,22 @@ def vm_views(
     return sorted(views, key=lambda view: (view.vm_id, list(plans).index(view.resource)))
 
 
+def group_views(
+    groups: Mapping[Resource, Sequence[Group]], vm_ids: Sequence[str], step_seconds: int
+) -> tuple[GroupView, ...]:
+    """VMs that move together, by name: of each resource the largest group first."""
+    return tuple(
+        GroupView(
+            resource,
+            tuple(vm_ids[vm] for vm in group.vms.tolist()),
+            tuple(step_seconds * lag for lag in group.lag.tolist()),
+            group.correlation,
+        )
+        for resource, mine in groups.items()
+        for group in mine
+    )
+
+
 def loop_view(
     *,
     asked: Mode,
@@ -137,7 +167,9 @@ def loop_view(
     lead_seconds: Mapping[str, float],
     plans: Mapping[Resource, Plan],
     anomalies: Mapping[str, str],
+    anomaly_scores: Mapping[str, str],
     expert_seconds: Mapping[str, float],
+    groups: tuple[GroupView, ...],
 ) -> LoopView:
     """The loop as a whole, with the pools as of the last cycle."""
     vms = max((int(plan.running.sum()) for plan in plans.values()), default=0)
@@ -155,6 +187,8 @@ def loop_view(
         lead_seconds=lead_seconds,
         pools=tuple(_pool_view(plan) for plan in plans.values()),
         anomalies=anomalies,
+        anomaly_scores=anomaly_scores,
+        groups=groups,
         expert_seconds=expert_seconds,
     )
 

@@ -5,7 +5,8 @@ Anomalies are looked for in means of five minutes, however short the step: a sec
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
 
 import numpy as np
 
@@ -17,6 +18,20 @@ from forestall.profiling.anomaly import KINDS, LOOKS, Anomalies, AnomalySettings
 from forestall.profiling.window import retained
 
 LEAST_SECONDS = 300
+LEAST_SHARE = 0.1
+
+
+class Score(NamedTuple):
+    """How unusual a VM is: 0 (as ever) to 1; and the share that each resource has in it."""
+
+    value: float
+    causes: Mapping[Resource, float]
+
+    def in_words(self) -> str:
+        """For people: ``score 0.98: net_tx 0.71, cpu 0.25``."""
+        named = sorted(self.causes.items(), key=lambda pair: -pair[1])
+        told = ", ".join(f"{resource.value} {share:.2f}" for resource, share in named if share >= LEAST_SHARE)
+        return f"score {self.value:.2f}{': ' if told else ''}{told}"
 
 
 class Watching:
@@ -44,7 +59,7 @@ class Watching:
         self._count: IntArray = np.zeros((0, len(self.resources)), np.int64)
         self._limit: FloatArray = np.zeros((0, len(self.resources)))
         self._ceiling: FloatArray | None = None
-        self._now = Anomalies.none()
+        self._now = Anomalies.none(len(self.resources))
         self._told: dict[str, str] = {}
 
     def anomalous(self, vms: int) -> BoolArray:
@@ -56,6 +71,14 @@ class Watching:
         """How each VM's anomaly looks; empty for those that have none."""
         now = self._now
         return tuple(KINDS[k].value if on else "" for on, k in zip(now.anomalous, now.kind, strict=True))
+
+    def scores(self, vm_ids: Sequence[str]) -> dict[str, Score]:
+        """How unusual each VM is, and what causes it; ``vm_ids`` (vm,)."""
+        now = self._now
+        return {
+            vm_id: Score(float(score), {r: float(share) for r, share in zip(self.resources, cause, strict=True)})
+            for vm_id, score, cause in zip(vm_ids, now.score, now.cause, strict=False)
+        }
 
     def by_name(self, vm_ids: Sequence[str]) -> dict[str, str]:
         """How the anomaly looks of each VM that has one; ``vm_ids`` (vm,)."""
@@ -118,8 +141,9 @@ class Watching:
     def news(self, vm_ids: Sequence[str]) -> list[str]:
         """A line for each VM whose anomaly began, was named or ended since this was last asked; ``vm_ids`` (vm,)."""
         now = self.by_name(vm_ids)
+        scores = self.scores(vm_ids)
         lines = [
-            f"{vm_id}: behaves anomalously: {LOOKS[kind]}"
+            f"{vm_id}: behaves anomalously: {LOOKS[kind]} ({scores[vm_id].in_words()})"
             for vm_id, kind in now.items()
             if self._told.get(vm_id) != kind
         ]

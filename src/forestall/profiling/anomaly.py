@@ -93,24 +93,38 @@ class AnomalySettings:
 
 @dataclass(frozen=True)
 class Anomalies:
-    """Arrays (vm,): score in [0, 1], whether the VM is anomalous, and position of the kind in :data:`KINDS`."""
+    """Arrays (vm,): score in [0, 1], whether the VM is anomalous, and position of the kind in :data:`KINDS`.
+
+    ``cause`` (vm, resource) is which share each resource has in what is unusual.
+    """
 
     score: FloatArray
     anomalous: BoolArray
     kind: IntArray
+    cause: FloatArray
 
     @classmethod
-    def none(cls) -> Anomalies:
+    def none(cls, resources: int) -> Anomalies:
         """Of no VM."""
-        return cls(np.zeros(0), np.zeros(0, bool), np.zeros(0, np.int64))
+        return cls(np.zeros(0), np.zeros(0, bool), np.zeros(0, np.int64), np.zeros((0, resources)))
 
     def padded(self, new: int) -> Anomalies:
         """With ``new`` VMs more, which are not anomalous."""
-        return Anomalies(np.pad(self.score, (0, new)), np.pad(self.anomalous, (0, new)), np.pad(self.kind, (0, new)))
+        return Anomalies(
+            np.pad(self.score, (0, new)),
+            np.pad(self.anomalous, (0, new)),
+            np.pad(self.kind, (0, new)),
+            np.pad(self.cause, ((0, new), (0, 0))),
+        )
 
     def kept(self, rows: IntArray) -> Anomalies:
         """Of the VMs ``rows`` alone."""
-        return Anomalies(retained(self.score, rows, 0), retained(self.anomalous, rows, 0), retained(self.kind, rows, 0))
+        return Anomalies(
+            retained(self.score, rows, 0),
+            retained(self.anomalous, rows, 0),
+            retained(self.kind, rows, 0),
+            retained(self.cause, rows, 0),
+        )
 
 
 class Watch:
@@ -150,7 +164,7 @@ class Watch:
         self._absent: IntArray = np.zeros(0, np.int64)
         self._seen: IntArray = np.zeros(0, np.int64)
         self._usual: FloatArray = np.zeros((2, 0))
-        self._now = Anomalies.none()
+        self._now = Anomalies.none(len(self._resources))
 
     def step(self, demand: FloatArray, limit: FloatArray, now: int, ceiling: FloatArray | None = None) -> Anomalies:
         """See one step.
@@ -183,7 +197,7 @@ class Watch:
         # What an anomaly was called stays its name until it ends, unless it had none.
         named = self._now.anomalous & (self._now.kind < len(KINDS) - 1)
         kind = np.where(of_kind.any(axis=0), of_kind.argmax(axis=0), len(KINDS) - 1)
-        self._now = Anomalies(found.score, anomalous, np.where(named, self._now.kind, kind))
+        self._now = Anomalies(found.score, anomalous, np.where(named, self._now.kind, kind), found.cause)
         return self._now
 
     def keep(self, rows: IntArray) -> None:

@@ -8,7 +8,11 @@ so that the cost is linear in VMs. Only VMs of the same trust group are compared
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numpy as np
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import breadth_first_order, connected_components
 
 from forestall.model.samples import Float32Array, FloatArray, IntArray
 from forestall.profiling.trust import TrustGroups
@@ -16,12 +20,32 @@ from forestall.profiling.window import Window, retained
 
 COMPANIONS = 2
 MOST_LAG = 3
-MOST_TRIED = 512
+MOST_TRIED = 2048
 MOST_CHANGE = 3.0
-LEAST_CORRELATION = 0.2
+LEAST_CORRELATION, GROUP_CORRELATION = 0.2, 0.5
+CHANCE_DEVIATIONS = 5.5
+"""Of a correlation of two who have nothing to do with each other: among millions of pairs none goes beyond."""
 LEAST_STEPS = 48
 ACCOMPANIED = 3
 NOBODY = -1
+
+
+class Group(NamedTuple):
+    """VMs that move together.
+
+    Attributes
+    ----------
+    vms
+        Array (member,): who, the one that moves first at the front.
+    lag
+        Array (member,): how many steps after that one each moves.
+    correlation
+        Mean of the correlations by which they are one group.
+    """
+
+    vms: IntArray
+    lag: IntArray
+    correlation: float
 
 
 class Companions:
@@ -45,6 +69,7 @@ class Companions:
         self.lag: IntArray = np.zeros((COMPANIONS, 0), np.int64)
         self.correlation: FloatArray = np.zeros((COMPANIONS, 0))
         self._deviation: FloatArray = np.zeros(0)
+        self._chance: FloatArray = np.zeros(0)
 
     def observe(self, window: Window) -> None:
         """Look for the companions of the VMs whose turn it is: once a day, a share of the fleet at every hour."""
@@ -52,7 +77,7 @@ class Companions:
         self.who = np.pad(self.who, ((0, 0), (0, new)), constant_values=NOBODY)
         self.lag = np.pad(self.lag, ((0, 0), (0, new)))
         self.correlation = np.pad(self.correlation, ((0, 0), (0, new)))
-        self._deviation = np.pad(self._deviation, (0, new))
+        self._deviation, self._chance = np.pad(self._deviation, (0, new)), np.pad(self._chance, (0, new))
         self._part_strangers(window.vms)
         hours, rest = divmod(window.count, window.hour)
         if hours < 4 or rest or window.vms < 2 or min(window.count, window.capacity) < LEAST_STEPS + MOST_LAG:
@@ -68,7 +93,7 @@ class Companions:
         place[rows[rows < self.who.shape[1]]] = np.arange(np.count_nonzero(rows < self.who.shape[1]))
         self.who, self.lag = place[retained(self.who, rows, 1)], retained(self.lag, rows, 1)
         self.correlation = np.where(self.who >= 0, retained(self.correlation, rows, 1), 0.0)
-        self._deviation = retained(self._deviation, rows, 0)
+        self._deviation, self._chance = retained(self._deviation, rows, 0), retained(self._chance, rows, 0)
 
     def figures(self, window: Window) -> FloatArray:
         """What companions say (figure, vm), in units of the VM's scale, bounded.
@@ -88,6 +113,35 @@ class Companions:
         moved = np.clip([ahead, behind], -2 * MOST_CHANGE, 2 * MOST_CHANGE) * (self._deviation / window.scale())
         return np.concatenate([moved, self.correlation[:1]])
 
+    def groups(self, least: float = GROUP_CORRELATION) -> list[Group]:
+        """VMs that move together, the largest group first: each is tied to another of its group by ``least`` or more.
+
+        Whoever moves against another (a negative correlation) is not together with it, and while little was seen only
+        those who are tied by more than chance ties some of so many.
+        """
+        count = self.who.shape[1]
+        companion, follower = np.nonzero((self.who != NOBODY) & (self.correlation >= np.maximum(least, self._chance)))
+        leader = self.who[companion, follower]
+        lag, strength = self.lag[companion, follower], self.correlation[companion, follower]
+        tied = coo_array((np.ones(len(leader)), (leader, follower)), shape=(count, count)).tocsr()
+        number, label = connected_components(tied, directed=False)
+        size = np.bincount(label, minlength=number)
+        between = dict(zip(zip(leader.tolist(), follower.tolist(), strict=True), lag.tolist(), strict=True))
+        found = []
+        for k in np.flatnonzero(size > 1):
+            members = np.flatnonzero(label == k)
+            order, before = breadth_first_order(tied, members[0], directed=False)
+            after = dict.fromkeys(order.tolist(), 0)
+            for vm in order[1:].tolist():
+                other = int(before[vm])
+                step = between[other, vm] if (other, vm) in between else -between[vm, other]
+                after[vm] = after[other] + step
+            moved = np.array([after[vm] for vm in members.tolist()])
+            sequence = np.argsort(moved, kind="stable")
+            strong = float(strength[label[follower] == k].mean())
+            found.append(Group(members[sequence], (moved - moved.min())[sequence], strong))
+        return sorted(found, key=lambda group: (-len(group.vms), -group.correlation))
+
     def _part_strangers(self, vms: int) -> None:
         """Forget companions that are of another trust group by now."""
         if self._trust.count > 1:
@@ -99,7 +153,9 @@ class Companions:
         """Find the companions of ``turn`` among ``tried``, which includes them."""
         if len(tried) > MOST_TRIED:
             known = self.who[:, turn].ravel()
-            tried = np.unique(np.concatenate([known[known >= 0], self._generator.permutation(tried)[:MOST_TRIED]]))
+            theirs = self.who[:, known[known >= 0]].ravel()  # and those who move with those who are known
+            random = self._generator.permutation(tried)[:MOST_TRIED]
+            tried = np.unique(np.concatenate([known[known >= 0], theirs[theirs >= 0], random]))
         both = np.union1d(tried, turn)
         change, deviation = _changes(window.tail(window.capacity)[:, both])
         place = np.searchsorted(both, turn)
@@ -120,6 +176,7 @@ class Companions:
         self.lag[:, turn] = np.take_along_axis(best_lag, order, axis=0)
         self.correlation[:, turn] = np.where(real, chosen, 0.0)
         self._deviation[both] = deviation
+        self._chance[turn] = CHANCE_DEVIATIONS / np.sqrt(steps)
 
 
 def _changes(samples: Float32Array) -> tuple[Float32Array, FloatArray]:

@@ -71,6 +71,9 @@ class Surprises:
         Array (vm,), of this step alone; 0 is nothing unusual.
     score
         Array (vm,) in [0, 1].
+    cause
+        Array (vm, channel): which share each channel has in the evidence that the score is from; each row adds up to 1,
+        or is all nought where nothing was unusual yet.
     deviation
         Array (scale, vm, channel), signed, in spreads; 0 where nothing can be said.
     level
@@ -81,6 +84,7 @@ class Surprises:
 
     evidence: FloatArray
     score: FloatArray
+    cause: FloatArray
     deviation: FloatArray
     level: FloatArray
     usual: FloatArray
@@ -109,6 +113,7 @@ class Surprise:
         self._variance: FloatArray = np.zeros((scales, 0, channels))
         self._product: FloatArray = np.zeros((0, channels, channels))
         self._lasting: FloatArray = np.zeros(0)
+        self._cause: FloatArray = np.zeros((0, channels))
         self._before: list[deque[tuple[FloatArray, BoolArray]]] = [deque(maxlen=scale) for scale in SCALES]
 
     def step(self, values: FloatArray, now: int | IntArray) -> Surprises:
@@ -131,14 +136,17 @@ class Surprise:
             pace = np.maximum(2.0 / (scale + 1), 1.0 / np.maximum(self._seen, 1))
             self._short[k] += np.where(present, (residual - self._short[k]) * pace, 0.0)
         deviation = self._deviation(present)
-        evidence = self._evidence(deviation, present)
+        evidence, cause = self._evidence(deviation, present)
         self._learn(present, deviation[CORRELATED_SCALE])
         fading = 0.5 ** (1.0 / self.settings.half_life_steps)
-        self._lasting = np.maximum(self._lasting * fading, evidence)
+        fresh = evidence >= self._lasting * fading
+        self._lasting = np.where(fresh, evidence, self._lasting * fading)
+        self._cause = np.where(fresh[:, None], cause, self._cause)
         known = self._seen > self.settings.young_steps
         return Surprises(
             evidence=evidence,
             score=1.0 - np.exp(-self._lasting),
+            cause=self._cause,
             deviation=deviation,
             level=usual + self._short,
             usual=np.where(known, usual, np.nan),
@@ -149,6 +157,7 @@ class Surprise:
         self._daily.keep(rows)
         self._seen, self._size = retained(self._seen, rows, 0), retained(self._size, rows, 0)
         self._product, self._lasting = retained(self._product, rows, 0), retained(self._lasting, rows, 0)
+        self._cause = retained(self._cause, rows, 0)
         self._short, self._mean, self._variance = (
             retained(moments, rows, 1) for moments in (self._short, self._mean, self._variance)
         )
@@ -165,6 +174,7 @@ class Surprise:
         self._size = np.pad(self._size, ((0, new), (0, 0)))
         self._product = np.pad(self._product, ((0, new), (0, 0), (0, 0)))
         self._lasting = np.pad(self._lasting, (0, new))
+        self._cause = np.pad(self._cause, ((0, new), (0, 0)))
         self._short, self._mean, self._variance = (
             np.pad(a, ((0, 0), (0, new), (0, 0))) for a in (self._short, self._mean, self._variance)
         )
@@ -176,17 +186,25 @@ class Surprise:
         known = present & (self._seen > self.settings.young_steps)
         return np.where(known, (self._short - self._mean) / self._spread(), 0.0)
 
-    def _evidence(self, deviation: FloatArray, present: BoolArray) -> FloatArray:
-        """Mean over scales of the logarithm of the distance (vm,)."""
+    def _evidence(self, deviation: FloatArray, present: BoolArray) -> tuple[FloatArray, FloatArray]:
+        """Mean over scales of the logarithm of the distance (vm,), and each channel's share in it (vm, channel).
+
+        A squared distance is a sum over channels of the deviation times what the others do not explain of it.
+        """
         vms, channels = present.shape
+        if not vms:
+            return np.zeros(0), np.zeros((0, channels))
         known = np.maximum(present.sum(axis=1), 1)
         if channels == 1:
-            distance = np.abs(deviation[..., 0])
+            parts = deviation**2
         else:
-            inverse = np.linalg.inv(self._correlation())
-            squared = np.einsum("svc,vcd,svd->sv", deviation, inverse, deviation, optimize=True)
-            distance = np.sqrt(np.maximum(squared, 0.0) / known)
-        return np.asarray(np.log1p(distance).mean(axis=0)) if vms else np.zeros(0)
+            parts = deviation * np.einsum("vcd,svd->svc", np.linalg.inv(self._correlation()), deviation, optimize=True)
+        distance = np.log1p(np.sqrt(np.maximum(parts.sum(axis=2), 0.0) / known))
+        parts = np.maximum(parts, 0.0)
+        shares = parts / np.maximum(parts.sum(axis=2, keepdims=True), 1e-12)
+        total = distance.sum(axis=0)
+        cause = (shares * distance[..., None]).sum(axis=0) / np.maximum(total, 1e-12)[:, None]
+        return np.asarray(distance.mean(axis=0)), cause
 
     def _correlation(self) -> FloatArray:
         """Correlation (vm, channel, channel), shrunk."""
