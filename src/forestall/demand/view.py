@@ -57,7 +57,7 @@ class PoolView:
 
 @dataclass(frozen=True)
 class GroupView:
-    """VMs that move together in a resource, the one that moves first at the front; how long after it each of them does."""
+    """VMs that move together in a resource, the one that moves first at the front; how long after it each does."""
 
     resource: Resource
     vm_ids: tuple[str, ...]
