@@ -222,6 +222,8 @@ def test_a_journal_of_the_first_version_is_taken_up(tmp_path: Path) -> None:
     journal.close()
     with duckdb.connect(str(path)) as old:
         old.execute('DROP TABLE restoration; ALTER TABLE outcome DROP COLUMN "at"; ALTER TABLE decision DROP granted')
+        for table in ("vector_vm", "layout", "vector", "vector_1h", "vector_pending", "arrived"):
+            old.execute(f"DROP TABLE {table}")
         old.execute("UPDATE meta SET value = 1 WHERE key = 'version'")
     journal = DuckdbJournal(path)
     (read,) = journal.decisions()

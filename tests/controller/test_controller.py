@@ -87,7 +87,9 @@ class Controller:
         store = DuckdbVectors(self.folder / "state/forestall.duckdb", time.time)
         try:
             batches = store.vectors(VectorKind.PROFILE, since=0, until=2**40)
-            return [(vm, int(at)) for b in batches for vm, at in zip(b.vm_ids, b.at, strict=True)]
+            keys = [(vm, int(at)) for b in batches for vm, at in zip(b.vm_ids, b.at, strict=True)]
+            assert all(vm.startswith("host-1/") for vm, _ in keys)
+            return [(vm.removeprefix("host-1/"), at) for vm, at in keys]
         finally:
             store.close()
 
@@ -185,9 +187,10 @@ def test_a_revoked_certificate_is_refused_without_a_restart(controller: Controll
     Authority(pki).issue("thief", NOW)
     line = Uplink(controller.url, identity(pki, "thief"))
     line.send(encode(SPOOL, 1, batch()))
-    line.close()
     assert Authority(pki).revoke("thief", datetime.now(UTC)) == 1
     until(lambda: any("read anew" in text for text in controller.lines()), "the new list")
+    with pytest.raises(CentreAway, match="show your certificate again"):
+        line.send(encode(SPOOL, 2, batch()))  # over the connection that was there before
     with pytest.raises(CentreAway, match="perhaps our certificate is not believed"):
         line.send(encode(SPOOL, 2, batch()))
     assert "certificate revoked" in controller.lines()[-1]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections import deque
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -14,8 +15,10 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 from test_vector_frames import batch
 
 from forestall.adapters.clock.virtual import VirtualClock
-from forestall.adapters.vector_spool.spool import FileSpool
+from forestall.adapters.vector_spool.spool import MOST_REFUSED, FileSpool
 from forestall.model.errors import StoreError
+from forestall.ports.vectors import VectorBatch, VectorKind
+from forestall.service.forwarding import MOST_GATHERED, MOST_IN_FRAME, Gathering
 from forestall.service.vector_frames import decode, encode
 
 
@@ -83,6 +86,73 @@ def test_a_frame_that_is_refused_is_kept_aside(tmp_path: Path) -> None:
     assert decode(kept.read_bytes()).sequence == 1
     assert (waiting.oldest() or (0,))[0] == 2
     assert spool(tmp_path).waiting == 1
+
+
+def test_what_was_refused_is_bounded(tmp_path: Path) -> None:
+    waiting = spool(tmp_path)
+    for n in range(MOST_REFUSED + 5):
+        waiting.append(batch())
+        os.utime(waiting.set_aside(n + 1), (n, n))
+    kept = sorted(tmp_path.glob("*.refused"))
+    assert len(kept) == MOST_REFUSED
+    assert decode(kept[-1].read_bytes()).sequence == MOST_REFUSED + 5
+
+
+def test_a_frame_that_cannot_be_removed_waits_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    waiting = spool(tmp_path)
+    waiting.append(batch())
+
+    def refuse(path: Path, missing_ok: bool = False) -> None:
+        raise OSError(30, "Read-only file system")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "unlink", refuse)
+        with pytest.raises(StoreError, match="cannot be removed: Read-only"):
+            waiting.done(1)
+    assert waiting.waiting == 1
+    waiting.done(1)
+    assert (waiting.waiting, waiting.oldest()) == (0, None)
+
+
+class Disk:
+    """A spool that is full for a while."""
+
+    def __init__(self) -> None:
+        self.full, self.frames = True, list[VectorBatch]()
+
+    def append(self, vectors: VectorBatch) -> None:
+        if self.full:
+            raise StoreError("disk full")
+        encode("0" * 16, 1, vectors)
+        self.frames.append(vectors)
+
+
+def test_what_could_not_be_written_is_gathered_and_written_later_in_pieces() -> None:
+    disk = Disk()
+    gathering = Gathering(disk, lambda: 0.0, frame_vectors=1)  # type: ignore[arg-type]
+    for n in range(300):
+        with pytest.raises(StoreError, match="disk full"):
+            gathering.add(batch(rows=100, at=1_000 * n))
+    disk.full = False
+    gathering.add(batch(rows=100, at=1_000 * 300))
+    kept = sorted(int(at) for frame in disk.frames for at in frame.at)
+    assert MOST_GATHERED - MOST_IN_FRAME < len(kept) == len(set(kept)) <= MOST_GATHERED
+    assert gathering.dropped == 301 * 100 - len(kept)
+    assert kept[-1] == 1_000 * 300 + 99
+    assert max(map(len, disk.frames)) <= MOST_IN_FRAME
+    gathering.close()
+
+
+def test_one_kind_that_cannot_be_written_does_not_hold_up_another() -> None:
+    disk = Disk()
+    disk.full = False
+    gathering = Gathering(disk, lambda: 0.0, frame_vectors=10**6)  # type: ignore[arg-type]
+    broken = batch(at=-10_000)
+    gathering.add(broken)
+    gathering.add(replace(batch(), kind=VectorKind.SCORE))
+    with pytest.raises(StoreError, match="instant"):
+        gathering.make_frames(everything=True)
+    assert [frame.kind for frame in disk.frames] == [VectorKind.SCORE]
 
 
 def test_trouble_is_one_clear_line(tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ import pytest
 from forestall.guest import wire
 from forestall.guest.agent import Agent
 from forestall.guest.looks import LONG_FIELDS, SHORT_FIELDS
+from forestall.guest.meter import Source
 from forestall.guest.operations import NUMBER, OPERATIONS, size_class
 from forestall.guest.pace import Pace
 from forestall.guest.processes import Groups, Processes
@@ -158,6 +159,41 @@ def test_what_cannot_have_moved_is_left_alone_for_a_second_at_most(
     assert heard.windows(Kind.LONG)[-1]["faults_per_s"] == pytest.approx(1000, rel=0.01)
 
 
+def test_a_file_that_the_kernel_gives_by_the_page_is_read_to_its_end(tmp_path: Path) -> None:
+    """Every CPU, disk and interface counts, however many there are."""
+
+    class Lines(Source):
+        path = "proc/kallsyms"
+        levels = ("lines",)
+
+        def parse(self, text: bytes) -> list[float]:
+            return [float(text.count(b"\n"))]
+
+    (counted,) = Lines().read()
+    assert counted > 10_000, "one page has some eighty"
+
+
+def test_a_cpu_that_is_switched_on_does_not_bring_all_it_ever_waited(
+    machine: Machine, agent: Agent, heard: Heard
+) -> None:
+    waits = {"cpu0": 1_000_000_000}
+
+    def look(now: float) -> None:
+        machine.switches += 100
+        machine.turn()
+        lines = [f"{cpu} 0 0 0 0 0 0 10 {wait} 5" for cpu, wait in waits.items()]
+        machine.write("proc/schedstat", "version 15\n" + "\n".join(lines) + "\n")
+        agent.look(now)
+
+    look(10.0)
+    waits["cpu1"] = 50_000_000_000
+    look(10.1)
+    waits["cpu1"] += 20_000_000
+    look(10.2)
+    waited = [window["runnable_wait_cores"] for window in heard.windows(Kind.SHORT)]
+    assert waited == pytest.approx([0.0, 0.2])
+
+
 def test_a_counter_that_goes_back_says_nothing(machine: Machine, agent: Agent, heard: Heard) -> None:
     agent.look(10.0)
     machine.user, machine.switches = 0, 2000
@@ -217,8 +253,11 @@ def test_requests_are_answered_and_nonsense_too(machine: Machine, agent: Agent, 
     _request(agent, id=5, do="state")
     agent.answer(wire.Frame(Kind.REQUEST, 1, 1, b"[" * 20_000))
     agent.answer(wire.Frame(Kind.REQUEST, 1, 1, b"[]"))
+    agent.answer(wire.Frame(Kind.REQUEST, 1, 1, b'{"id": 6, "do": "online", "with": Infinity}'))
+    _request(agent, id=7, do="ping", **{"with": "x" * wire.MAX_PAYLOAD_BYTES})
+    _request(agent, id=8, do="x" * 10_000)
     agent.answer(wire.Frame(99, 1, 1, b"{}"))
-    first, second, third, fourth, fifth, sixth, seventh = heard.replies()
+    first, second, third, fourth, fifth, sixth, seventh, *others = heard.replies()
     assert first == {"id": 1, "result": "x"}
     assert second["result"] == [0, 1]
     assert (machine.root / "sys/devices/system/cpu/cpu1/online").read_text() == "0"
@@ -227,6 +266,7 @@ def test_requests_are_answered_and_nonsense_too(machine: Machine, agent: Agent, 
     assert fifth["result"]["uptime_seconds"] == 100.5
     assert "error" in sixth
     assert "error" in seventh
+    assert [(other["id"], "error" in other) for other in others] == [(6, True), (7, True), (8, True)]
 
 
 def test_a_hint_is_kept_whole_or_not_at_all(machine: Machine, agent: Agent) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -139,6 +140,50 @@ def test_a_trust_group_shares_what_it_knows_and_others_do_not_see_it(channel: Ch
         expected[vm] = 0.0 if said is None else said["expected"]["cpu_cores"]
     assert expected["b"] > 0.7
     assert expected["c"] == expected["d"] == 0.0
+
+
+def test_a_vm_that_is_moved_to_another_group_tells_the_first_no_more(channel: Channel, kept: Kept) -> None:
+    groups = {"a": "red", "b": "red"}
+    watch = profiling(channel, kept, groups)
+    watch.look([window("a", 0.0)])
+    groups["a"] = "blue"
+    watch.make_vectors()
+    day = [((FORK, 1),), *[()] * 30]
+    watch.look([window("a", n / 10, 1.0 if 0 < n % 31 < 12 else 0.0, day[n % 31]) for n in range(31 * 40)])
+    watch.look([*(window("b", n / 10) for n in range(30)), window("b", 3.0, 0.0, ((FORK, 1),))])
+    said = (watch.sequences("b") or {})["now"]
+    assert said is None or said["expected"]["cpu_cores"] == 0.0
+
+
+def test_a_vm_that_is_gone_for_long_is_forgotten(channel: Channel, kept: Kept, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("forestall.service.profiling.FORGET_VECTORS", 3)
+    watch = profiling(channel, kept, {"gone": "red"})
+    watch.look([window("gone", 0.0)])
+    for n in range(6):
+        watch.look([window("a", float(n))])
+        watch.make_vectors()
+    assert watch.sequences("gone") is watch.patterns("gone") is None
+    assert watch.sequences("a") is not None
+    assert not watch._groups
+
+
+def test_a_defect_does_not_end_the_thread(channel: Channel, kept: Kept, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("forestall.service.profiling.LOOK_SECONDS", 0.01)
+    watch, looks = profiling(channel, kept), iter([ZeroDivisionError("a defect"), None])
+
+    def broken() -> Sequence[GuestWindow]:
+        if (trouble := next(looks, None)) is not None:
+            raise trouble
+        return [window("a", 1.0)]
+
+    monkeypatch.setattr(channel, "windows", broken)
+    watch.start()
+    deadline = time.monotonic() + 20
+    while watch.sequences("a") is None:
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    watch.close()
+    assert watch.notes[0] == "vectors are not kept: ZeroDivisionError: a defect"  # type: ignore[attr-defined]
 
 
 def test_vectors_that_cannot_be_kept_are_told_of_and_the_thread_goes_on(channel: Channel, kept: Kept) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
-from contextlib import closing
+from contextlib import closing, suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,13 +12,11 @@ from typing import TYPE_CHECKING
 from forestall.adapters.clock.system import SystemClock
 from forestall.adapters.files.liveness import locked
 from forestall.bootstrap.live import STORE, tell
-from forestall.model.errors import BadInput, StoreError
+from forestall.model.errors import ForestallError
 from forestall.service.configuration import Configuration, ControllerConfiguration
 
 if TYPE_CHECKING:
-    import ssl
-
-    from forestall.adapters.https.contexts import Identity
+    from forestall.adapters.https.contexts import Identity, Trust
     from forestall.ports.vectors import VectorStore
 
 EXPIRY_DAYS = 14
@@ -55,33 +53,31 @@ def run_controller(configuration: Configuration) -> int:
         Another process works on the state folder, or the address is taken.
     """
     from forestall.adapters.duckdb.vectors import DuckdbVectors
-    from forestall.adapters.https.contexts import server_context
+    from forestall.adapters.https.contexts import Trust
     from forestall.adapters.https.server import listen, server_of
     from forestall.service.daemon import Notes
     from forestall.service.ingest import Ingest
 
     settings, clock = configuration.controller, SystemClock()
-    identity, notes = identity_of(settings), Notes(tell, clock)
+    notes = Notes(tell, clock)
     address, _, port = settings.listen.rpartition(":")
-    context = server_context(identity, lambda why: notes(f"refused: at the door: {why}"))
+    trust = Trust(identity_of(settings), lambda why: notes(f"refused: at the door: {why}"))
     with (
         locked(configuration.state_folder),
         closing(listen(address.strip("[]"), int(port))) as door,
         closing(DuckdbVectors(configuration.state_folder / STORE, clock.now)) as store,
-        Upkeep(store, context, identity, notes),
+        Upkeep(store, trust, notes),
     ):
         tell(f"listening at {settings.listen}")
-        server_of(Ingest(store, notes), context).run([door])
+        server_of(Ingest(store, notes), trust).run([door])
     return 0
 
 
 class Upkeep:
     """What is done now and then beside the server: renewed files are taken up, vectors rolled up, ends warned of."""
 
-    def __init__(
-        self, store: VectorStore, context: ssl.SSLContext, identity: Identity, note: Callable[[str], None]
-    ) -> None:
-        self._store, self._context, self._identity, self._note = store, context, identity, note
+    def __init__(self, store: VectorStore, trust: Trust, note: Callable[[str], None]) -> None:
+        self._store, self._trust, self._note = store, trust, note
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="upkeep", daemon=True)
 
@@ -94,28 +90,31 @@ class Upkeep:
         self._thread.join()
 
     def _run(self) -> None:
-        from forestall.adapters.https.contexts import renew
-
         clock = SystemClock()
         seen, maintained_at, warned_at = self._changed_at(), clock.monotonic(), float("-inf")
         while True:
             try:
                 if (now := clock.monotonic()) - warned_at >= DAY_SECONDS:
                     warned_at = now
-                    if warning := expiry_warning(self._identity.certificate, datetime.now(UTC)):
+                    if warning := expiry_warning(self._trust.identity.certificate, datetime.now(UTC)):
                         self._note(warning)
                 if (changed := self._changed_at()) != seen:
+                    self._trust.renew()
                     seen = changed
-                    renew(self._context, self._identity)
                     self._note("certificates were read anew")
                 if now - maintained_at >= MAINTAIN_SECONDS:
                     maintained_at = now
                     self._store.maintain(int(clock.now()))
-            except (BadInput, StoreError) as error:
+            except ForestallError as error:
                 self._note(str(error))
+            except Exception as error:  # a defect here must not end it: no list of what was revoked would be read
+                self._note(f"upkeep: {type(error).__name__}: {error}")
             if self._stop.wait(RENEW_SECONDS):
                 return
 
     def _changed_at(self) -> tuple[float, ...]:
-        files = (self._identity.certificate, self._identity.key, self._identity.revoked)
-        return tuple(path.stat().st_mtime for path in files if path.exists())
+        found = []
+        for path in (self._trust.identity.certificate, self._trust.identity.key, self._trust.identity.revoked):
+            with suppress(OSError):  # it is just being replaced
+                found.append(path.stat().st_mtime)
+        return tuple(found)

@@ -20,7 +20,7 @@ from forestall.adapters.files.restorations import FileRestorations
 from forestall.adapters.simulated.shared_settings import SharedSettings
 from forestall.demand.safekeeping import PutBack, Restorer, put_back_each
 from forestall.model.decision import Restoration
-from forestall.model.errors import StoreError, WrongUse
+from forestall.model.errors import ForestallError, StoreError, WrongUse
 from forestall.model.resources import Resource
 from forestall.ports.clock import Clock
 from forestall.ports.hypervisor import Hypervisor
@@ -377,7 +377,10 @@ def closing_all() -> Iterator[list[Any]]:
         yield parts
     finally:
         for part in reversed(parts):
-            part.close()
+            try:
+                part.close()
+            except ForestallError as error:
+                tell(str(error))
 
 
 def _policies(configuration: Configuration) -> PolicySet | None:

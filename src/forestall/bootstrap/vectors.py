@@ -14,7 +14,7 @@ from forestall.ports.clock import Clock
 from forestall.ports.vectors import Origin, VectorBatch, VectorStore
 from forestall.service.configuration import Configuration
 
-STORE, SPOOL, HERE = "forestall.duckdb", "spool", "localhost"
+STORE, SPOOL, HERE = "forestall.duckdb", "spool", ""
 Keep = Callable[[VectorBatch], None]
 
 

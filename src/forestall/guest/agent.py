@@ -21,7 +21,7 @@ from forestall.guest.wire import Kind, Window
 LONG_SECONDS = 1.0
 LONGEST_SECONDS = 5.0
 """A window that is longer says little of when things happened: it is not told."""
-MAX_HINT_BYTES = 8 * 1024
+MAX_HINT_BYTES, MAX_ERROR = 8 * 1024, 500
 Send = Callable[[bytes], bool]
 Operations = tuple[tuple[int, int], ...]
 
@@ -94,7 +94,9 @@ class Agent:
         values = self._fast.look(now, long_due)
         if seconds <= LONGEST_SECONDS:  # the first look, or one after a silence, has no window
             amounts = self._from_fields.amounts(values, seconds)
-            if self._calls is not None and self._fast.busy and self.pace.system_calls:
+            if self._calls is not None and not self.pace.system_calls:
+                self._calls.pause()
+            elif self._calls is not None and self._fast.busy:
                 amounts.update(self._calls.look())
             self._window(Kind.SHORT, now, seconds, values, operations.coded(amounts))
         if long_due:
@@ -110,15 +112,17 @@ class Agent:
             self._keep_hint(frame.payload)
         if frame.kind != Kind.REQUEST:
             return
-        identity = None
-        reply: dict[str, Any]
+        identity: int | None = None
         try:
             request = json.loads(frame.payload)
-            identity = request.get("id")
+            identity = int(request["id"])
             reply = {"id": identity, "result": self.do(str(request.get("do")), request.get("with"))}
-        except (ValueError, TypeError, AttributeError, OSError, RecursionError) as error:
-            reply = {"id": identity, "error": f"{type(error).__name__}: {error}"}
-        self._say(Kind.REPLY, wire.as_json(reply))
+            payload = wire.as_json(reply)
+            if len(payload) > wire.MAX_PAYLOAD_BYTES:
+                raise ValueError("the answer is too long")
+        except (ValueError, TypeError, KeyError, AttributeError, OSError, ArithmeticError, RecursionError) as error:
+            payload = wire.as_json({"id": identity, "error": f"{type(error).__name__}: {error}"[:MAX_ERROR]})
+        self._say(Kind.REPLY, payload)
 
     def do(self, what: str, argument: Any) -> Any:
         """Do one of the things that a host may ask for; what is unknown is an error (ValueError)."""

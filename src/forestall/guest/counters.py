@@ -71,10 +71,18 @@ class Schedstat(Source):
     path = "proc/schedstat"
     counters = ("runnable_wait_cores",)
 
+    def __init__(self, root: Path = Path("/")) -> None:
+        super().__init__(root)
+        self._waited: dict[bytes, int] = {}
+        self._total = 0
+
     def parse(self, text: bytes) -> list[float]:
-        """The eighth field of each CPU, nanoseconds."""
-        waits = [int(line.split(b" ", 9)[8]) for line in text.split(b"\n") if line.startswith(b"cpu")]
-        return [sum(waits) * 1e-9]
+        """The eighth field of each CPU, nanoseconds. A CPU that is switched on brings all it ever waited: not that."""
+        lines = [line.split(b" ", 9) for line in text.split(b"\n") if line.startswith(b"cpu")]
+        waited = {words[0]: int(words[8]) for words in lines}
+        self._total += sum(now - self._waited[cpu] for cpu, now in waited.items() if cpu in self._waited)
+        self._waited = waited
+        return [self._total * 1e-9]
 
     def moved(self, hints: Sequence[int]) -> bool:
         """Only those who run can have waited."""

@@ -11,7 +11,9 @@ from collections.abc import Sequence
 from math import nan
 from pathlib import Path
 
-READ_BYTES = 4 * 1024
+READ_BYTES, MAX_BYTES = 16 * 1024, 1024 * 1024
+SHORT_BYTES = 2 * 1024
+"""What is shorter is all that there is: the kernel gives as many whole records as fit into a page."""
 
 
 class Source:
@@ -32,17 +34,17 @@ class Source:
     def __init__(self, root: Path = Path("/")) -> None:
         self._full_path = os.path.join(root, self.path)
         self._descriptor: int | None = None
-        self._size = READ_BYTES
 
     def read(self) -> list[float]:
         """Counters, then levels; NaN where they cannot be told."""
         try:
             if self._descriptor is None:
                 self._descriptor = os.open(self._full_path, os.O_RDONLY | os.O_CLOEXEC)
-            text = os.pread(self._descriptor, self._size, 0)
-            while len(text) == self._size and self._size < 1 << 20:
-                self._size *= 4
-                text = os.pread(self._descriptor, self._size, 0)
+            text = os.pread(self._descriptor, READ_BYTES, 0)
+            more = text
+            while len(more) >= SHORT_BYTES and len(text) < MAX_BYTES:  # the kernel may give a page at a time
+                more = os.pread(self._descriptor, MAX_BYTES, len(text))
+                text += more
             return self.parse(text)
         except (OSError, ValueError, IndexError, KeyError):
             self.close()

@@ -59,6 +59,15 @@ class VectorBatch:
         if len(self) and not (int(self.at.min()) >= 0 and int(self.at.max()) < LATEST):
             raise StoreError(f"an instant is outside [0, {LATEST})")
 
+    def pieces(self, most: int) -> list[VectorBatch]:
+        """The same vectors in batches of at most so many."""
+        return [
+            VectorBatch(
+                self.kind, self.names, self.vm_ids[k : k + most], self.at[k : k + most], self.values[k : k + most]
+            )
+            for k in range(0, len(self), most)
+        ]
+
     @classmethod
     def joined(cls, batches: Sequence[VectorBatch]) -> VectorBatch:
         """All vectors of batches that have kind and names in common; at least one."""
@@ -107,7 +116,10 @@ class VectorStore(Protocol):
     def apply(self, origin: Origin, batch: VectorBatch) -> bool:
         """Keep a frame, durably; False if it, or a later one of its spool, was kept before: then nothing is done.
 
-        Of two vectors of the same VM, kind and instant the first is kept.
+        A frame of a host that makes up VMs or features without end is :class:`~forestall.model.errors.BadInput`.
+
+        Of two vectors of the same VM, kind and instant the first is kept. A host speaks for its own VMs alone: a VM is
+        known as ``HOST/NAME``, one of this host (an origin whose host is empty) by its name.
         """
         ...
 

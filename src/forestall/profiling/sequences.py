@@ -163,6 +163,10 @@ class Sequences:
             memory.see(contexts)
         return self._position(contexts)
 
+    def join(self, group: Memory | None) -> None:
+        """Belong to a trust group from now on; what is known of the guest itself stays."""
+        self._group = group
+
     def _memories(self) -> list[Memory]:
         return [self.own] if self._group is None else [self._group, self.own]
 

@@ -135,7 +135,7 @@ KEYS: Mapping[str, Mapping[str, read.Reader]] = {
         "authority": _absolute,
         "revoked": _absolute,
         "spool_bytes": _whole(1_000_000, 1 << 40),
-        "spool_seconds": _whole(60, 365 * _DAY),
+        "spool_seconds": _whole(60, 60 * _DAY),
     },
     "time_lapse": {
         "pace": read.number(1, 100_000, low_too=True),

@@ -164,8 +164,9 @@ class Daemon:
         """What runs inside a VM is a help, not a need: without it the loop goes on."""
         try:
             self._guests.turn()
-        except ForestallError as error:
-            self._note(f"guests are not followed: {error}")
+        except Exception as error:
+            told = str(error) if isinstance(error, ForestallError) else f"{type(error).__name__}: {error}"
+            self._note(f"guests are not followed: {told}")
 
     def _maintain(self) -> None:
         self._maintained_at = self._clock.monotonic()

@@ -7,10 +7,11 @@ from collections.abc import Callable
 from random import Random
 from typing import Protocol
 
-from forestall.model.errors import ForestallError, FrameRefused
+from forestall.model.errors import ForestallError, FrameRefused, StoreError
 from forestall.ports.vectors import Spool, VectorBatch
 
 FRAME_VECTORS, LONGEST_WAIT_SECONDS = 200, 30.0
+MOST_IN_FRAME, MOST_GATHERED = 1_000, 20_000
 SHORTEST_REST_SECONDS, LONGEST_REST_SECONDS = 1.0, 60.0
 IDLE_SECONDS = 0.5
 
@@ -38,6 +39,11 @@ class Gathering:
         Seconds that never go back.
     frame_vectors, wait_seconds
         A frame is made when so many vectors are there, or the first of them has waited so long.
+
+    Attributes
+    ----------
+    dropped
+        Vectors that were dropped because nothing could be written for long.
     """
 
     def __init__(
@@ -49,13 +55,17 @@ class Gathering:
     ) -> None:
         self._spool, self._now = spool, now
         self._frame_vectors, self._wait_seconds = frame_vectors, wait_seconds
+        self.dropped = 0
         self._gathered: dict[tuple[str, tuple[str, ...]], list[VectorBatch]] = {}
         self._since: dict[tuple[str, tuple[str, ...]], float] = {}
 
     def add(self, batch: VectorBatch) -> None:
-        """Gather vectors."""
+        """Gather vectors; the oldest make room where nothing can be written for long, and are counted."""
         key = (batch.kind.value, batch.names)
-        self._gathered.setdefault(key, []).append(batch)
+        gathered = self._gathered.setdefault(key, [])
+        gathered.append(batch)
+        while len(gathered) > 1 and sum(map(len, gathered)) > MOST_GATHERED:
+            self.dropped += len(gathered.pop(0))
         self._since.setdefault(key, self._now())
         self.make_frames()
 
@@ -64,12 +74,23 @@ class Gathering:
         self.make_frames(everything=True)
 
     def make_frames(self, everything: bool = False) -> None:
-        """Let what is due, or everything, wait in the spool; on an error it stays gathered."""
+        """Let what is due, or everything, wait in the spool; on an error what is not there yet stays gathered."""
+        trouble: StoreError | None = None
         for key, batches in list(self._gathered.items()):
             due = self._now() - self._since[key] >= self._wait_seconds
-            if everything or due or sum(map(len, batches)) >= self._frame_vectors:
-                self._spool.append(VectorBatch.joined(batches))
-                del self._gathered[key], self._since[key]
+            if not (everything or due or sum(map(len, batches)) >= self._frame_vectors):
+                continue
+            pieces = self._gathered[key] = VectorBatch.joined(batches).pieces(MOST_IN_FRAME)
+            try:
+                while pieces:
+                    self._spool.append(pieces[0])
+                    pieces.pop(0)
+            except StoreError as error:
+                trouble = error
+                continue
+            del self._gathered[key], self._since[key]
+        if trouble is not None:
+            raise trouble
 
 
 class Forwarding:
@@ -108,8 +129,9 @@ class Forwarding:
         while not self._stop.is_set():
             try:
                 moved = self._send_one()
-            except ForestallError as error:
-                self._note(f"vectors wait: {error}")
+            except Exception as error:  # whatever it is: the next attempt may do better, and nobody would begin again
+                told = str(error) if isinstance(error, ForestallError) else f"{type(error).__name__}: {error}"
+                self._note(f"vectors wait: {told}")
                 self._stop.wait(rest * self._random.uniform(0.5, 1.5))
                 rest = min(2 * rest, LONGEST_REST_SECONDS)
                 continue

@@ -19,8 +19,8 @@ from forestall.profiling.sequences import HORIZONS, Memory, Position, Sequences,
 LOOK_SECONDS, VECTOR_SECONDS = 0.5, 10
 TARGETS = ("cpu_cores", "disk_read_bytes_per_s", "disk_write_bytes_per_s", "net_tx_bytes_per_s")
 """What is remembered of what comes after a sequence."""
-PATTERN_VECTORS = 60
-"""After so many vectors patterns that were seen meanwhile are handed on."""
+PATTERN_VECTORS, FORGET_VECTORS = 60, 3 * 8_640
+"""After so many vectors patterns that were seen meanwhile are handed on; and a VM that is gone is forgotten."""
 PATTERN_SHOWN = ("disk_read_bytes_per_s", "disk_write_bytes_per_s", "net_rx_bytes_per_s", "net_tx_bytes_per_s")
 MOST_CONTEXTS, SHOWN_CONTEXTS = 5_000, 12
 _CPU = [SHORT_FIELDS.index(name) for name in CPU_FIELDS]
@@ -64,7 +64,8 @@ class Profiling:
         self._positions: dict[str, Position] = {}
         self._patterns: dict[str, Patterns] = {}
         self._matches: dict[str, Match] = {}
-        self._looks = 0
+        self._heard: dict[str, int] = {}
+        self._looks = self._vectors = 0
         self._patterns_kept_at = int(now())
         self._lock, self._stop = threading.Lock(), threading.Event()
         self._thread = threading.Thread(target=self._run, name="profiling", daemon=True)
@@ -101,6 +102,10 @@ class Profiling:
             for vm_id, vector in zip(batch.vm_ids, batch.values, strict=True):
                 followed = self._patterns.setdefault(vm_id, Patterns(NAMES))
                 self._matches[vm_id] = followed.step(vector, now)
+                self._heard[vm_id] = self._vectors
+            self._vectors += 1
+            self._forget()
+            self._regroup()
         if len(batch):
             self._keep(batch)
 
@@ -150,10 +155,27 @@ class Profiling:
 
     def _follower(self, vm_id: str) -> Sequences:
         if (follower := self._sequences.get(vm_id)) is None:
-            group = next(iter(self._group_of([vm_id])), "")
-            memory = self._groups.setdefault(group, Memory(len(OPERATIONS), len(TARGETS))) if group else None
-            follower = self._sequences[vm_id] = Sequences(len(OPERATIONS), len(TARGETS), memory)
+            follower = self._sequences[vm_id] = Sequences(len(OPERATIONS), len(TARGETS))
+            self._regroup()
         return follower
+
+    def _regroup(self) -> None:
+        """Let each VM know what its trust group knows: policies may have moved it."""
+        vm_ids = list(self._sequences)
+        groups = dict(zip(vm_ids, self._group_of(vm_ids), strict=True))
+        self._groups = {
+            name: self._groups.get(name) or Memory(len(OPERATIONS), len(TARGETS))
+            for name in set(groups.values())
+            if name
+        }
+        for vm_id, name in groups.items():
+            self._sequences[vm_id].join(self._groups.get(name))
+
+    def _forget(self) -> None:
+        """Forget VMs that have said nothing for long."""
+        for vm_id in [vm_id for vm_id, heard in self._heard.items() if self._vectors - heard > FORGET_VECTORS]:
+            for known in (self._heard, self._sequences, self._positions, self._patterns, self._matches):
+                known.pop(vm_id, None)
 
     def _run(self) -> None:
         every = round(VECTOR_SECONDS / LOOK_SECONDS)
@@ -165,8 +187,9 @@ class Profiling:
                     self.make_vectors()
                 if self._looks % (every * PATTERN_VECTORS) == 0:
                     self.keep_patterns()
-            except ForestallError as error:
-                self._note(f"vectors are not kept: {error}")
+            except Exception as error:  # whatever it is: nobody would begin again
+                told = str(error) if isinstance(error, ForestallError) else f"{type(error).__name__}: {error}"
+                self._note(f"vectors are not kept: {told}")
 
 
 def _outlook(sums: FloatArray) -> dict[str, Any]:

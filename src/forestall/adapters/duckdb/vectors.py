@@ -15,6 +15,7 @@ import pyarrow as pa
 from forestall.adapters.duckdb import schema
 from forestall.adapters.duckdb.database import Database
 from forestall.adapters.duckdb.writing import insert_table
+from forestall.model.errors import BadInput
 from forestall.model.samples import IntArray
 from forestall.ports.vectors import Origin, Profile, VectorBatch, VectorKind, VectorRetention
 
@@ -23,7 +24,8 @@ MONDAY_SECONDS = 4 * 86_400
 """The epoch was a Thursday; 5 January 1970 a Monday."""
 FORGET_SPOOLS_SECONDS = 90 * 86_400
 FLOOR = "floor_vectors"
-_CHUNK_HOURS = 24
+MOST_VMS_OF_A_HOST, MOST_LAYOUTS = 20_000, 64
+"""No host needs more; one that makes up names without end is refused."""
 
 
 class DuckdbVectors:
@@ -54,7 +56,7 @@ class DuckdbVectors:
             if newest is not None and origin.sequence <= newest:
                 return False
             if len(batch):
-                self._insert(cursor, batch)
+                self._insert(cursor, origin.host, batch)
             cursor.execute("DELETE FROM arrived WHERE host = ? AND spool = ?", key)
             cursor.execute("INSERT INTO arrived VALUES (?, ?, ?, ?)", [*key, origin.sequence, int(self._now())])
         return True
@@ -87,10 +89,12 @@ class DuckdbVectors:
             if vm is None or not layouts:
                 return Profile((), np.zeros((HOURS_PER_WEEK, 0)), np.zeros(HOURS_PER_WEEK, np.int64))
             layout, names = layouts[-1]
-            fresh = _hourly(cursor, layout, len(names), _pending(cursor), f" AND vm = {vm}")
+            pending = _pending(cursor)
+            inside = f"vm = {vm} AND instant - instant % {HOUR_SECONDS} IN {_tuple(pending)}"
+            fresh = cursor.sql(_hourly(layout, len(names), inside)).to_arrow_table()
             kept = cursor.sql(
                 f"SELECT instant, vm, sums, counts, vectors FROM vector_1h WHERE layout = {layout} AND vm = {vm}"
-                f" AND instant NOT IN {_tuple(h for h in _pending(cursor) if h >= self._floor(cursor))}"
+                f" AND instant NOT IN {_tuple(h for h in pending if h >= self._floor(cursor))}"
             ).to_arrow_table()
         sums, counts = np.zeros((2, HOURS_PER_WEEK, len(names)))
         seen: IntArray = np.zeros(HOURS_PER_WEEK, np.int64)
@@ -111,9 +115,9 @@ class DuckdbVectors:
         """Roll up the hours that changed, and drop what is past its retention; in small transactions."""
         with self._database.snapshot() as cursor:
             hours = sorted(_pending(cursor))
-        for start in range(0, len(hours), _CHUNK_HOURS):
+        for hour in hours:
             with self._database.transaction() as cursor:
-                self._roll_up(cursor, hours[start : start + _CHUNK_HOURS])
+                self._roll_up(cursor, hour)
         with self._database.transaction() as cursor:
             floor = max((now - self._retention.raw_seconds) // HOUR_SECONDS * HOUR_SECONDS, self._floor(cursor))
             cursor.execute("DELETE FROM vector WHERE instant < ?", [floor])
@@ -125,11 +129,12 @@ class DuckdbVectors:
         """Release the file; harmless when repeated."""
         self._database.close()
 
-    def _insert(self, cursor: duckdb.DuckDBPyConnection, batch: VectorBatch) -> None:
+    def _insert(self, cursor: duckdb.DuckDBPyConnection, host: str, batch: VectorBatch) -> None:
         """Insert vectors; those whose VM and instant have one of the kind already are passed over."""
-        numbers = _numbers(cursor, batch.vm_ids)
+        names = [f"{host}/{name}" for name in batch.vm_ids] if host else list(batch.vm_ids)
+        numbers = _numbers(cursor, host, names)
         layout = _layout_number(cursor, batch)
-        vm = np.array([numbers[name] for name in batch.vm_ids], dtype=np.int64)
+        vm = np.array([numbers[name] for name in names], dtype=np.int64)
         _, first = np.unique(np.stack([batch.at, vm]), axis=1, return_index=True)
         offsets = np.arange(len(first) + 1, dtype=np.int32) * len(batch.names)
         features = pa.ListArray.from_arrays(pa.array(offsets), pa.array(batch.values[first].reshape(-1)))
@@ -153,18 +158,19 @@ class DuckdbVectors:
         if new:
             insert_table(cursor, "vector_pending", pa.table({"hour": pa.array(new, pa.int64())}))
 
-    def _roll_up(self, cursor: duckdb.DuckDBPyConnection, hours: list[int]) -> None:
-        """Hours whose vectors are all there are computed anew; to older ones what came late is added."""
+    def _roll_up(self, cursor: duckdb.DuckDBPyConnection, hour: int) -> None:
+        """An hour whose vectors are all there is computed anew; to an older one what came late is added."""
         floor = self._floor(cursor)
-        whole = [hour for hour in hours if hour >= floor]
-        cursor.execute(f"DELETE FROM vector_1h WHERE instant IN {_tuple(whole)}")
-        for kind in VectorKind:
-            for layout, names in _layouts(cursor, kind):
-                fresh = _hourly(cursor, layout, len(names), hours)
-                if fresh.num_rows:
-                    insert_table(cursor, "vector_1h", fresh)
-        cursor.execute(f"DELETE FROM vector WHERE instant < {floor}")
-        cursor.execute(f"DELETE FROM vector_pending WHERE hour IN {_tuple(hours)}")
+        if hour >= floor:
+            cursor.execute("DELETE FROM vector_1h WHERE instant = ?", [hour])
+        inside = f"instant >= {hour} AND instant < {hour + HOUR_SECONDS}"
+        used = cursor.execute(f"SELECT DISTINCT layout FROM vector WHERE {inside}").fetchall()
+        for (layout,) in used:
+            ((features,),) = cursor.execute("SELECT len(names) FROM layout WHERE id = ?", [layout]).fetchall()
+            cursor.execute(f"INSERT INTO vector_1h BY NAME {_hourly(layout, features, inside)}")
+        if hour < floor:
+            cursor.execute(f"DELETE FROM vector WHERE {inside}")
+        cursor.execute("DELETE FROM vector_pending WHERE hour = ?", [hour])
 
     @staticmethod
     def _floor(cursor: duckdb.DuckDBPyConnection) -> int:
@@ -172,12 +178,20 @@ class DuckdbVectors:
         return schema.read_meta(cursor, FLOOR) or 0
 
 
-def _numbers(cursor: duckdb.DuckDBPyConnection, names: Sequence[str]) -> dict[str, int]:
+def _numbers(cursor: duckdb.DuckDBPyConnection, host: str, names: Sequence[str]) -> dict[str, int]:
     """Number of each VM; those that are new get one."""
-    known = {name: number for number, name in cursor.execute("SELECT id, name FROM vector_vm").fetchall()}
-    new = sorted(set(names) - known.keys())
+    asked = sorted(set(names))
+    known: dict[str, int] = dict(
+        cursor.execute("SELECT name, id FROM vector_vm WHERE name IN (SELECT unnest(?::VARCHAR[]))", [asked]).fetchall()
+    )
+    new = [name for name in asked if name not in known]
     if new:
-        numbers = range(len(known), len(known) + len(new))
+        begun = f"{host}/" if host else ""
+        ((of_host,),) = cursor.execute("SELECT count(*) FROM vector_vm WHERE starts_with(name, ?)", [begun]).fetchall()
+        if host and of_host + len(new) > MOST_VMS_OF_A_HOST:
+            raise BadInput(f"a host of more than {MOST_VMS_OF_A_HOST} VMs")
+        used = schema.single(cursor, "SELECT count(*) FROM vector_vm") or 0
+        numbers = range(used, used + len(new))
         insert_table(cursor, "vector_vm", pa.table({"id": pa.array(numbers, pa.int32()), "name": pa.array(new)}))
         known.update(zip(new, numbers, strict=True))
     return known
@@ -190,9 +204,12 @@ def _layouts(cursor: duckdb.DuckDBPyConnection, kind: VectorKind) -> list[tuple[
 
 
 def _layout_number(cursor: duckdb.DuckDBPyConnection, batch: VectorBatch) -> int:
-    for number, names in _layouts(cursor, batch.kind):
+    layouts = _layouts(cursor, batch.kind)
+    for number, names in layouts:
         if names == batch.names:
             return number
+    if len(layouts) >= MOST_LAYOUTS:
+        raise BadInput(f"more than {MOST_LAYOUTS} lists of features of one kind")
     number = schema.single(cursor, "SELECT count(*) FROM layout") or 0
     cursor.execute("INSERT INTO layout VALUES (?, ?, ?)", [number, batch.kind.value, list(batch.names)])
     return number
@@ -203,32 +220,17 @@ def _pending(cursor: duckdb.DuckDBPyConnection) -> set[int]:
     return {hour for (hour,) in cursor.execute("SELECT hour FROM vector_pending").fetchall()}
 
 
-def _hourly(
-    cursor: duckdb.DuckDBPyConnection, layout: int, features: int, hours: Sequence[int] | set[int], more: str = ""
-) -> pa.Table:
-    """Sums of the known features, how many were known, and how many vectors there were, of each VM and hour."""
-    rows = cursor.sql(
-        f"SELECT instant, vm, features FROM vector WHERE layout = {layout}{more}"
-        f" AND instant - instant % {HOUR_SECONDS} IN {_tuple(hours)}"
-    ).to_arrow_table()
-    at, vm, values = rows["instant"].to_numpy(), rows["vm"].to_numpy(), _matrix(rows["features"], features)
-    keys, place, vectors = np.unique(
-        np.stack([at // HOUR_SECONDS * HOUR_SECONDS, vm]), axis=1, return_inverse=True, return_counts=True
-    )
-    known = np.isfinite(values)
-    sums, counts = np.zeros((2, keys.shape[1], features))
-    np.add.at(sums, place.reshape(-1), np.where(known, values, 0.0))
-    np.add.at(counts, place.reshape(-1), known)
-    offsets = pa.array(np.arange(keys.shape[1] + 1, dtype=np.int32) * features)
-    return pa.table(
-        {
-            "instant": pa.array(keys[0]),
-            "vm": pa.array(keys[1].astype(np.int32)),
-            "layout": pa.array(np.full(keys.shape[1], layout, np.int32)),
-            "sums": pa.ListArray.from_arrays(offsets, pa.array(sums.reshape(-1))),
-            "counts": pa.ListArray.from_arrays(offsets, pa.array(counts.reshape(-1).astype(np.int64))),
-            "vectors": pa.array(vectors.astype(np.int64)),
-        }
+def _hourly(layout: int, features: int, inside: str) -> str:
+    """SQL for sums of known features, how many were known, and how many vectors there were, of each VM and hour.
+
+    Added up in the database: what it takes is a row for each VM and hour, however many vectors there were.
+    """
+    known = [f"isfinite(features[{k}])" for k in range(1, features + 1)]
+    sums = ", ".join(f"coalesce(sum(features[{k}]::DOUBLE) FILTER ({test}), 0)" for k, test in enumerate(known, 1))
+    counts = ", ".join(f"count(*) FILTER ({test})" for test in known)
+    return (
+        f"SELECT instant - instant % {HOUR_SECONDS} AS instant, vm, layout, [{sums}] AS sums, [{counts}] AS counts,"
+        f" count(*) AS vectors FROM vector WHERE layout = {layout} AND {inside} GROUP BY ALL"
     )
 
 

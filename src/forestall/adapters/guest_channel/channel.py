@@ -20,6 +20,7 @@ from forestall.ports.guest_channel import LONG_FIELDS, Busiest, ChannelState, Gu
 
 READ_BYTES = 16 * 1024
 BYTES_PER_S = 256 * 1024
+READS_PER_S, READS_AT_ONCE = 100.0, 50.0
 PAUSE_PER_DROP_SECONDS, LONGEST_PAUSE_SECONDS = 0.01, 2.0
 """What is dropped costs as much work as what is not: who sends nonsense is listened to less."""
 PING_SECONDS, SILENCE_SECONDS = 1.0, 15.0
@@ -121,6 +122,7 @@ class Channel:
         self._inbox = inbox = Inbox(self.vm_id, self._retired)
         self._send(Kind.REQUEST, {"id": 0, "do": "hello"})
         ping_at, heard_at, dropped = loop.time() + PING_SECONDS, loop.time(), 0
+        reads, read_at = READS_AT_ONCE, heard_at
         while True:
             try:
                 async with asyncio.timeout_at(ping_at):
@@ -140,6 +142,9 @@ class Channel:
             pause = len(chunk) / BYTES_PER_S if len(chunk) == READ_BYTES else 0.0
             pause += (total - dropped) * PAUSE_PER_DROP_SECONDS
             dropped = total
+            reads = min(READS_AT_ONCE, reads + (heard_at - read_at) * READS_PER_S) - 1.0
+            read_at = heard_at
+            pause += max(0.0, -reads / READS_PER_S)
             if pause > 0.0:
                 await asyncio.sleep(min(pause, LONGEST_PAUSE_SECONDS))
 

@@ -114,7 +114,7 @@ class Inbox:
     @property
     def dropped(self) -> dict[str, int]:
         """Count of what was dropped, by reason."""
-        return dict(self._reader.dropped + self._counted)
+        return {**dict(self._reader.dropped), **dict(self._counted)}  # copies: another thread may count on
 
     def feed(self, chunk: bytes, now: float) -> list[Message]:
         """Messages that are whole with ``chunk``, which came at ``now`` (seconds of the host's clock)."""

@@ -13,6 +13,8 @@ from forestall.model.errors import CentreAway, FrameRefused
 
 PATH = "/api/v1/vectors"
 CONNECT_SECONDS, ANSWER_SECONDS = 5.0, 30.0
+KEPT_SECONDS = 60.0
+"""An idle connection is kept for so long: less than the centre keeps it, more than lies between two frames."""
 CONTENT_TYPE = "application/vnd.forestall.vectors"
 
 
@@ -43,8 +45,12 @@ class Uplink:
         """
         try:
             if self._client is None:
-                limits = httpx.Timeout(ANSWER_SECONDS, connect=CONNECT_SECONDS)
-                self._client = httpx.Client(verify=client_context(self._identity), timeout=limits, trust_env=False)
+                self._client = httpx.Client(
+                    verify=client_context(self._identity),
+                    timeout=httpx.Timeout(ANSWER_SECONDS, connect=CONNECT_SECONDS),
+                    limits=httpx.Limits(max_connections=1, keepalive_expiry=KEPT_SECONDS),
+                    trust_env=False,
+                )
             answer = self._client.post(self._url, content=body, headers={"content-type": CONTENT_TYPE})
         except (httpx.HTTPError, ssl.SSLError, OSError) as error:
             self.close()

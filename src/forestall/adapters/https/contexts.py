@@ -36,8 +36,34 @@ def client_context(identity: Identity) -> ssl.SSLContext:
     return _context(ssl.PROTOCOL_TLS_CLIENT, identity)
 
 
-def server_context(identity: Identity, refused: Callable[[str], None]) -> ssl.SSLContext:
-    """For the centre; why somebody was refused at the door is said in one line."""
+class Trust:
+    """Whom the centre believes now.
+
+    Parameters
+    ----------
+    identity
+        Who it is, and whom it believes.
+    refused
+        Told in one line why somebody was refused at the door.
+
+    Attributes
+    ----------
+    context
+        For its connections.
+    generation
+        Rises when files were taken up anew: who came in before has to come in again.
+    """
+
+    def __init__(self, identity: Identity, refused: Callable[[str], None]) -> None:
+        self.identity, self.context, self.generation = identity, _server_context(identity, refused), 0
+
+    def renew(self) -> None:
+        """Take up the files as they are now; BadInput, and all as before, where they cannot be used."""
+        renew(self.context, self.identity)
+        self.generation += 1
+
+
+def _server_context(identity: Identity, refused: Callable[[str], None]) -> ssl.SSLContext:
     context = _context(ssl.PROTOCOL_TLS_SERVER, identity)
     context.verify_mode = ssl.CERT_REQUIRED
 
@@ -60,9 +86,9 @@ def server_context(identity: Identity, refused: Callable[[str], None]) -> ssl.SS
 def renew(context: ssl.SSLContext, identity: Identity) -> None:
     """Take the files as they are now for all connections to come."""
     try:
-        context.load_cert_chain(identity.certificate, identity.key)
         context.load_verify_locations(identity.revoked)
         context.verify_flags |= ssl.VERIFY_CRL_CHECK_LEAF
+        context.load_cert_chain(identity.certificate, identity.key)
     except (OSError, ssl.SSLError) as error:
         files = " and ".join(map(str, (identity.certificate, identity.key, identity.revoked)))
         raise BadInput(f"cannot be used: {why(error)}: forestall pki", path=files) from error

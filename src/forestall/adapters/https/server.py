@@ -5,26 +5,37 @@ from __future__ import annotations
 import asyncio
 import socket
 import ssl
+import time
 from typing import Any
 
 import uvicorn
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
+from forestall.adapters.https.contexts import Trust
 from forestall.model.errors import StoreError
 
 CONNECTIONS, IDLE_SECONDS = 2_000, 75
 MAX_HEADER_BYTES = 16 * 1024
+NEVER = "Jan  1 00:00:00 1970 GMT"
 
 
 class PeerProtocol(H11Protocol):
-    """HTTP/1.1 that tells the application whose certificate it was."""
+    """HTTP/1.1 that tells the application whose certificate it was, as long as that holds."""
+
+    trust: Trust
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        """Remember the name in the certificate."""
+        """Remember the name in the certificate, and until when to believe it."""
         super().connection_made(transport)
-        application, host = self.app, common_name(transport.get_extra_info("peercert") or {})
+        application, generation = self.app, self.trust.generation
+        certificate = transport.get_extra_info("peercert") or {}
+        host, end = common_name(certificate), ssl.cert_time_to_seconds(certificate.get("notAfter", NEVER))
 
         async def told(scope: Any, receive: Any, send: Any) -> None:
+            if self.trust.generation != generation or time.time() > end:
+                await send({"type": "http.response.start", "status": 401, "headers": [(b"connection", b"close")]})
+                await send({"type": "http.response.body", "body": b"show your certificate again"})
+                return
             await application({**scope, "forestall.host": host}, receive, send)
 
         self.app = told
@@ -51,11 +62,11 @@ def listen(address: str, port: int) -> socket.socket:
         raise StoreError(f"cannot listen at {address}:{port}: {getattr(error, 'strerror', '') or error}") from error
 
 
-def server_of(application: Any, context: ssl.SSLContext) -> uvicorn.Server:
+def server_of(application: Any, trust: Trust) -> uvicorn.Server:
     """A server that is run with ``run([socket])`` and ends when its ``should_exit`` is set."""
     config = uvicorn.Config(
         application,
-        http=PeerProtocol,
+        http=type("TrustingProtocol", (PeerProtocol,), {"trust": trust}),
         ws="none",
         lifespan="off",
         log_config=None,
@@ -67,5 +78,5 @@ def server_of(application: Any, context: ssl.SSLContext) -> uvicorn.Server:
         h11_max_incomplete_event_size=MAX_HEADER_BYTES,
     )
     config.load()
-    config.ssl = context
+    config.ssl = trust.context
     return uvicorn.Server(config)

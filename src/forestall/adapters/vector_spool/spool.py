@@ -20,6 +20,7 @@ from forestall.adapters.files.writing import sync_folder
 from forestall.model.errors import StoreError
 from forestall.ports.vectors import VectorBatch
 
+MOST_REFUSED = 100
 MAX_BYTES, MAX_AGE_SECONDS = 256 * 1024 * 1024, 24 * 3600.0
 _FILE = re.compile(r"([0-9a-f]{16})-(\d{12})\.frame")
 
@@ -122,7 +123,8 @@ class FileSpool:
         """It has arrived, with all before it."""
         with self._lock:
             while self._waiting and self._waiting[0].sequence <= sequence:
-                self._remove(self._waiting.popleft().sequence)
+                self._remove(self._waiting[0].sequence)
+                self._waiting.popleft()
 
     def set_aside(self, sequence: int) -> str:
         """It waits no longer, but is kept under another name."""
@@ -131,6 +133,9 @@ class FileSpool:
             kept = path.with_suffix(".refused")
             try:
                 os.replace(path, kept)
+                refused = sorted(self._folder.glob("*.refused"), key=lambda file: file.stat().st_mtime)
+                for oldest in refused[:-MOST_REFUSED]:
+                    oldest.unlink()
             except OSError as error:
                 raise StoreError(f"{path}: cannot be set aside: {error.strerror}") from error
             self._waiting = deque(frame for frame in self._waiting if frame.sequence != sequence)
@@ -141,9 +146,8 @@ class FileSpool:
         total = sum(frame.size_bytes for frame in self._waiting)
         oldest = self._now() - self._max_age_seconds
         while len(self._waiting) > 1 and (total > self._max_bytes or self._waiting[0].since < oldest):
-            frame = self._waiting.popleft()
-            self._remove(frame.sequence)
-            total -= frame.size_bytes
+            self._remove(self._waiting[0].sequence)
+            total -= self._waiting.popleft().size_bytes
             self.dropped += 1
 
     def _path(self, sequence: int) -> Path:
@@ -154,8 +158,10 @@ class FileSpool:
         return Waiting(sequence, found.st_size, found.st_mtime)
 
     def _remove(self, sequence: int) -> None:
-        with suppress(FileNotFoundError):
-            self._path(sequence).unlink()
+        try:
+            self._path(sequence).unlink(missing_ok=True)
+        except OSError as error:
+            raise StoreError(f"{self._path(sequence)}: cannot be removed: {error.strerror}") from error
 
     def _write(self, path: Path, body: bytes) -> None:
         aside = path.with_suffix(".tmp")
