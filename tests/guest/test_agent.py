@@ -17,7 +17,7 @@ from forestall.guest.meter import Source
 from forestall.guest.operations import NUMBER, OPERATIONS, size_class
 from forestall.guest.pace import Pace
 from forestall.guest.processes import Groups, Processes
-from forestall.guest.system_calls import parse
+from forestall.guest.system_calls import SystemCalls, parse
 from forestall.guest.wire import FrameReader, Kind, Window
 
 TICK = 1 / os.sysconf("SC_CLK_TCK")
@@ -379,3 +379,32 @@ def test_control_groups_are_told_as_far_as_their_controllers_are_on(tmp_path: Pa
         "name": "web.service", "cpu_cores": 0.5, "faults_per_s": 30.0,
         "read_bytes_per_s": 4096.0, "write_bytes_per_s": 8192.0,
     }  # fmt: skip
+
+
+def test_system_calls_of_a_pause_belong_to_no_window(tmp_path: Path) -> None:
+    """The kernel counts on while nobody looks."""
+    event = tmp_path / "instances/forestall-guest/events/raw_syscalls/sys_exit"
+
+    class Kernel(SystemCalls):
+        def __init__(self) -> None:
+            super().__init__(tmp_path)
+
+        def has_counted(self, calls: int) -> None:
+            line = f"{{ id: sys_fsync    [ 74] }} hitcount:   {calls}  ret:   0\n"
+            (event / "hist").write_text(line)
+
+    event.mkdir(parents=True)
+    (event / "hist").touch()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Path, "mkdir", lambda *_, **__: None)
+        kernel = Kernel()
+    kernel.has_counted(5)
+    assert kernel.look() == {}
+    kernel.has_counted(7)
+    assert kernel.look() == {"sync": 2.0}
+    kernel.pause()
+    kernel.has_counted(900)
+    assert kernel.look() == {}
+    kernel.has_counted(901)
+    assert kernel.look() == {"sync": 1.0}
+    assert "common_pid != " in (event / "trigger").read_text()

@@ -105,6 +105,8 @@ class Agent:
     def rest(self) -> None:
         """Nobody listens: what was seen until now is of no use."""
         self._looked_at = self._long_at = -inf
+        if self._calls is not None:
+            self._calls.pause()
 
     def answer(self, frame: wire.Frame) -> None:
         """Do what a frame from the host asks for, and say what came of it. What is not understood is an answer too."""
