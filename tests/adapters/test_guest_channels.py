@@ -15,6 +15,7 @@ import pytest
 from socket_agents import SocketAgent
 
 from forestall.adapters.guest_channel.channels import GuestChannels
+from forestall.adapters.guest_channel.inbox import Inbox, Message
 from forestall.guest.wire import Kind, encode
 from forestall.model.errors import GuestError
 from forestall.ports.guest_channel import SHORT_FIELDS, GuestWindow
@@ -161,6 +162,22 @@ def test_silence_and_hanging_up_are_errors_for_who_waits(channels: GuestChannels
     with pytest.raises(GuestError, match="mute: the agent hung up"):
         channels.ask("mute", "ping")
     server.close()
+
+
+def test_a_defect_does_not_end_a_channel(
+    channels: GuestChannels, agent: SocketAgent, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    sound, troubles = Inbox.feed, iter([ZeroDivisionError("a defect")])
+
+    def broken(inbox: Inbox, chunk: bytes, now: float) -> list[Message]:
+        if (trouble := next(troubles, None)) is not None:
+            raise trouble
+        return sound(inbox, chunk, now)
+
+    monkeypatch.setattr(Inbox, "feed", broken)
+    channels.follow({"a": str(agent.path)})
+    _collected(channels, 3)
+    assert "the channel to a begins anew" in caplog.text
 
 
 def test_a_guest_that_sends_nonsense_without_end_harms_nobody(

@@ -89,6 +89,16 @@ def test_a_host_that_does_not_read_costs_it_nothing_but_frames(
     assert not reader.dropped
 
 
+def test_a_port_that_cannot_be_opened_is_waited_for(bundle: Path, tmp_path: Path) -> None:
+    command = [sys.executable, "-sSE", str(bundle), "--device", str(tmp_path / "none"), "--no-system-calls"]
+    with subprocess.Popen([*command, "--hint-file", str(tmp_path / "hint")], stderr=subprocess.PIPE) as process:
+        assert process.stderr is not None
+        assert b"No such file" in process.stderr.readline()
+        assert process.poll() is None
+        process.terminate()
+        assert process.wait(PATIENCE) == 0
+
+
 @pytest.mark.parametrize("version", ["3.9", "3.10", "3.13"])
 def test_it_runs_on_other_pythons(bundle: Path, version: str) -> None:
     """Where they are installed; that it needs nothing newer is checked by ``make check``, too."""

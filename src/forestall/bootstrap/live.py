@@ -35,7 +35,6 @@ if TYPE_CHECKING:
     from forestall.learning.recurrent.model import RecurrentModel
     from forestall.model.samples import Trace
     from forestall.ports.store import BehaviourStore
-    from forestall.service.guests import Guests, NoGuests
     from forestall.service.retraining import Retraining
 
 SIMULATED = "simulated:"
@@ -179,6 +178,7 @@ def run_daemon(configuration: Configuration, *, cycles: int | None = None) -> in
     from forestall.adapters.files.lead_times import FileLeadTimes
     from forestall.adapters.files.liveness import FileHeart
     from forestall.adapters.libvirt.lead_times import LeadTimes
+    from forestall.bootstrap.guests import guests_of
     from forestall.demand.driver import Driver, Ports
     from forestall.service.answering import Answering
     from forestall.service.control import serving
@@ -325,27 +325,6 @@ def retraining_of(
         RetrainingSettings(longest_seconds=learning.retrain_hours * 3_600.0),
         note,
     )
-
-
-def guests_of(
-    configuration: Configuration, opened: Opened, driver: Driver, note: Callable[[str], None], parts: list[Any]
-) -> Guests | NoGuests:
-    """What speaks to the agents inside VMs, and makes vectors of what they say; ``parts`` closes it."""
-    from forestall.service.guests import Guests, NoGuests
-
-    if configuration.guests.channel == "off":
-        return NoGuests()
-    from forestall.adapters.guest_channel.channels import GuestChannels
-    from forestall.bootstrap.vectors import vectors_of
-    from forestall.service.profiling import Profiling
-
-    keep, store = vectors_of(configuration, opened.clock, note, parts)
-    channels = GuestChannels(SystemClock().now)
-    profiling = Profiling(channels, keep, driver.trust_groups, opened.clock.now, note)
-    guests = Guests(channels, opened.host, driver.views, opened.clock.now, profiling, store)
-    parts.append(guests)
-    profiling.start()
-    return guests
 
 
 def read_journal(configuration: Configuration, vm_id: str, at: int | None) -> list[dict[str, Any]]:

@@ -2,14 +2,26 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from forestall.cli.live_options import ConfigOption, ConnectOption, JsonOption, StateOption, configured, print_json
+from forestall.cli.live_options import (
+    ConfigOption,
+    ConnectOption,
+    JsonOption,
+    StateOption,
+    ask_daemon,
+    configured,
+    print_json,
+)
+from forestall.cli.status import asked
 
 if TYPE_CHECKING:
+    from rich.table import Table
+
     from forestall.service.configuration import Configuration
 
 REQUESTS = ("ping", "state", "online", "offline")
@@ -58,17 +70,9 @@ def status(state_folder: StateOption = None, config: ConfigOption = None, as_jso
 
     Example: forestall guest status
     """
-    from forestall.cli.status import asked
-
-    found = asked(configured(config, state_folder=state_folder).state_folder, "guests")
-    if as_json:
-        print_json(found)
-        return
-    from rich.console import Console
-
     from forestall.cli.live_tables import guests_table
 
-    Console().print(guests_table(found))
+    _show(asked(configured(config, state_folder=state_folder).state_folder, "guests"), guests_table, as_json)
 
 
 def ask(
@@ -82,17 +86,13 @@ def ask(
 
     Example: forestall guest ask web state
     """
-    from forestall.cli.live_options import ask_daemon
-    from forestall.model.errors import StoreError, WrongUse
+    from forestall.model.errors import WrongUse
 
     if what not in REQUESTS or (what in ("online", "offline")) != (argument is not None):
         raise WrongUse(f"ask one of {', '.join(REQUESTS)}; online and offline with the number of a CPU")
     folder = configured(config, state_folder=state_folder).state_folder
-    request: dict[str, Any] = {"command": "guest", "vm": vm, "do": what, "with": argument}
-    # "None" is a fair result, and also what is returned where nobody listens.
-    if ask_daemon(folder, command="guests") is None:
-        raise StoreError(f"{folder}: no daemon runs there")
-    print_json(ask_daemon(folder, **request))
+    asked(folder, "guests")  # whether a daemon runs: the answer to a ping may be nothing
+    print_json(ask_daemon(folder, command="guest", vm=vm, do=what, **{"with": argument}))
 
 
 def sequences(
@@ -105,15 +105,10 @@ def sequences(
 
     Example: forestall guest sequences web
     """
-    found = _asked(configured(config, state_folder=state_folder).state_folder, "sequences", vm)
-    if as_json:
-        print_json(found)
-        return
-    from rich.console import Console
-
     from forestall.cli.live_tables import sequences_table
 
-    Console().print(sequences_table(found))
+    folder = configured(config, state_folder=state_folder).state_folder
+    _show(asked(folder, "sequences", vm=vm), sequences_table, as_json)
 
 
 def patterns(
@@ -126,15 +121,10 @@ def patterns(
 
     Example: forestall guest patterns web
     """
-    found = _asked(configured(config, state_folder=state_folder).state_folder, "patterns", vm)
-    if as_json:
-        print_json(found)
-        return
-    from rich.console import Console
-
     from forestall.cli.live_tables import patterns_table
 
-    Console().print(patterns_table(found))
+    folder = configured(config, state_folder=state_folder).state_folder
+    _show(asked(folder, "patterns", vm=vm), patterns_table, as_json)
 
 
 def profile(
@@ -148,31 +138,24 @@ def profile(
 
     Example: forestall guest profile web --features cpu_user_cores,net_tx_bytes_per_s
     """
+    from forestall.cli.live_tables import profile_table
     from forestall.model.errors import WrongUse
 
-    found = _asked(configured(config, state_folder=state_folder).state_folder, "profile", vm)
-    if as_json:
-        print_json(found)
-        return
+    found = asked(configured(config, state_folder=state_folder).state_folder, "profile", vm=vm)
     chosen = [name.strip() for name in features.split(",")]
     if unknown := [name for name in chosen if name not in found["mean"]]:
         raise WrongUse(f"{unknown[0]!r} is none of {', '.join(found['mean'])}")
+    _show(found, lambda profile: profile_table(profile, chosen), as_json)
+
+
+def _show(found: Any, table: Callable[[Any], Table], as_json: bool) -> None:
+    """Print what the daemon has answered, as it is or as a table."""
+    if as_json:
+        print_json(found)
+        return
     from rich.console import Console
 
-    from forestall.cli.live_tables import profile_table
-
-    Console().print(profile_table(found, chosen))
-
-
-def _asked(folder: Path, command: str, vm: str) -> Any:
-    """What the daemon answers about a VM."""
-    from forestall.cli.live_options import ask_daemon
-    from forestall.model.errors import StoreError
-
-    answer = ask_daemon(folder, command=command, vm=vm)
-    if answer is None:
-        raise StoreError(f"{folder}: no daemon runs there")
-    return answer
+    Console().print(table(found))
 
 
 def record(

@@ -58,11 +58,11 @@ def status(
     Console().print(status_table(found))
 
 
-def asked(folder: Path, command: str) -> Any:
+def asked(folder: Path, command: str, **more: Any) -> Any:
     """What the daemon answers; a :class:`StoreError` if none runs."""
     from forestall.model.errors import StoreError
 
-    answer = ask_daemon(folder, command=command)
+    answer = ask_daemon(folder, command=command, **more)
     if answer is None:
         raise StoreError(f"{folder}: no daemon runs there")
     return answer

@@ -79,22 +79,24 @@ def main(arguments: list[str] | None = None) -> None:
     except OSError as error:
         print(f"forestall-guest: hints are not kept: {error}", file=sys.stderr)
     while True:
+        serve_port(chosen)
+
+
+def serve_port(chosen: argparse.Namespace) -> None:
+    """Serve the port, once it is there, until it goes; say so, also where somebody else has it."""
+    try:
         line = Line(open_port(chosen.device or waited_port(chosen.port)))
-        agent = Agent(
-            line.send,
-            chosen.hint_file,
-            pace=Pace(chosen.window, chosen.budget),
-            system_calls=not chosen.no_system_calls,
-        )
+        pace = Pace(chosen.window, chosen.budget)
+        agent = Agent(line.send, chosen.hint_file, pace=pace, system_calls=not chosen.no_system_calls)
         gc.freeze()
         try:
             serve(agent, line)
-        except OSError as error:
-            print(f"forestall-guest: {error}; waiting for the port", file=sys.stderr)
-            time.sleep(LONGEST_REST)
         finally:
             agent.close()
             line.close()
+    except OSError as error:
+        print(f"forestall-guest: {error}; waiting for the port", file=sys.stderr)
+        time.sleep(LONGEST_REST)
 
 
 if __name__ == "__main__":

@@ -7,6 +7,7 @@ else that an agent does, so a file is left alone while it is known that nothing 
 from __future__ import annotations
 
 import os
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from math import nan
 from pathlib import Path
@@ -16,7 +17,7 @@ SHORT_BYTES = 2 * 1024
 """What is shorter is all that there is: the kernel gives as many whole records as fit into a page."""
 
 
-class Source:
+class Source(ABC):
     """A file of the kernel; stays open, and is read anew from its beginning.
 
     Attributes
@@ -50,10 +51,9 @@ class Source:
             self.close()
             return [nan] * (len(self.counters) + len(self.levels))
 
+    @abstractmethod
     def parse(self, text: bytes) -> list[float]:
-        """Counters, then levels, in a text; if it is not as it should be, an error:
-        ValueError, IndexError, KeyError."""
-        raise NotImplementedError
+        """Counters, then levels, in a text; an error (ValueError, IndexError, KeyError) if it is not as it should."""
 
     def moved(self, hints: Sequence[int]) -> bool:
         """Whether numbers may have moved, by what another source has told; see ``counters.Stat``."""

@@ -7,6 +7,7 @@ names stay in the guest's memory and on the way to its host; the host never stor
 from __future__ import annotations
 
 import os
+from abc import ABC, abstractmethod
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -21,20 +22,20 @@ Figures = tuple[float, float, float, float]
 KEYS = ("cpu_cores", "faults_per_s", "read_bytes_per_s", "write_bytes_per_s")
 
 
-class Scan:
+class Scan(ABC):
     """Looks at some of many things in turn, and tells which did the most between two looks at the same."""
 
     def __init__(self) -> None:
         self._seen: dict[str, tuple[float, str, Figures]] = {}
         self._last = ""
 
+    @abstractmethod
     def names(self) -> list[str]:
         """Everything there is to look at, in any order."""
-        raise NotImplementedError
 
+    @abstractmethod
     def figures(self, name: str) -> tuple[str, Figures]:
         """What to call it, and its figures; an error (OSError, ValueError, IndexError) if it is gone."""
-        raise NotImplementedError
 
     def look(self, now: float) -> list[dict[str, Any]]:
         """The busiest of those whose turn it is: name and rates; nothing of those that did nothing."""

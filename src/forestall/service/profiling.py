@@ -112,12 +112,13 @@ class Profiling:
     def keep_patterns(self) -> None:
         """Hand on the patterns that were seen since they were handed on last."""
         with self._lock:
-            since, self._patterns_kept_at = self._patterns_kept_at, int(self._now()) + 1
-            kept = {vm_id: followed.kept(since) for vm_id, followed in self._patterns.items()}
+            until = int(self._now()) + 1
+            kept = {vm_id: followed.kept(self._patterns_kept_at) for vm_id, followed in self._patterns.items()}
         owners = tuple(vm_id for vm_id, (at, _) in kept.items() for _ in at)
         if owners:
             at, values = (np.concatenate([pair[part] for pair in kept.values()]) for part in (0, 1))
             self._keep(VectorBatch(VectorKind.PATTERN, (*NAMES, *STATE_FIELDS), owners, at, values))
+        self._patterns_kept_at = until
 
     def sequences(self, vm_id: str) -> Mapping[str, Any] | None:
         """What is known of the sequences of a VM, for people; None where nothing is."""

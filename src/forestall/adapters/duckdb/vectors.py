@@ -67,8 +67,9 @@ class DuckdbVectors:
         """Vectors of a span, by VM and time."""
         with self._database.snapshot() as cursor:
             names = dict(cursor.execute("SELECT id, name FROM vector_vm").fetchall())
-            wanted = (number for number, name in names.items() if name in set(vm_ids or ()))
-            chosen = "" if vm_ids is None else f" AND vm IN {_tuple(wanted)}"
+            asked = set(vm_ids or ())
+            wanted = _tuple(number for number, name in names.items() if name in asked)
+            chosen = "" if vm_ids is None else f" AND vm IN {wanted}"
             result = []
             for layout, features in _layouts(cursor, kind):
                 rows = cursor.sql(
@@ -243,4 +244,4 @@ def _matrix(column: pa.ChunkedArray, features: int) -> np.ndarray:
 
 def _tuple(numbers: Iterable[int]) -> str:
     """SQL list; of one impossible number where there is none."""
-    return f"({', '.join(map(str, numbers or [-1])) or -1})"
+    return f"({', '.join(map(str, numbers)) or -1})"

@@ -5,10 +5,10 @@ from __future__ import annotations
 import asyncio
 import itertools
 import json
+import logging
 import os
 from collections import deque
 from collections.abc import Callable, Mapping
-from contextlib import suppress
 from typing import Any
 
 import numpy as np
@@ -18,6 +18,7 @@ from forestall.guest.wire import Kind, as_json, encode
 from forestall.model.errors import GuestError
 from forestall.ports.guest_channel import LONG_FIELDS, Busiest, ChannelState, GuestWindow
 
+_log = logging.getLogger(__name__)
 READ_BYTES = 16 * 1024
 BYTES_PER_S = 256 * 1024
 READS_PER_S, READS_AT_ONCE = 100.0, 50.0
@@ -69,7 +70,7 @@ class Channel:
         """Connect, converse, and connect again when the other end has hung up, until cancelled."""
         rest = SHORTEST_REST_SECONDS
         while True:
-            with suppress(OSError, TimeoutError):
+            try:
                 reader, self._writer = await asyncio.open_unix_connection(self.address, limit=READ_BYTES)
                 try:
                     await self._converse(reader)
@@ -77,6 +78,10 @@ class Channel:
                     if self._hello is not None:
                         rest = SHORTEST_REST_SECONDS
                     self._hang_up()
+            except OSError as error:
+                _log.debug("%s: %s", self.vm_id, error)  # nobody there yet, or no longer
+            except Exception:  # a defect must not end it: this guest would never be followed again
+                _log.exception("the channel to %s begins anew", self.vm_id)
             await asyncio.sleep(rest * (0.75 + 0.5 * np.random.default_rng().random()))
             rest = min(2 * rest, LONGEST_REST_SECONDS)
 
