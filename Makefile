@@ -59,6 +59,8 @@ $(LIVE): $(STAMP)
 	@$(call need,pkg-config --exists libvirt,$(BINDING_PACKAGES),the bindings of libvirt)
 	@if pkg-config --exists libvirt 2>/dev/null; \
 	then $(PIP) install --quiet --constraint constraints.txt --editable '.[live]'; fi
+	@$(PIP) install --quiet --constraint constraints.txt --editable '.[traffic]' || \
+		echo "setup: nfstream could not be installed; it is needed to recognise what VMs serve" >&2
 	@touch $@
 
 demo: setup ## the main job on recorded virtual machines; ends with demo/report.html
@@ -94,7 +96,7 @@ lock: ## write constraints.txt anew: the newest versions that pyproject.toml all
 	rm -rf .venv/lock
 	$(PYTHON) -m venv .venv/lock
 	.venv/lock/bin/python -m pip install --quiet --upgrade pip
-	.venv/lock/bin/python -m pip install --quiet --upgrade 'hatchling==1.27.0' editables --editable '.[forecast,report,live,train]' --group dev $(TORCH)
+	.venv/lock/bin/python -m pip install --quiet --upgrade 'hatchling==1.27.0' editables --editable '.[forecast,report,live,traffic,train]' --group dev $(TORCH)
 	.venv/lock/bin/python -m pip freeze --all --exclude-editable --exclude setuptools | sed 's/+cpu//' > constraints.txt
 	rm -rf .venv/lock
 

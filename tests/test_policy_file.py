@@ -72,6 +72,20 @@ BAD = {
         "line 5: rule 'a': groups names the unknown entry of [groups] 'wbe', did you mean 'web'?",
     ),
     "unknown application": (RULE + 'applications = ["db"]\nweight = 2\n', "unknown entry of [applications] 'db'"),
+    "category that is not recognised": (
+        RULE + 'applications = ["web"]\nweight = 2\n',
+        "unknown entry of [applications] 'web'",
+    ),
+    "sure of nothing": ("recognise_applications = 0.5\n", "line 1: recognise_applications must be above 0.5"),
+    "surer than sure": (
+        "recognise_applications = 1.5\n",
+        "line 1: recognise_applications must be above 0.5 and at most 1",
+    ),
+    "floor above a ceiling where recognised": (
+        "recognise_applications = 0.9\n" + RULE + 'applications = ["web"]\nfloor_cores = 2\n'
+        '[[rule]]\nname = "b"\nceiling_cores = 1\n',
+        "for a VM such as 'recognised-web'",
+    ),
     "unknown owner": (RULE + 'owners = ["me"]\nweight = 2\n', "unknown entry of [owners] 'me'"),
     "text for a list": (RULE + 'vms = "db-*"\nweight = 2\n', "line 3: rule 'a': vms must be a list, not text"),
     "empty list": (RULE + "vms = []\nweight = 2\n", "vms is an empty list"),
@@ -225,6 +239,13 @@ def test_calendars_are_read_as_documented(tmp_path: Path) -> None:
     assert calendar.weekdays == {5, 6, 0, 2}
     assert str(calendar) == "mon,wed,sat,sun 22:00-06:00,00:00-24:00 except 05-01,2026-04-03 Asia/Tokyo"
     assert not calendar.holds_on(date(2026, 4, 3))
+
+
+def test_recognised_applications_need_no_list(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = write(tmp_path, "recognise_applications = 0.9\n" + RULE + 'applications = ["streaming"]\nweight = 2\n')
+    assert main(["policy", "check", str(path)]) == 0
+    assert "warnings: 0" in capsys.readouterr().out
+    assert load_policy(path).recognise_applications == 0.9
 
 
 def test_trust_groups_are_shown(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -14,9 +14,10 @@ import pytest
 pytest.importorskip("pyroute2", reason="pyroute2 is not installed")
 
 from forestall.adapters.linux.namespaces import Namespaces, in_network_namespace
-from forestall.adapters.linux.traffic_control import Taps, TrafficControl
+from forestall.adapters.linux.traffic_control import TrafficControl, shaper_of
 from forestall.model.errors import HypervisorError, Unsupported
 from forestall.model.resources import Resource
+from forestall.ports.traffic import Taps
 
 RX, TX = Resource.NET_RX, Resource.NET_TX
 BOTH_FREE = {RX: math.inf, TX: math.inf}
@@ -88,7 +89,7 @@ def test_what_is_limited_goes_through_the_queue(taps: Taps) -> None:
     flood = "import socket; s = socket.socket(2, 2); [s.sendto(bytes(1000), ('10.99.0.255', 9)) for _ in range(5)]"
     flood = flood.replace("; [s", "; s.setsockopt(1, 6, 1); [s")
     run("ip", "netns", "exec", NAME, "python3", "-c", flood)
-    sent = tc("-s", "class", "show", "dev", taps.shaper(RX)).split("Sent ")[1].split()[0]
+    sent = tc("-s", "class", "show", "dev", shaper_of(taps, RX)).split("Sent ")[1].split()[0]
     assert int(sent) >= 5 * 1042
 
 

@@ -217,7 +217,7 @@ def test_nothing_is_lost_or_twice_whatever_is_killed_when(controller: Controller
         if n % 12 == 6:
             controller.kill()
             controller.start()
-    gathering.make_frames(everything=True)
+    gathering.close()
     until(lambda: spool.waiting == 0, "everything is sent")
     forwarding.close()
     controller.kill()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections import deque
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
@@ -151,8 +152,29 @@ def test_one_kind_that_cannot_be_written_does_not_hold_up_another() -> None:
     gathering.add(broken)
     gathering.add(replace(batch(), kind=VectorKind.SCORE))
     with pytest.raises(StoreError, match="instant"):
-        gathering.make_frames(everything=True)
+        gathering.close()
     assert [frame.kind for frame in disk.frames] == [VectorKind.SCORE]
+
+
+def test_whoever_adds_at_the_same_time_loses_nothing() -> None:
+    class Slow(Disk):
+        def append(self, batch: VectorBatch) -> None:
+            time.sleep(0.001)
+            super().append(batch)
+
+    disk = Slow()
+    disk.full = False
+    gathering = Gathering(disk, lambda: 0.0, frame_vectors=3)  # type: ignore[arg-type]
+
+    def add(first: int) -> None:
+        for n in range(30):
+            gathering.add(batch(rows=1, at=first + 1_000 * n))
+
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(add, range(4)))
+    gathering.close()
+    kept = sorted(int(at) for frame in disk.frames for at in frame.at)
+    assert kept == sorted(first + 1_000 * n for first in range(4) for n in range(30))
 
 
 def test_trouble_is_one_clear_line(tmp_path: Path) -> None:

@@ -272,6 +272,28 @@ def test_the_floor_of_a_policy_is_kept() -> None:
     assert live.host.in_force("vm-0")[CPU] < 2.0
 
 
+def test_rules_take_vms_for_what_they_are_recognised_as_only_as_long_as_the_policy_allows_it() -> None:
+    half = Rule("half", Terms(floor_ratio=0.5), applications=("web",))
+    policies = PolicySet((half,), recognise_applications=0.9)
+    live = LiveHost(policies=policies).run(WARM)
+    assert live.driver.recognises_at == 0.9
+    assert live.driver.recognise({"vm-0": "web", "vm-1": "batch"}) == {"vm-0": "web", "vm-1": "batch"}
+    live.run(3)
+    assert live.host.in_force("vm-0")[CPU] >= 2.0
+    assert "half" in live.journal.explain("vm-0")[0].policies
+    assert "half" not in live.journal.explain("vm-1")[0].policies
+    stated = replace(policies, applications={"batch": ("vm-0",)})
+    live.driver.set_policies(stated)
+    live.run(3)
+    assert "half" not in live.journal.explain("vm-0")[0].policies, "the operator says what it runs"
+    live.driver.set_policies(policies)
+    assert live.driver.recognise({"vm-0": "web"}) == {"vm-0": "web"}
+    live.driver.set_policies(replace(policies, rules=(), recognise_applications=None))
+    assert live.driver.recognise({"vm-0": "web"}) == {}
+    assert live.driver.recognises_at is None
+    assert LiveHost().driver.recognise({"vm-0": "web"}) == {}
+
+
 def test_a_vm_at_its_cap_is_raised_within_a_few_cycles() -> None:
     trace = small_trace(2)
     trace.demand[CPU][30:, 0] = 3.9

@@ -408,3 +408,33 @@ def test_models_are_trained_across_trust_groups_only_where_that_is_allowed() -> 
     allowed = replace(policy, models_across_trust_groups=True)
     assert not allowed.apart((*names, "else"))
     assert "need 10 VMs, and there are 9" in allowed.apart((*names[:8], "blue-1"))
+
+
+def test_rules_take_a_vm_for_what_it_is_recognised_as_where_the_operator_says_nothing_of_it() -> None:
+    policy = PolicySet(
+        (weigh("web", 3.0, applications=("web",)), weigh("mine", 5.0, applications=("shop",))),
+        applications={"shop": ("shop-*",), "web": ("www",)},
+        recognise_applications=0.9,
+    )
+    recognised = {"db-1": "web", "shop-1": "web", "www": "database", "odd[1]": "web"}
+    taken = policy.recognising(recognised)
+    assert taken == {"db-1": "web"}, "not those of which the operator says what they run, and no pattern"
+    tagged = policy.tagged(taken)
+    weights = {vm: resolve_one(tagged, vm).weight[0, 0] for vm in ("db-1", "shop-1", "www", "odd1", "odd[1]")}
+    assert weights == {"db-1": 3.0, "shop-1": 5.0, "www": 3.0, "odd1": 1.0, "odd[1]": 1.0}
+    assert tagged.runs(("db-1", "shop-1"), ("web", "shop")).tolist() == [[True, False], [False, True]]
+    assert policy.tagged({}) is policy
+    assert replace(policy, recognise_applications=None).recognising(recognised) == {}
+
+
+def test_rules_for_recognised_applications_are_reviewed_too() -> None:
+    rules = (
+        Rule("floor", Terms(floor_cores=4.0), applications=("web",)),
+        Rule("ceiling", Terms(ceiling_cores=2.0), applications=("web",)),
+    )
+    policy = PolicySet(rules, applications={"web": ()})
+    assert contradictions(policy) == ()
+    assert any("is empty" in doubt for doubt in doubts(policy))
+    recognising = replace(policy, recognise_applications=0.9)
+    assert [found.rule for found in contradictions(recognising)] == ["ceiling"]
+    assert not any("is empty" in doubt for doubt in doubts(recognising))

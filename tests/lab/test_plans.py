@@ -69,9 +69,18 @@ def test_no_two_guests_share_an_address() -> None:
 def test_guests_are_chosen_by_number_or_by_name() -> None:
     assert [plan.name for plan in chosen(2)] == ["web", "redis"]
     assert [plan.name for plan in chosen(("idle", "web", "idle"))] == ["idle", "web"]
-    for wrong in (0, 7, ("nobody",)):
+    for wrong in (0, len(GUESTS) + 1, ("nobody",), ("web:",), ("web:0",), ("web:65536",), ("web:x",), ("idle:80",)):
         with pytest.raises(WrongUse):
             chosen(wrong)
+
+
+def test_a_guest_serves_at_the_port_of_its_role_or_at_another(place: Place) -> None:
+    web, moved = chosen(("web", "redis:7000"))
+    assert (web.port, web.words, moved.port, moved.words) == (80, "web", 7000, "redis:7000")
+    assert chosen((web.words, moved.words)) == (web, moved)
+    command_line = ElementTree.fromstring(domain_xml(place, moved, _boot())).findtext("os/cmdline")
+    assert command_line is not None
+    assert " forestall.port=7000 " in command_line
 
 
 def test_a_name_or_folder_that_cannot_be_is_refused(tmp_path: Path) -> None:

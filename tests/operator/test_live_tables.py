@@ -8,6 +8,9 @@ import pytest
 from rich.console import Console
 
 from forestall.cli.live_tables import (
+    applications_summary,
+    applications_table,
+    busiest_table,
     guests_table,
     patterns_table,
     profile_table,
@@ -98,3 +101,51 @@ def test_sequences_patterns_and_profiles_are_shown() -> None:
         "Tue 01 9 1.5",
     ):
         assert part in text
+
+
+def text_of(table: Any) -> str:
+    console = Console(width=140)
+    with console.capture() as capture:
+        console.print(table)
+    return capture.get()
+
+
+def test_applications_are_shown_with_what_tells_of_them() -> None:
+    known = {
+        "vm_id": "web-1[x]",
+        "application": "web",
+        "probability": 0.991,
+        "traffic": {"web": 0.98, "unknown": 0.02},
+        "behaviour": None,
+        "protocols": {"TLS": 10, "HTTP": 90, "RTP": 1, "RTSP": 0},
+        "tag": "web",
+    }
+    unknown = known | {
+        "vm_id": "b",
+        "application": "unknown",
+        "probability": 1.0,
+        "traffic": None,
+        "protocols": {},
+        "tag": None,
+    }
+    first, second = [line for line in text_of(applications_table([known, unknown])).splitlines() if "│" in line]
+    assert [cell.strip() for cell in first.split("│")[1:-1]] == [
+        "web-1[x]",
+        "web 0.99",
+        "web 0.98",
+        "–",
+        "HTTP, TLS, RTP",
+        "web",
+    ]
+    assert [cell.strip() for cell in second.split("│")[1:-1]] == ["b", "unknown 1.00", "–", "–", "", ""]
+    shown = text_of(applications_summary([{"trust_group": "", "application": "web", "vms": 12, "probability": 0.9}]))
+    assert "(none)" in shown
+    assert "12" in shown
+
+
+def test_the_busiest_of_a_guest_are_shown_whatever_it_calls_them() -> None:
+    row = {"name": "[red]evil[/red]", "cpu_cores": 0.5, "faults_per_s": 10.0, "read_bytes_per_s": 2048.0}
+    shown = text_of(busiest_table({"vm_id": "a", "processes": [row], "groups": [{"name": "x.service"}]}))
+    assert "[red]evil[/red]" in shown
+    assert "2kiB/s" in shown.replace("KiB", "kiB")
+    assert "control group" in shown

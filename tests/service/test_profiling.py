@@ -14,7 +14,7 @@ from forestall.demand.view import VmView
 from forestall.model.errors import GuestError, StoreError
 from forestall.model.mode import Mode
 from forestall.model.resources import Resource
-from forestall.ports.guest_channel import OPERATIONS, SHORT_FIELDS, ChannelState, GuestWindow
+from forestall.ports.guest_channel import OPERATIONS, SHORT_FIELDS, Busiest, ChannelState, GuestWindow
 from forestall.ports.vectors import VectorBatch, VectorKind
 from forestall.service.guests import Guests, NoGuests, hints
 from forestall.service.profiling import TARGETS, Profiling, targets_of
@@ -35,6 +35,7 @@ class Channel:
         self.said: list[GuestWindow] = []
         self.told: dict[str, Any] = {}
         self.followed: dict[str, str] = {}
+        self.busy: list[Busiest] = []
         self.closed = False
 
     def follow(self, addresses: Mapping[str, str]) -> None:
@@ -45,7 +46,8 @@ class Channel:
         return said
 
     def busiest(self) -> Sequence[Any]:
-        return []
+        told, self.busy = self.busy, []
+        return told
 
     def ask(self, vm_id: str, what: str, argument: Any = None, patience_seconds: float = 5.0) -> Any:
         return [vm_id, what, argument]
@@ -222,6 +224,16 @@ def test_after_a_cycle_guests_are_followed_and_told(channel: Channel, kept: Kept
     assert channel.told == {"a": {"at": 77.0, "cpu": {"in_force": 2.0, "risk": 0.1, "p50": 0.5}}}
     assert [state["vm_id"] for state in guests.states()] == ["a"]
     assert guests.ask("a", "ping", 3) == ["a", "ping", 3]
+    assert guests.speaking() == {"a"}
+    with pytest.raises(GuestError, match="a: no agent has told of its processes yet"):
+        guests.busiest("a")
+    channel.busy = [Busiest("a", 1.0, ({"name": "old"},), ()), Busiest("a", 2.0, ({"name": "new"},), ())]
+    channel.busy.append(Busiest("gone", 2.0, (), ()))
+    guests.turn()
+    guests.turn()
+    assert guests.busiest("a")["processes"] == ({"name": "new"},)
+    with pytest.raises(GuestError, match="gone"):
+        guests.busiest("gone")
     with pytest.raises(GuestError, match="nobody: no agent has said anything"):
         guests.sequences("nobody")
     with pytest.raises(GuestError, match="kept by the controller"):
@@ -238,9 +250,11 @@ def test_where_channels_are_off_every_question_is_refused() -> None:
     nobody = NoGuests()
     nobody.turn()
     assert nobody.states() == []
+    assert nobody.speaking() == frozenset()
     for question in (
         lambda: nobody.ask("a", "ping", None),
         lambda: nobody.sequences("a"),
+        lambda: nobody.busiest("a"),
         lambda: nobody.patterns("a"),
         lambda: nobody.profile("a"),
     ):

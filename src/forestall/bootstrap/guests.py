@@ -1,45 +1,18 @@
-"""Puts together what speaks to the agents in VMs: beside a daemon's loop, and for commands without a daemon."""
+"""Puts together what speaks to the agents in VMs for commands without a daemon."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
 from forestall.adapters.clock.system import SystemClock
-from forestall.bootstrap.live import Opened, libvirt_host, tell
+from forestall.bootstrap.live import libvirt_host, tell
 from forestall.model.errors import GuestError
 from forestall.ports.guest_channel import GuestWindow
 from forestall.service.configuration import Configuration
 
-if TYPE_CHECKING:
-    from forestall.demand.driver import Driver
-    from forestall.service.guests import Guests, NoGuests
-
 LOOK_SECONDS = 0.5
-
-
-def guests_of(
-    configuration: Configuration, opened: Opened, driver: Driver, note: Callable[[str], None], parts: list[Any]
-) -> Guests | NoGuests:
-    """What speaks to the agents inside VMs, and makes vectors of what they say; ``parts`` closes it."""
-    from forestall.service.guests import Guests, NoGuests
-
-    if configuration.guests.channel == "off":
-        return NoGuests()
-    from forestall.adapters.guest_channel.channels import GuestChannels
-    from forestall.bootstrap.vectors import vectors_of
-    from forestall.service.profiling import Profiling
-
-    keep, store = vectors_of(configuration, opened.clock, note, parts)
-    channels = GuestChannels(SystemClock().now)
-    profiling = Profiling(channels, keep, driver.trust_groups, opened.clock.now, note)
-    guests = Guests(channels, opened.host, driver.views, opened.clock.now, profiling, store)
-    parts.append(guests)
-    profiling.start()
-    return guests
 
 
 def add_guest_port(configuration: Configuration, vm_id: str) -> bool:

@@ -178,7 +178,7 @@ def run_daemon(configuration: Configuration, *, cycles: int | None = None) -> in
     from forestall.adapters.files.lead_times import FileLeadTimes
     from forestall.adapters.files.liveness import FileHeart
     from forestall.adapters.libvirt.lead_times import LeadTimes
-    from forestall.bootstrap.guests import guests_of
+    from forestall.bootstrap.beside import beside_of
     from forestall.demand.driver import Driver, Ports
     from forestall.service.answering import Answering
     from forestall.service.control import serving
@@ -205,7 +205,7 @@ def run_daemon(configuration: Configuration, *, cycles: int | None = None) -> in
         turn = threading.RLock()
         heart = FileHeart(folder, configuration.safety.lease_seconds / opened.clock.pace)
         word = FileRestorations(folder)
-        guests = guests_of(configuration, opened, driver, notes, opened_parts)
+        beside = beside_of(configuration, opened, driver, notes, opened_parts)
         retraining = retraining_of(configuration, driver, store, opened.clock, notes)
         daemon = Daemon(
             driver,
@@ -218,9 +218,10 @@ def run_daemon(configuration: Configuration, *, cycles: int | None = None) -> in
             lambda: _policies(configuration),
             notes,
             retraining,
-            guests,
+            {"guests": beside.guests, "applications": beside.outside},
+            beside.vectors,
         )
-        answering = Answering(driver, journal, opened.clock, turn, configuration.connect, guests)
+        answering = Answering(driver, journal, opened.clock, turn, configuration.connect, beside.guests, beside.outside)
         with Signals().listening() as signals, serving(folder, answering):
             code = daemon.run(signals, cycles)
         crashes.end()

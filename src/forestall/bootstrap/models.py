@@ -14,11 +14,11 @@ from forestall.adapters.files.models import read_model
 from forestall.bootstrap.live import tell
 from forestall.demand.policy import PolicySet
 from forestall.demand.settings import DemandSettings
-from forestall.learning.past import APPLICATIONS
 from forestall.learning.recurrent.forecaster import RecurrentSettings
 from forestall.learning.recurrent.model import RecurrentModel
 from forestall.learning.recurrent.succession import Trainer, Verdict, succeed
 from forestall.learning.recurrent.tape import tape_of
+from forestall.model.applications import CATEGORIES
 from forestall.model.errors import BadInput, Unsupported, WrongUse
 from forestall.model.resources import Resource
 from forestall.replay.trace_reader import read_trace
@@ -96,7 +96,7 @@ def train_models(
     policy = load_policy(policies) if policies else PolicySet()
     if reason := policy.apart(trace.vm_ids):
         raise WrongUse(f"{policies}: {reason}")
-    tags = policy.runs(trace.vm_ids, APPLICATIONS)
+    tags = policy.runs(trace.vm_ids, CATEGORIES)
     verdicts = {}
     for resource in resources or trace.resources:
         targets = DemandSettings(trace.grid.step_seconds).targets

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import secrets
+import threading
 from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any
@@ -34,10 +35,11 @@ def vectors_of(
 
     store = DuckdbVectors(configuration.state_folder / STORE, clock.now)
     parts.append(store)
-    spool, numbers = secrets.token_hex(8), itertools.count(1)
+    spool, numbers, turn = secrets.token_hex(8), itertools.count(1), threading.Lock()
 
     def keep(batch: VectorBatch) -> None:
-        store.apply(Origin(HERE, spool, next(numbers)), batch)
+        with turn:  # numbers must arrive in their order
+            store.apply(Origin(HERE, spool, next(numbers)), batch)
 
     return keep, store
 

@@ -16,6 +16,7 @@ import typer
 
 from forestall import __version__
 from forestall.cli import (
+    applications,
     config,
     controller,
     demo,
@@ -42,6 +43,7 @@ SUB_COMMANDS = (
     status,
     vms,
     explain,
+    applications,
     restore,
     watchdog,
     doctor,

@@ -30,7 +30,7 @@ REQUESTS = ("ping", "state", "online", "offline")
 def register(app: typer.Typer) -> None:
     """Add the commands ``guest ...``."""
     guest = typer.Typer(help="The agent inside VMs: install it, see how it stands, ask it.", no_args_is_help=True)
-    for command in (pack, attach, status, ask, sequences, patterns, profile, record):
+    for command in (pack, attach, status, ask, busiest, sequences, patterns, profile, record):
         guest.command(command.__name__)(command)
     app.add_typer(guest, name="guest")
 
@@ -93,6 +93,22 @@ def ask(
     folder = configured(config, state_folder=state_folder).state_folder
     asked(folder, "guests")  # whether a daemon runs: the answer to a ping may be nothing
     print_json(ask_daemon(folder, command="guest", vm=vm, do=what, **{"with": argument}))
+
+
+def busiest(
+    vm: Annotated[str, typer.Argument(help="Name of the VM.")],
+    state_folder: StateOption = None,
+    config: ConfigOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Print the busiest processes and control groups of a VM, as its agent said last.
+
+    Example: forestall guest busiest web
+    """
+    from forestall.cli.live_tables import busiest_table
+
+    folder = configured(config, state_folder=state_folder).state_folder
+    _show(asked(folder, "busiest", vm=vm), busiest_table, as_json)
 
 
 def sequences(

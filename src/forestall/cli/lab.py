@@ -34,7 +34,11 @@ def up_command(
     name: _Name = None,
     guests: Annotated[
         str,
-        typer.Option("--guests", metavar="N|NAMES", help="How many, or which: web,redis,database,batch,idle,spare."),
+        typer.Option(
+            "--guests",
+            metavar="N|NAMES",
+            help="How many, or which, NAME or NAME:PORT: web,redis,database,batch,idle,spare,postgres,stream.",
+        ),
     ] = "5",
     day: Annotated[float, typer.Option("--day", metavar="SECONDS", help="How long a day of their work takes.")] = 600.0,
     load: Annotated[float, typer.Option("--load", metavar="SHARE", help="Share of their full work; 1 is all.")] = 1.0,

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from rich.table import Table
 
-SHOWN_GROUPS, SHOWN_MEMBERS = 5, 8
+SHOWN_GROUPS, SHOWN_MEMBERS, SHOWN_PROTOCOLS = 5, 8, 3
 _PREFIXES = ("", "k", "M", "G", "T", "P")
 
 
@@ -191,4 +191,55 @@ def profile_table(found: dict[str, Any], features: list[str]) -> Table:
             day = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")[hour // 24]
             means = [found["mean"][name][hour] for name in features]
             table.add_row(f"{day} {hour % 24:02d}", str(seen), *("–" if m is None else f"{m:.4g}" for m in means))
+    return table
+
+
+def busiest_table(told: dict[str, Any]) -> Table:
+    """The busiest processes and control groups of a VM."""
+    from rich.markup import escape
+    from rich.table import Table
+
+    table = Table("", "name", "cores", "faults/s", "read", "written", title=escape(told["vm_id"]))
+    for kind, rows in (("process", told["processes"]), ("control group", told["groups"])):
+        for row in rows:
+            bytes_per_s = [amount(row.get(f"{way}_bytes_per_s"), "disk") for way in ("read", "write")]
+            cores, faults = (amount(row.get(name), "cpu") for name in ("cpu_cores", "faults_per_s"))
+            table.add_row(kind, escape(str(row.get("name", ""))), cores, faults, *bytes_per_s)
+    return table
+
+
+def applications_table(rows: list[dict[str, Any]]) -> Table:
+    """What runs in each VM."""
+    from rich.markup import escape
+    from rich.table import Table
+
+    def told(claims: dict[str, float] | None) -> str:
+        if claims is None:
+            return "–"
+        name, probability = max(claims.items(), key=lambda claim: claim[1])
+        return f"{name} {probability:.2f}"
+
+    table = Table("VM", "application", "by traffic", "by behaviour", "protocols", "rules take it for")
+    for row in rows:
+        protocols = sorted(row["protocols"].items(), key=lambda pair: -pair[1])[:SHOWN_PROTOCOLS]
+        table.add_row(
+            escape(row["vm_id"]),
+            f"{row['application']} {row['probability']:.2f}",
+            told(row["traffic"]),
+            told(row["behaviour"]),
+            escape(", ".join(name for name, _ in protocols)),
+            escape(row["tag"] or ""),
+        )
+    return table
+
+
+def applications_summary(rows: list[dict[str, Any]]) -> Table:
+    """How many VMs of each trust group run what."""
+    from rich.markup import escape
+    from rich.table import Table
+
+    table = Table("trust group", "application", "VMs", "mean probability")
+    for row in rows:
+        told = str(row["vms"]), f"{row['probability']:.2f}"
+        table.add_row(escape(row["trust_group"] or "(none)"), row["application"], *told)
     return table

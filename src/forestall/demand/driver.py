@@ -23,6 +23,7 @@ from forestall.demand.ruling import Ruled, rule_all, take_back
 from forestall.demand.safekeeping import Note, PutBack, Safekeeping
 from forestall.demand.view import LoopView, VmView, group_views, loop_view, vm_views
 from forestall.demand.warming import since_first_sample
+from forestall.demand.watching import Score
 from forestall.learning.recurrent.model import RecurrentModel
 from forestall.model.decision import Decision, Outcome, Restoration, Result, Ruling
 from forestall.model.errors import HypervisorError, StoreError
@@ -191,6 +192,19 @@ class Driver:
     def set_policies(self, policies: PolicySet | None) -> None:
         """Take up other policies from the next cycle on."""
         self._planner.set_policies(policies)
+
+    def recognise(self, applications: Mapping[str, str]) -> Mapping[str, str]:
+        """Let rules take VMs for what they were recognised as, from the next cycle on; which are taken so."""
+        return self._planner.recognise(applications)
+
+    @property
+    def recognises_at(self) -> float | None:
+        """Probability from which rules take a VM for what it is recognised as; None: they never do."""
+        return self._planner.stated.recognise_applications if self._planner.stated else None
+
+    def anomaly_scores(self) -> Mapping[str, Score]:
+        """How unusual each VM is, and what causes it."""
+        return self._planner.watching.scores(self._planner.roster.vm_ids)
 
     def drifts(self) -> int:
         """How often forecasts have become worse for good since the start."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -16,8 +16,8 @@ from forestall.demand.policy import PolicySet
 from forestall.demand.roster import Roster
 from forestall.demand.warming import Steady, warm
 from forestall.demand.watching import Watching
-from forestall.learning.past import APPLICATIONS
 from forestall.learning.recurrent.model import RecurrentModel
+from forestall.model.applications import CATEGORIES
 from forestall.model.resources import Resource
 from forestall.model.samples import BoolArray, FloatArray, IntArray, Trace
 from forestall.profiling.companions import Group
@@ -83,11 +83,26 @@ class Planner:
         self._policies: dict[Resource, PolicySet | None] = {}
         self._last: dict[Resource, tuple[FloatArray, Conditions]] = {}
         self._away: IntArray = np.zeros(0, np.int64)
+        self._recognised: dict[str, str] = {}
         self.set_policies(policies)
 
     def set_policies(self, policies: PolicySet | None) -> None:
         """Take up other policies from the next cycle on."""
+        self.stated = policies
+        self._recognised = policies.recognising(self._recognised) if policies else {}
+        self._take_up()
+
+    def recognise(self, applications: Mapping[str, str]) -> dict[str, str]:
+        """Let rules take VMs for what they were recognised as, where policies want that; which are taken so."""
+        taken = self.stated.recognising(applications) if self.stated else {}
+        if taken != self._recognised:
+            self._recognised = taken
+            self._take_up()
+        return taken
+
+    def _take_up(self) -> None:
         # A copy for each resource: each remembers what it found out about the roster.
+        policies = self.stated.tagged(self._recognised) if self.stated else None
         self._policies = {r: replace(policies) if policies else None for r in self._settings.resources}
         self._tagged: tuple[str, ...] | None = None
 
@@ -135,9 +150,9 @@ class Planner:
         """
         if self._tagged != self.roster.vm_ids:
             self._tagged = self.roster.vm_ids
-            policies = next(iter(self._policies.values()), None) or PolicySet()
+            policies = self.stated or PolicySet()  # models are trained on what is stated, not on what is recognised
             for loop in self._loops.values():
-                loop.learner.past.tags = policies.runs(self._tagged, APPLICATIONS)
+                loop.learner.past.tags = policies.runs(self._tagged, CATEGORIES)
                 loop.learner.past.trust.assign(policies.trust(self._tagged))
 
     @property

@@ -15,13 +15,13 @@ ceiling below the floor is raised to the floor, for the floor is a promise to th
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 import numpy as np
 
 from forestall.demand.calendar import Calendar
-from forestall.demand.policy_matching import Matching, NameSet
+from forestall.demand.policy_matching import Matching, NameSet, has_wildcard
 from forestall.demand.policy_rule import ATTRIBUTES, BUILT_IN, Rule, Terms
 from forestall.demand.policy_table import PolicyTable, Statement, tabulate
 from forestall.model.resources import Resource
@@ -50,6 +50,9 @@ class PolicySet:
         Names and patterns of the VMs of each trust group; of groups that both mean a VM the first has it.
     models_across_trust_groups
         Whether recurrent models may be trained on the VMs of several groups together, once they are enough.
+    recognise_applications
+        Probability from which a VM that is in no list of ``applications`` counts as what it is recognised as; None: it
+        never does. What runs in a VM is the guest's own doing: whoever sets this lets guests choose among the rules.
     defaults
         What holds where no rule sets something; :data:`BUILT_IN` where these say nothing either.
 
@@ -68,7 +71,28 @@ class PolicySet:
     owners: Tags = field(default_factory=dict)
     trust_groups: Tags = field(default_factory=dict)
     models_across_trust_groups: bool = False
+    recognise_applications: float | None = None
     defaults: Terms = field(default_factory=Terms)
+
+    def recognising(self, applications: Mapping[str, str]) -> dict[str, str]:
+        """Of VMs that were recognised, those that rules take for that: no word of the operator's says what they run."""
+        if self.recognise_applications is None:
+            return {}
+        stated = [NameSet(vms) for vms in self.applications.values()]
+        return {
+            vm_id: application
+            for vm_id, application in applications.items()
+            if not has_wildcard(vm_id) and not any(vm_id in vms for vms in stated)
+        }
+
+    def tagged(self, recognised: Mapping[str, str]) -> PolicySet:
+        """The same, with applications that were recognised."""
+        if not recognised:
+            return self
+        tags = {name: tuple(vms) for name, vms in self.applications.items()}
+        for vm_id, application in recognised.items():
+            tags[application] = (*tags.get(application, ()), vm_id)
+        return replace(self, applications=tags)
 
     def resolve(
         self,

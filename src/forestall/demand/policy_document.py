@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, tzinfo
 from typing import Any
@@ -14,11 +14,13 @@ from forestall.demand.policy import PolicySet, Rule, Terms
 from forestall.demand.policy_reading import Place, PolicyProblem, read_table, read_values, refuse_unknown
 from forestall.demand.policy_review import contradictions
 from forestall.demand.policy_rule import BOUNDS
+from forestall.model.applications import CATEGORIES
 from forestall.model.resources import Resource
 
 MOST_RULES = 1000
 TAG_TABLES = ("groups", "applications", "owners")
 TRUST_TABLE, ACROSS = "trust_groups", "models_across_trust_groups"
+RECOGNISE = "recognise_applications"
 TERM_KEYS: dict[str, read.Reader] = {
     "weight": read.number(0),
     "floor_cores": read.number(0, low_too=True),
@@ -35,7 +37,7 @@ TERM_KEYS: dict[str, read.Reader] = {
 RULE_KEYS = ("name", "priority", "vms", *TAG_TABLES, "resources", "calendar", *TERM_KEYS)
 CALENDAR_KEYS = ("time_zone", "weekdays", "times", "dates", "except_dates", "holidays", "except_holidays")
 DEFAULTS = Place("defaults", words="[defaults]")
-FILE_KEYS = ("time_zone", "defaults", *TAG_TABLES, TRUST_TABLE, ACROSS, "holidays", "rule")
+FILE_KEYS = ("time_zone", "defaults", *TAG_TABLES, TRUST_TABLE, ACROSS, RECOGNISE, "holidays", "rule")
 
 
 def read_document(document: Mapping[str, Any], find_zone: Callable[[str], tzinfo]) -> PolicySet:
@@ -55,7 +57,8 @@ def read_document(document: Mapping[str, Any], find_zone: Callable[[str], tzinfo
     """
     refuse_unknown(document, FILE_KEYS, Place(""))
     zone_reader = read.zone(find_zone)
-    plain = read_values(document, {"time_zone": zone_reader, ACROSS: read.flag}, Place(""))
+    readers: dict[str, read.Reader] = {"time_zone": zone_reader, ACROSS: read.flag, RECOGNISE: read.number(0.5, 1)}
+    plain = read_values(document, readers, Place(""))
     default_zone = plain.get("time_zone", UTC)
     tags: dict[str, Any] = {kind: _named_lists(document, kind, read.text) for kind in TAG_TABLES}
     calendars = _CalendarReader(zone_reader, default_zone, _named_lists(document, "holidays", read.date_range))
@@ -63,12 +66,14 @@ def read_document(document: Mapping[str, Any], find_zone: Callable[[str], tzinfo
     _check_terms(defaults, tuple(Resource), DEFAULTS)
     trust_groups = _named_lists(document, TRUST_TABLE, read.text)
     _check_trust(trust_groups)
-    rules = _rules(document.get("rule", []), tags, calendars)
+    known = tags | {"applications": [*tags["applications"], *(CATEGORIES if RECOGNISE in plain else ())]}
+    rules = _rules(document.get("rule", []), known, calendars)
     policy = PolicySet(
         rules,
         **tags,
         trust_groups=trust_groups,
         models_across_trust_groups=plain.get(ACROSS, False),
+        recognise_applications=plain.get(RECOGNISE),
         defaults=defaults,
     )
     for contradiction in contradictions(policy):
@@ -115,7 +120,7 @@ class _CalendarReader:
         return calendar
 
 
-def _rules(tables: object, tags: Mapping[str, Mapping[str, Any]], calendars: _CalendarReader) -> tuple[Rule, ...]:
+def _rules(tables: object, tags: Mapping[str, Collection[str]], calendars: _CalendarReader) -> tuple[Rule, ...]:
     if not isinstance(tables, list):
         raise PolicyProblem("rules are written as [[rule]], with two brackets", Place("rule"))
     if len(tables) > MOST_RULES:
@@ -130,7 +135,7 @@ def _rules(tables: object, tags: Mapping[str, Mapping[str, Any]], calendars: _Ca
     return rules
 
 
-def _rule(table: object, index: int, tags: Mapping[str, Mapping[str, Any]], calendars: _CalendarReader) -> Rule:
+def _rule(table: object, index: int, tags: Mapping[str, Collection[str]], calendars: _CalendarReader) -> Rule:
     name = table.get("name") if isinstance(table, dict) else None
     place = _rule_place(index, name)
     references = {kind: read.several(read.one_of(tags[kind], f"entry of [{kind}]")) for kind in TAG_TABLES}

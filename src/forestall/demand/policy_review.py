@@ -11,6 +11,7 @@ import numpy as np
 from forestall.demand.policy import PolicySet, Statement
 from forestall.demand.policy_matching import entries_of, has_wildcard
 from forestall.demand.policy_rule import ATTRIBUTES, BOUNDS, Rule
+from forestall.model.applications import CATEGORIES
 from forestall.model.resources import Resource
 
 
@@ -29,6 +30,7 @@ def contradictions(policy: PolicySet) -> tuple[Contradiction, ...]:
     They are looked for on example VMs: each name in the policy, and for each pattern a name that it matches;
     at times at which no calendar holds or just one. An amount against a ratio cannot be seen without a limit.
     """
+    policy = policy.tagged({f"recognised-{c}": c for c in CATEGORIES if policy.recognise_applications})
     vm_ids, resources = _examples(policy), tuple(Resource)
     limit = np.tile([1.0 if r.limit_column else np.inf for r in resources], (len(vm_ids), 1))
     found: dict[Contradiction, None] = {}
@@ -128,5 +130,5 @@ def _idle_tags(policy: PolicySet) -> Iterator[str]:
         for tag, patterns in getattr(policy, kind).items():
             if tag not in used:
                 yield f"[{kind}]: no rule uses {tag!r}"
-            elif not patterns:
+            elif not patterns and not (policy.recognise_applications and kind == "applications" and tag in CATEGORIES):
                 yield f"[{kind}]: {tag!r} is empty, so that it matches no VM"

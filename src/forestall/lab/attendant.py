@@ -33,7 +33,7 @@ async def attend(place: Place, names: tuple[str, ...]) -> None:
 
 
 def main(folder: str, name: str, guests: str) -> None:
-    """Run from the command line: the folder and the name of the lab, and its guests with commas between."""
+    """Run from the command line: the folder and the name of the lab, and its guests, as chosen, with commas between."""
     asyncio.run(attend(Place.at(Path(folder), name), tuple(guests.split(","))))
 
 

@@ -80,6 +80,7 @@ def _boot(domain: Element, plan: GuestPlan, boot: Boot) -> None:
         "load": boot.pace.load_ratio,
         "report": boot.pace.report_seconds,
         "epoch": boot.epoch,
+        "port": plan.port,
         "address": f"{plan.address}/24",
         "gateway": plan.host_address,
         "budget": AGENT_BUDGET_RATIO if boot.accelerator is Accelerator.KVM else TRANSLATED_AGENT_BUDGET_RATIO,

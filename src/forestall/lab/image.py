@@ -19,21 +19,26 @@ from forestall.model.errors import HypervisorError
 
 @dataclass(frozen=True)
 class Recipe:
-    """What an image is made from; ``version`` grows when the way in which it is made changes."""
+    """What an image is made from; ``version`` grows when the way in which it is made changes.
 
-    version: int = 2
+    ``servers`` are packages that would start something as soon as they are installed.
+    """
+
+    version: int = 3
     mirror: str = "http://deb.debian.org/debian"
     suite: str = "bookworm"
     packages: tuple[str, ...] = (
         *("python3-minimal", "libpython3.11-stdlib", "redis-server", "nginx-light", "xz-utils"),
         "qemu-guest-agent",
     )
+    servers: tuple[str, ...] = ("postgresql-15",)
     kernel: str = "linux-image-cloud-amd64"
     dropped: tuple[str, ...] = (
         *("usr/share/doc", "usr/share/man", "usr/share/locale"),
+        *("usr/share/i18n", "usr/lib/x86_64-linux-gnu/libLLVM-14.so.1", "usr/lib/postgresql/15/lib/bitcode"),
         *("var/cache/apt", "var/lib/apt/lists", "dev", "run"),
     )
-    disk_mib: int = 1024
+    disk_mib: int = 1536
     modules: tuple[str, ...] = MODULES
 
     @property
@@ -44,6 +49,7 @@ class Recipe:
 
 RECIPE = Recipe()
 MOUNT_POINTS = ("dev", "proc", "run", "sys")
+INSTALL = ("env", "DEBIAN_FRONTEND=noninteractive", "apt-get", "install", "-qq", "--no-install-recommends")
 BUILD_SECONDS, DOWNLOAD_SECONDS = 900.0, 120.0
 
 
@@ -106,10 +112,15 @@ def _build(image: Image, cache: Path) -> None:
 
 def _bootstrap(root: Path) -> None:
     debootstrap = [found("debootstrap") or "debootstrap", "--variant=minbase", f"--include={','.join(RECIPE.packages)}"]
+    refusal = root / "usr/sbin/policy-rc.d"  # see invoke-rc.d(8)
     try:
         run(["nice", *debootstrap, RECIPE.suite, root, RECIPE.mirror], limit_seconds=BUILD_SECONDS)
+        refusal.write_text("#!/bin/sh\nexit 101\n")
+        refusal.chmod(0o755)
+        run(["nice", "chroot", root, *INSTALL, *RECIPE.servers], limit_seconds=BUILD_SECONDS)
     except HypervisorError as error:
         raise HypervisorError(f"the guests' image needs {RECIPE.mirror}: {error}") from error
+    refusal.unlink()
     run(["chroot", root, "python3", "-m", "compileall", "-q", "/usr/lib/python3.11"], limit_seconds=BUILD_SECONDS)
 
 
@@ -144,6 +155,8 @@ def _index(root: Path) -> dict[str, dict[str, str]]:
 def _make_disk(root: Path, disk: Path) -> None:
     """Lay the folder down as an ext4 file system."""
     for path in RECIPE.dropped:
+        if (root / path).is_file():
+            (root / path).unlink()
         shutil.rmtree(root / path, ignore_errors=True)
     for path in MOUNT_POINTS:
         (root / path).mkdir(exist_ok=True)

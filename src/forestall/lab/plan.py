@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from forestall.model.errors import WrongUse
 
 MIB = 1024 * 1024
+PORTS = {"web": 80, "redis": 6379, "postgres": 5432, "stream": 554}
+"""Where the roles serve that serve something, unless told otherwise."""
 
 
 @dataclass(frozen=True)
@@ -14,7 +16,7 @@ class GuestPlan:
     """A guest: its name, memory, vCPUs plugged in at first and at most, and the role that it works in.
 
     ``growth_bytes`` is what virtio-mem can add to its memory. ``number`` sets its address and those of its devices.
-    A guest without a role of its own has the one that it is named for.
+    A guest without a role of its own has the one that it is named for, and without a port that of its role.
     """
 
     name: str
@@ -24,10 +26,17 @@ class GuestPlan:
     max_cpus: int = 2
     growth_bytes: int = 0
     role: str = ""
+    port: int = 0
 
     def __post_init__(self) -> None:
-        """Name the role."""
+        """Name the role, and its port."""
         object.__setattr__(self, "role", self.role or self.name)
+        object.__setattr__(self, "port", self.port or PORTS.get(self.role, 0))
+
+    @property
+    def words(self) -> str:
+        """The guest as :func:`chosen` takes it: its name, and its port where that is not its role's."""
+        return self.name if self.port == PORTS.get(self.role, 0) else f"{self.name}:{self.port}"
 
     @property
     def tap(self) -> str:
@@ -57,6 +66,8 @@ GUESTS = (
     GuestPlan("batch", 4, 448 * MIB, cpus=1),
     GuestPlan("idle", 5, 384 * MIB),
     GuestPlan("spare", 6, 384 * MIB, role="idle"),
+    GuestPlan("postgres", 7, 448 * MIB),
+    GuestPlan("stream", 8, 384 * MIB),
 )
 """Every guest there is, in the order in which they are started."""
 
@@ -84,13 +95,18 @@ class Pace:
 
 
 def chosen(guests: int | tuple[str, ...]) -> tuple[GuestPlan, ...]:
-    """The first so many guests, or those named."""
+    """The first so many guests, or those named; ``NAME:PORT`` lets one serve at another port."""
     if isinstance(guests, int):
         if not 1 <= guests <= len(GUESTS):
             raise WrongUse(f"--guests {guests} is not between 1 and {len(GUESTS)}")
         return GUESTS[:guests]
     by_name = {plan.name: plan for plan in GUESTS}
-    for name in guests:
+    found = {}
+    for words in guests:
+        name, colon, port = words.partition(":")
         if name not in by_name:
             raise WrongUse(f"--guests: {name!r} is none of {', '.join(by_name)}")
-    return tuple(by_name[name] for name in dict.fromkeys(guests))
+        if colon and not (port.isdecimal() and 0 < int(port) < 65536 and by_name[name].port):
+            raise WrongUse(f"--guests: {words!r}: {name} cannot serve at such a port")
+        found[name] = replace(by_name[name], port=int(port or 0)) if colon else by_name[name]
+    return tuple(found.values())

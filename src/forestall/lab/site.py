@@ -6,7 +6,7 @@ import json
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import asdict
 from pathlib import Path
 from types import TracebackType
@@ -70,7 +70,7 @@ class Lab:
     @property
     def guests(self) -> tuple[str, ...]:
         """Names of the guests that were started; none while the lab is down."""
-        return tuple(self._record().get("guests", ()))
+        return tuple(plan.name for plan in self._plans())
 
     def domain(self, guest: str) -> str:
         """Name that libvirt knows a guest by."""
@@ -96,7 +96,7 @@ class Lab:
         Parameters
         ----------
         pace
-            How the guests live. A lab that is up keeps the pace that it has.
+            How the guests live. A lab that is up keeps the pace that it has, and a guest its port.
         accelerator
             What to run the guests on; None finds out.
 
@@ -115,11 +115,12 @@ class Lab:
             boot = self._boot(image, pace, accelerator)
             make_network(self.place)
             start_daemon(self.place)
-            names = tuple(dict.fromkeys((*self.guests, *(plan.name for plan in plans))))
-            self._write_record(boot, names)
+            before = {plan.name: plan for plan in self._plans()}
+            kept = before | {plan.name: plan for plan in plans if plan.name not in before}
+            self._write_record(boot, kept.values())
             for plan in plans:
-                self._start_guest(plan, boot, image)
-            self._start_attendant(names)
+                self._start_guest(kept[plan.name], boot, image)
+            self._start_attendant(kept.values())
         return self
 
     def wait(self, deadline_seconds: float = 120.0) -> None:
@@ -180,6 +181,10 @@ class Lab:
         except FileNotFoundError:
             return None
 
+    def _plans(self) -> tuple[GuestPlan, ...]:
+        """The guests that were started."""
+        return chosen(tuple(self._record().get("guests", ())))
+
     def _record(self) -> dict[str, Any]:
         try:
             record: dict[str, Any] = json.loads(self.place.record.read_text())
@@ -187,10 +192,10 @@ class Lab:
             return {}
         return record
 
-    def _write_record(self, boot: Boot, guests: tuple[str, ...]) -> None:
+    def _write_record(self, boot: Boot, plans: Iterable[GuestPlan]) -> None:
         record = {
             "uri": self.uri,
-            "guests": guests,
+            "guests": [plan.words for plan in plans],
             "pace": asdict(boot.pace),
             "epoch": boot.epoch,
             "accelerator": boot.accelerator,
@@ -239,9 +244,9 @@ class Lab:
         finally:
             connection.close()
 
-    def _start_attendant(self, guests: tuple[str, ...]) -> None:
+    def _start_attendant(self, plans: Iterable[GuestPlan]) -> None:
         """Start the attendant, or anew if it attends to other guests than these."""
-        wanted = [str(self.place.folder), self.place.name, ",".join(guests)]
+        wanted = [str(self.place.folder), self.place.name, ",".join(plan.words for plan in plans)]
         running = leftovers.attendant_pids(self.place)
         if running and Path(f"/proc/{running[0]}/cmdline").read_bytes().decode().split("\0")[-4:-1] == wanted:
             return

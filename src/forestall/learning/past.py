@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from forestall.learning.features import WeekStatistics
+from forestall.model.applications import CATEGORIES
 from forestall.model.resources import Resource
 from forestall.model.samples import BoolArray, FloatArray, IntArray
 from forestall.profiling.activity import Activity
@@ -15,7 +16,6 @@ from forestall.profiling.trust import TrustGroups
 from forestall.profiling.window import Window, retained
 
 OVER_LIMIT_RATIO = 1.5
-APPLICATIONS = ("web", "database", "cache", "streaming", "batch", "idle")
 """Applications that forecasts know by name, where it is said that a VM runs one."""
 FLOORS = {Resource.CPU: 1e-3, Resource.MEMORY: float(1 << 20)}
 RATE_FLOOR_BYTES_PER_S = 100.0
@@ -62,7 +62,7 @@ class Past:
         self.segments = Segments()
         self.trust = TrustGroups()
         self.companions = Companions(self.trust)
-        self.tags: BoolArray = np.zeros((0, len(APPLICATIONS)), dtype=bool)
+        self.tags: BoolArray = np.zeros((0, len(CATEGORIES)), dtype=bool)
         self.activity = Activity(self.window.day)
 
     def take_in(self, demand: FloatArray, limit: FloatArray, now: int) -> None:

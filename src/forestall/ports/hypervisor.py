@@ -10,6 +10,7 @@ from typing import Any, Protocol
 from forestall.model.decision import Action, Outcome
 from forestall.model.resources import Resource
 from forestall.model.samples import Observation
+from forestall.ports.traffic import Taps
 
 
 @dataclass(frozen=True)
@@ -105,6 +106,10 @@ class Hypervisor(Protocol):
 
     def guest_addresses(self) -> Mapping[str, str]:
         """For each VM of the last observation that has a port for our agent, the host's end of it."""
+        ...
+
+    def taps(self) -> Mapping[str, Taps]:
+        """Taps of each VM of the last observation whose traffic can be heard on this machine."""
         ...
 
     def in_force(self, vm_id: str) -> Mapping[Resource, float]:

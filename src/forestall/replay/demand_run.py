@@ -16,7 +16,8 @@ from forestall.demand.conditions import conditions_of
 from forestall.demand.core import Conditions, Cycle, DemandLoop
 from forestall.demand.policy import PolicySet
 from forestall.demand.settings import DemandSettings
-from forestall.learning.past import APPLICATIONS, floor_of
+from forestall.learning.past import floor_of
+from forestall.model.applications import CATEGORIES
 from forestall.model.forecast import Target
 from forestall.model.resources import Resource
 from forestall.model.samples import BoolArray, Float32Array, FloatArray, Grid, IntArray
@@ -130,7 +131,7 @@ def run_resource(trace: ResourceTrace, settings: RunSettings, tick: Tick = lambd
     beside = {other: Window(trace.grid.step_seconds, floor_of(other)) for other in trace.beside}
     loop = DemandLoop(trace.resource, demand, beside)
     if settings.policies:
-        loop.learner.past.tags = settings.policies.runs(trace.vm_ids, APPLICATIONS)
+        loop.learner.past.tags = settings.policies.runs(trace.vm_ids, CATEGORIES)
         loop.learner.past.trust.assign(settings.policies.trust(trace.vm_ids))
     run = _empty(trace, settings, tuple(e.name for e in loop.learner.experts))
     warm = max(run.first, 0) - round(WARM_UP_DAYS * loop.learner.window.day)

@@ -18,6 +18,7 @@ from forestall.model.errors import WrongUse
 from forestall.ports.clock import Clock
 from forestall.ports.journal import Journal
 from forestall.service.guests import Guests, NoGuests
+from forestall.service.outside import Outside
 
 
 def plain(value: Any) -> Any:
@@ -58,6 +59,8 @@ class Answering:
         Which hypervisor it is.
     guests
         What runs inside VMs.
+    outside
+        What recognises their applications.
     """
 
     driver: Driver
@@ -66,6 +69,7 @@ class Answering:
     turn: threading.RLock
     connect: str
     guests: Guests | NoGuests = field(default_factory=NoGuests)
+    outside: Outside | None = None
 
     def __post_init__(self) -> None:
         """Remember when it began."""
@@ -80,8 +84,10 @@ class Answering:
             "explain": self._explain,
             "restore": self._restore,
             "resume": self._resume,
+            "applications": self._applications,
             "guests": lambda _: self.guests.states(),
             "guest": self._guest,
+            "busiest": lambda request: self.guests.busiest(_vm(request)),
             "sequences": lambda request: self.guests.sequences(_vm(request)),
             "patterns": lambda request: self.guests.patterns(_vm(request)),
             "profile": lambda request: self.guests.profile(_vm(request)),
@@ -124,6 +130,13 @@ class Answering:
     def _resume(self, request: Mapping[str, Any]) -> Any:
         with self.turn:
             return {"resumed": list(self.driver.resume(_names(request)))}
+
+    def _applications(self, request: Mapping[str, Any]) -> Any:
+        least = request.get("least_vms")
+        if self.outside is None or not (least is None or isinstance(least, int)):
+            raise WrongUse("applications wants least_vms as a whole number, or not at all")
+        with self.turn:
+            return self.outside.applications() if least is None else self.outside.summed_up(least)
 
     def _guest(self, request: Mapping[str, Any]) -> Any:
         vm_id, what = request.get("vm"), request.get("do")

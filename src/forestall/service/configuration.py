@@ -138,6 +138,23 @@ class GuestConfiguration:
 
 
 @dataclass(frozen=True)
+class ApplicationConfiguration:
+    """Table ``[applications]``: recognising what runs in VMs.
+
+    Attributes
+    ----------
+    traffic
+        ``auto`` (a sample of each VM's traffic is listened to now and then, where the extra ``traffic`` is installed
+        and we are root) or ``off``: by behaviour alone.
+    summary_vms
+        A number of VMs that leaves a trust group is at least this, or is not told.
+    """
+
+    traffic: str = "auto"
+    summary_vms: int = 10
+
+
+@dataclass(frozen=True)
 class ControllerConfiguration:
     """Table ``[controller]``: the one place where what VMs are like is kept for many hosts.
 
@@ -209,5 +226,6 @@ class Configuration:
     safety: SafetyConfiguration = field(default_factory=SafetyConfiguration)
     learning: LearningConfiguration = field(default_factory=LearningConfiguration)
     guests: GuestConfiguration = field(default_factory=GuestConfiguration)
+    applications: ApplicationConfiguration = field(default_factory=ApplicationConfiguration)
     controller: ControllerConfiguration = field(default_factory=ControllerConfiguration)
     time_lapse: TimeLapseConfiguration = field(default_factory=TimeLapseConfiguration)

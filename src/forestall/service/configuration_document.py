@@ -15,6 +15,7 @@ from forestall.demand import policy_values as read
 from forestall.demand.policy_reading import Place, PolicyProblem, read_table, read_values, refuse_unknown
 from forestall.service.configuration import (
     ActuatorConfiguration,
+    ApplicationConfiguration,
     Configuration,
     ControllerConfiguration,
     GuestConfiguration,
@@ -31,6 +32,7 @@ TABLES: Mapping[str, type] = {
     "safety": SafetyConfiguration,
     "learning": LearningConfiguration,
     "guests": GuestConfiguration,
+    "applications": ApplicationConfiguration,
     "controller": ControllerConfiguration,
     "time_lapse": TimeLapseConfiguration,
 }
@@ -126,6 +128,10 @@ KEYS: Mapping[str, Mapping[str, read.Reader]] = {
     },
     "guests": {
         "channel": read.one_of(("auto", "off"), "ways"),
+    },
+    "applications": {
+        "traffic": read.one_of(("auto", "off"), "ways"),
+        "summary_vms": _whole(2, 1_000_000),
     },
     "controller": {
         "url": _https,

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from typing import Protocol
 
 from forestall.demand.driver import Driver
 from forestall.demand.policy import PolicySet
@@ -11,7 +12,7 @@ from forestall.model.errors import ForestallError, StoreError
 from forestall.ports.clock import Clock
 from forestall.ports.journal import Journal
 from forestall.ports.store import BehaviourStore
-from forestall.service.guests import Guests, NoGuests
+from forestall.ports.vectors import VectorStore
 from forestall.service.liveness import Heart, Restorations
 from forestall.service.retraining import Retraining
 from forestall.service.stopping import Signals
@@ -21,6 +22,14 @@ LONGEST_WAIT_SECONDS = 0.5
 """The longest sleep without looking whether to stop, in the host's seconds, as the following."""
 MAINTAIN_SECONDS = 3600
 STOP_WITHIN_SECONDS = 45.0
+
+
+class Beside(Protocol):
+    """A help beside the loop, not a need: without it the loop goes on."""
+
+    def turn(self) -> None:
+        """After a cycle."""
+        ...
 
 
 class Daemon:
@@ -46,8 +55,10 @@ class Daemon:
         Takes one line for the operator.
     retraining
         Trains models beside the loop; None: they stay as they are.
-    guests
-        What runs inside VMs; None: nobody is followed.
+    beside
+        What has its turn after each cycle, by name.
+    vectors
+        Tidied up once an hour, too; None: they are kept elsewhere.
     """
 
     def __init__(
@@ -62,16 +73,15 @@ class Daemon:
         reload: Callable[[], PolicySet | None],
         note: Note,
         retraining: Retraining | None = None,
-        guests: Guests | NoGuests | None = None,
+        beside: Mapping[str, Beside] | None = None,
+        vectors: VectorStore | None = None,
     ) -> None:
-        self._retraining, self._guests = retraining, guests or NoGuests()
+        self._retraining, self._beside = retraining, dict(beside or {})
         self._driver, self._clock, self._heart = driver, clock, heart
         self._journal, self._restorations = journal, restorations
-        self._kept: dict[str, BehaviourStore | Journal | Guests | NoGuests] = {
-            "store": store,
-            "journal": journal,
-            "vectors": self._guests,
-        }
+        self._kept: dict[str, BehaviourStore | Journal | VectorStore] = {"store": store, "journal": journal}
+        if vectors is not None:
+            self._kept["vectors"] = vectors
         self._turn, self._reload, self._note = turn, reload, note
         self._step = driver.settings.demand.step_seconds
         self._maintained_at = clock.monotonic()
@@ -129,7 +139,7 @@ class Daemon:
                 # Nobody would notice if this process died now.
                 self._driver.put_back(why="the heartbeat could not be written")
             self._driver.cycle()
-            self._turn_to_guests()
+            self._turn_aside()
             if self._retraining:
                 self._retraining.look()
             self._beat()
@@ -160,13 +170,13 @@ class Daemon:
         self._driver.set_policies(policies)
         self._note("policies were read anew")
 
-    def _turn_to_guests(self) -> None:
-        """What runs inside a VM is a help, not a need: without it the loop goes on."""
-        try:
-            self._guests.turn()
-        except Exception as error:
-            told = str(error) if isinstance(error, ForestallError) else f"{type(error).__name__}: {error}"
-            self._note(f"guests are not followed: {told}")
+    def _turn_aside(self) -> None:
+        for name, beside in self._beside.items():
+            try:
+                beside.turn()
+            except Exception as error:  # whatever it is: the loop goes on
+                told = str(error) if isinstance(error, ForestallError) else f"{type(error).__name__}: {error}"
+                self._note(f"{name} are not followed: {told}")
 
     def _maintain(self) -> None:
         self._maintained_at = self._clock.monotonic()
@@ -178,7 +188,7 @@ class Daemon:
 
 
 class Notes:
-    """Says each line at most once in a while: what goes on for an hour is not said at every cycle.
+    """Says each line at most once in a while: what goes on for an hour is not said at every cycle. From any thread.
 
     Parameters
     ----------
@@ -193,11 +203,15 @@ class Notes:
     def __init__(self, say: Note, clock: Clock, again_seconds: float = 300.0) -> None:
         self._say, self._clock, self._again_seconds = say, clock, again_seconds
         self._said: dict[str, float] = {}
+        self._turn = threading.Lock()
 
     def __call__(self, line: str) -> None:
         """Say ``line``, unless it was said not long ago."""
         now = self._clock.monotonic()
-        self._said = {old: at for old, at in self._said.items() if now - at < self._again_seconds * self._clock.pace}
-        if line not in self._said:
+        with self._turn:
+            again = self._again_seconds * self._clock.pace
+            self._said = {old: at for old, at in self._said.items() if now - at < again}
+            if line in self._said:
+                return
             self._said[line] = now
-            self._say(line)
+        self._say(line)

@@ -55,25 +55,27 @@ class Gathering:
     ) -> None:
         self._spool, self._now = spool, now
         self._frame_vectors, self._wait_seconds = frame_vectors, wait_seconds
-        self.dropped = 0
+        self.dropped, self._turn = 0, threading.Lock()
         self._gathered: dict[tuple[str, tuple[str, ...]], list[VectorBatch]] = {}
         self._since: dict[tuple[str, tuple[str, ...]], float] = {}
 
     def add(self, batch: VectorBatch) -> None:
         """Gather vectors; the oldest make room where nothing can be written for long, and are counted."""
         key = (batch.kind.value, batch.names)
-        gathered = self._gathered.setdefault(key, [])
-        gathered.append(batch)
-        while len(gathered) > 1 and sum(map(len, gathered)) > MOST_GATHERED:
-            self.dropped += len(gathered.pop(0))
-        self._since.setdefault(key, self._now())
-        self.make_frames()
+        with self._turn:
+            gathered = self._gathered.setdefault(key, [])
+            gathered.append(batch)
+            while len(gathered) > 1 and sum(map(len, gathered)) > MOST_GATHERED:
+                self.dropped += len(gathered.pop(0))
+            self._since.setdefault(key, self._now())
+            self._make_frames()
 
     def close(self) -> None:
         """Let everything that was gathered wait in the spool."""
-        self.make_frames(everything=True)
+        with self._turn:
+            self._make_frames(everything=True)
 
-    def make_frames(self, everything: bool = False) -> None:
+    def _make_frames(self, everything: bool = False) -> None:
         """Let what is due, or everything, wait in the spool; on an error what is not there yet stays gathered."""
         trouble: StoreError | None = None
         for key, batches in list(self._gathered.items()):

@@ -8,7 +8,7 @@ from typing import Any, Protocol
 
 from forestall.demand.view import VmView
 from forestall.model.errors import GuestError
-from forestall.ports.guest_channel import GuestChannel
+from forestall.ports.guest_channel import Busiest, GuestChannel
 from forestall.ports.vectors import VectorStore
 from forestall.service.profiling import Profiling
 
@@ -53,12 +53,20 @@ class Guests:
     ) -> None:
         self._channel, self._host, self._views, self._now = channel, host, views, now
         self._profiling, self._vectors = profiling, vectors
+        self._busiest: dict[str, Busiest] = {}
 
     def turn(self) -> None:
         """After a cycle: follow the VMs that are there now, and tell each what is expected of it and in force."""
-        self._channel.follow(self._host.guest_addresses())
+        addresses = self._host.guest_addresses()
+        self._channel.follow(addresses)
+        known = self._busiest | {busiest.vm_id: busiest for busiest in self._channel.busiest()}
+        self._busiest = {vm_id: busiest for vm_id, busiest in known.items() if vm_id in addresses}
         for vm_id, hint in hints(self._views(), self._now(), self._channel.states()).items():
             self._channel.tell(vm_id, hint)
+
+    def speaking(self) -> frozenset[str]:
+        """VMs whose agent speaks."""
+        return frozenset(vm_id for vm_id, state in self._channel.states().items() if state.speaking)
 
     def states(self) -> list[dict[str, Any]]:
         """How it stands with each VM."""
@@ -67,6 +75,13 @@ class Guests:
     def ask(self, vm_id: str, what: str, argument: Any) -> Any:
         """Ask a guest; see :class:`~forestall.ports.guest_channel.GuestChannel`."""
         return self._channel.ask(vm_id, what, argument)
+
+    def busiest(self, vm_id: str) -> Mapping[str, Any]:
+        """The busiest processes and control groups of a VM, as it said last."""
+        found = self._busiest.get(vm_id)
+        if found is None:
+            raise GuestError(f"{vm_id}: no agent has told of its processes yet")
+        return found._asdict()
 
     def sequences(self, vm_id: str) -> Mapping[str, Any]:
         """What is known of the sequences of operations of a VM."""
@@ -92,11 +107,6 @@ class Guests:
         means = {name: profile.mean[:, place].tolist() for place, name in enumerate(profile.names)}
         return {"vm_id": vm_id, "vectors": profile.vectors.tolist(), "mean": means}
 
-    def maintain(self, now: int) -> None:
-        """Tidy up what is kept."""
-        if self._vectors is not None:
-            self._vectors.maintain(now)
-
     def close(self) -> None:
         """Hang up; what was seen since the last vector makes one more."""
         self._profiling.close()
@@ -121,11 +131,19 @@ class NoGuests:
     def turn(self) -> None:
         """Do nothing."""
 
+    def speaking(self) -> frozenset[str]:
+        """Nobody."""
+        return frozenset()
+
     def states(self) -> list[dict[str, Any]]:
         """Nobody."""
         return []
 
     def ask(self, vm_id: str, what: str, argument: Any) -> Any:
+        """Refuse."""
+        raise GuestError(OFF)
+
+    def busiest(self, vm_id: str) -> Mapping[str, Any]:
         """Refuse."""
         raise GuestError(OFF)
 
@@ -140,9 +158,6 @@ class NoGuests:
     def profile(self, vm_id: str) -> Mapping[str, Any]:
         """Refuse."""
         raise GuestError(OFF)
-
-    def maintain(self, now: int) -> None:
-        """Do nothing."""
 
     def close(self) -> None:
         """Do nothing."""

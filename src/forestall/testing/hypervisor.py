@@ -61,6 +61,12 @@ class HypervisorContract:
         assert not (seen.demand < 0).any()
         assert set(hypervisor.vm_ids()) & set(seen.vm_ids)
 
+    def test_taps_are_those_of_vms_that_were_observed(self, hypervisor: Hypervisor) -> None:
+        seen, taps = set(hypervisor.observe().vm_ids), hypervisor.taps()
+        assert taps.keys() <= seen
+        assert all(mine.devices and mine.identity for mine in taps.values())
+        assert len({mine.identity for mine in taps.values()}) == len(taps)
+
     def test_the_inventory_holds_something(self, hypervisor: Hypervisor) -> None:
         for inventory in hypervisor.inventory().values():
             assert 0 <= inventory.reserved <= inventory.total

@@ -165,6 +165,15 @@ class VectorStoreContract(ABC):
             store.maintain(MONDAY + week + HOUR)
         assert store.profile("nobody").names == ()
 
+    def test_a_profile_is_of_the_names_that_were_used_last_for_this_vm(self, store: VectorStore) -> None:
+        """Others may have others."""
+        for number, (vm, names) in enumerate([("a", ("x", "y")), ("b", ("p", "q", "r")), ("a", ("x", "y"))]):
+            store.apply(Origin("", "s", number + 1), vectors((vm,), MONDAY + number, 3.0, names))
+        assert (store.profile("a").names, store.profile("a").vectors[0]) == (("x", "y"), 2)
+        assert (store.profile("b").names, store.profile("b").vectors[0]) == (("p", "q", "r"), 1)
+        store.maintain(MONDAY + 100)
+        assert store.profile("a").vectors[0] == 2
+
     def test_unknown_features_do_not_count(self, store: VectorStore) -> None:
         """In the mean; the vector does."""
         batch = vectors(vm_ids=("a", "a"), at=[MONDAY, MONDAY + 10], value=2.0)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
+from typing import Any
 
 import duckdb
 import numpy as np
@@ -83,13 +84,13 @@ class DuckdbVectors:
         return result
 
     def profile(self, vm_id: str, kind: VectorKind = VectorKind.PROFILE) -> Profile:
-        """Means at each hour of the week, Monday first, of the layout that was used last."""
+        """Means at each hour of the week, Monday first, of the layout that was used last for this VM."""
         with self._database.snapshot() as cursor:
             vm = schema.single(cursor, "SELECT max(id) FROM vector_vm WHERE name = ?", [vm_id])
             layouts = _layouts(cursor, kind)
             if vm is None or not layouts:
                 return Profile((), np.zeros((HOURS_PER_WEEK, 0)), np.zeros(HOURS_PER_WEEK, np.int64))
-            layout, names = layouts[-1]
+            layout, names = next((pair for pair in reversed(layouts) if _has(cursor, pair[0], vm)), layouts[-1])
             pending = _pending(cursor)
             inside = f"vm = {vm} AND instant - instant % {HOUR_SECONDS} IN {_tuple(pending)}"
             fresh = cursor.sql(_hourly(layout, len(names), inside)).to_arrow_table()
@@ -196,6 +197,12 @@ def _numbers(cursor: duckdb.DuckDBPyConnection, host: str, names: Sequence[str])
         insert_table(cursor, "vector_vm", pa.table({"id": pa.array(numbers, pa.int32()), "name": pa.array(new)}))
         known.update(zip(new, numbers, strict=True))
     return known
+
+
+def _has(cursor: Any, layout: int, vm: int) -> bool:
+    """Whether anything is kept of a VM in a layout."""
+    where = f"WHERE layout = {layout} AND vm = {vm}"
+    return any(schema.single(cursor, f"SELECT count(*) FROM {table} {where}") for table in ("vector", "vector_1h"))
 
 
 def _layouts(cursor: duckdb.DuckDBPyConnection, kind: VectorKind) -> list[tuple[int, tuple[str, ...]]]:

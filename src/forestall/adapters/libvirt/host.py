@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -23,11 +24,12 @@ from forestall.adapters.libvirt.host_totals import host_totals
 from forestall.adapters.libvirt.iotune import Iotune
 from forestall.adapters.libvirt.lead_times import LeadTimes
 from forestall.adapters.libvirt.memory import Memory
-from forestall.adapters.libvirt.network import Network
+from forestall.adapters.libvirt.network import Network, tap_names
 from forestall.adapters.libvirt.roster import Roster
 from forestall.adapters.libvirt.runs import Runs
 from forestall.adapters.libvirt.sampling import Sampler, Stats, run_name
 from forestall.adapters.linux.cgroups import ControlGroups
+from forestall.adapters.linux.namespaces import Namespaces
 from forestall.adapters.linux.proc import Processes
 from forestall.guest.ports import PORT_NAME
 from forestall.model.decision import Action, Outcome
@@ -36,6 +38,7 @@ from forestall.model.resources import Resource
 from forestall.model.samples import Observation
 from forestall.ports.clock import Clock
 from forestall.ports.hypervisor import Capability, EventKind, Inventory, VmEvent, VmSettings
+from forestall.ports.traffic import Taps
 
 _log = logging.getLogger(__name__)
 GUEST_PORT_XML = f"<channel type='unix'><source mode='bind'/><target type='virtio' name='{PORT_NAME}'/></channel>"
@@ -115,7 +118,7 @@ class LibvirtHost:
             Cpu(hotplug=hotplug, emulated=hotplug_emulated, shares=cpu_shares),
             Memory("auto" if memory == "off" else memory),
         )
-        self._network = Network(is_local=here)
+        self._network, self._network_namespaces = Network(is_local=here), Namespaces()
         enabled = (cpu, memory != "off", disk, network)
         actuators: tuple[Actuator, ...] = (self._cpu, self._memory, Iotune(), self._network)
         off = {r for actuator, on in zip(actuators, enabled, strict=True) if not on for r in actuator.resources}
@@ -173,6 +176,21 @@ class LibvirtHost:
         """For each VM that was observed last and has a port for our agent, the host's end of it."""
         described = ((vm_id, self._described.get(run)) for vm_id, run in self._running.items())
         return {vm_id: domain.guest_socket for vm_id, domain in described if domain is not None and domain.guest_socket}
+
+    def taps(self) -> Mapping[str, Taps]:
+        """Taps of each VM that was observed last and whose process is on this machine."""
+        processes = self._runs.processes(self._running.values()) if self._connection.is_local else {}
+        found = {}
+        for vm_id, run in self._running.items():
+            domain, process = self._described.get(run), processes.get(run)
+            if domain is None or process is None or not (devices := tap_names(domain)):
+                continue
+            with suppress(HypervisorError):  # it is gone
+                namespace = self._network_namespaces.kept(self._processes.network_namespace(process))
+                if self._processes.is_of_vm(process, domain.uuid):  # and not another by now
+                    found[vm_id] = Taps(devices, namespace, domain.uuid)
+        self._network_namespaces.let_go({mine.namespace for mine in found.values()})
+        return found
 
     def add_guest_port(self, vm_id: str) -> bool:
         """Give a running VM a port for our agent, now and in its definition; False if it has one."""
@@ -253,6 +271,7 @@ class LibvirtHost:
         self._stats_periods.clear()
         self._actuation.lead_times.keep()
         self._network.close()
+        self._network_namespaces.close()
         self._connection.close()
 
     # --- inside

@@ -8,9 +8,11 @@ from dataclasses import replace
 from typing import Any
 
 from forestall.adapters.libvirt.actuator import Effect, Restored, Vm
+from forestall.adapters.libvirt.domain import Domain
 from forestall.adapters.linux.namespaces import Namespaces
-from forestall.adapters.linux.traffic_control import Taps, TrafficControl
+from forestall.adapters.linux.traffic_control import TrafficControl
 from forestall.model.resources import Resource
+from forestall.ports.traffic import Taps
 
 RX, TX = Resource.NET_RX, Resource.NET_TX
 _TAPS = ("ethernet", "bridge", "network")
@@ -117,5 +119,9 @@ class Network:
 
 
 def _taps(vm: Vm) -> Taps:
-    devices = tuple(i.device for i in vm.domain.interfaces if i.kind in _TAPS and i.device)
-    return Taps(devices, vm.namespace, vm.domain.uuid)
+    return Taps(tap_names(vm.domain), vm.namespace, vm.domain.uuid)
+
+
+def tap_names(domain: Domain) -> tuple[str, ...]:
+    """Names of the taps of a VM."""
+    return tuple(i.device for i in domain.interfaces if i.kind in _TAPS and i.device)

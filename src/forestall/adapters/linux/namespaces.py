@@ -5,7 +5,7 @@ from __future__ import annotations
 import ctypes
 import os
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import TypeVar
 
@@ -36,7 +36,7 @@ def in_network_namespace(path: Path | None, work: Callable[[], T]) -> T:
     thread.start()
     thread.join()
     if errors:
-        raise errors[0]
+        raise errors.pop()  # and no cycle is left that would keep what the work has opened
     return results[0]
 
 
@@ -81,6 +81,12 @@ class Namespaces:
     def paths(self) -> tuple[Path, ...]:
         """Where those that are held can be entered."""
         return tuple(map(_path, self._descriptors.values()))
+
+    def let_go(self, others: Collection[Path | None]) -> None:
+        """Let go of all but those at these paths."""
+        for number, descriptor in list(self._descriptors.items()):
+            if _path(descriptor) not in others:
+                os.close(self._descriptors.pop(number))
 
     def close(self) -> None:
         """Let go of all."""

@@ -32,6 +32,10 @@ class Processes:
                 found[uuid] = int(folder.name)
         return found
 
+    def is_of_vm(self, pid: int, uuid: str) -> bool:
+        """Whether a process that is there is that of a VM."""
+        return _uuid(_read(self._root / f"{pid}/cmdline")) == uuid
+
     def birth(self, pid: int) -> str:
         """What no other process has, before or after: this boot, and the start of the process in ticks."""
         stat, boot_id = _read(self._root / f"{pid}/stat"), _read(self._root / "sys/kernel/random/boot_id").strip()

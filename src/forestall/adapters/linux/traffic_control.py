@@ -14,13 +14,13 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
 from forestall.adapters.linux.namespaces import in_network_namespace
 from forestall.model.errors import HypervisorError, Unsupported
 from forestall.model.resources import Resource
+from forestall.ports.traffic import Taps
 
 _HANDLE, _CLASS = 0xF0CA0000, 0xF0CA0001
 _PRIORITY = {Resource.NET_RX: 0xF0CA, Resource.NET_TX: 0xF0CB}
@@ -37,19 +37,6 @@ _MOST_BYTES_PER_S = 2**32 - 1
 _QUEUE_PACKETS = 1000
 _ALL_PROTOCOLS = 0x0003
 T = TypeVar("T")
-
-
-@dataclass(frozen=True)
-class Taps:
-    """The taps of one VM: their names, the network namespace (None: ours), and what identifies the VM."""
-
-    devices: tuple[str, ...]
-    namespace: Path | None
-    identity: str
-
-    def shaper(self, resource: Resource) -> str:
-        """Name of the ifb device of a direction."""
-        return f"f0ca{hashlib.sha256(self.identity.encode()).hexdigest()[:8]}{_LETTER[resource]}"
 
 
 class TrafficControl:
@@ -147,7 +134,7 @@ def _kinds(links: Mapping[str, Any]) -> list[tuple[int, str | None]]:
 def _limit(route: Any, taps: Taps, resource: Resource) -> float:
     """Limit of a direction, if every tap leads to it."""
     links = _links(route)
-    shaper = links.get(taps.shaper(resource))
+    shaper = links.get(shaper_of(taps, resource))
     if shaper is None or not all(_leads(route, links, device, resource) for device in taps.devices):
         return math.inf
     for class_ in route.get_classes(shaper["index"]):
@@ -166,7 +153,7 @@ def _leads(route: Any, links: Mapping[str, Any], device: str, resource: Resource
 def _install(route: Any, taps: Taps, resource: Resource, bytes_per_s: int) -> None:
     if reason := _refusal(route, taps):
         raise Unsupported(reason)
-    links, name = _links(route), taps.shaper(resource)
+    links, name = _links(route), shaper_of(taps, resource)
     if name not in links:
         route.link("add", ifname=name, kind="ifb", txqlen=_QUEUE_PACKETS)
     shaper = route.link_lookup(ifname=name)[0]
@@ -200,7 +187,7 @@ def _lead(route: Any, index: int, resource: Resource, shaper: int) -> None:
 def _remove(route: Any, taps: Taps, resource: Resource) -> None:
     """Undo :func:`_install`, whatever of it is there."""
     links = _links(route)
-    shaper = links.get(taps.shaper(resource))
+    shaper = links.get(shaper_of(taps, resource))
     for device in taps.devices if shaper is not None else ():
         if device not in links or not _has_clsact(route, links[device]["index"]):
             continue
@@ -223,3 +210,8 @@ def _sweep(route: Any) -> None:
         words = (link.get("ifalias") or "").split()
         if name.startswith("f0ca") and words[:1] == ["forestall"] and present.isdisjoint(map(int, words[1:])):
             route.link("del", index=link["index"])
+
+
+def shaper_of(taps: Taps, resource: Resource) -> str:
+    """Name of the ifb device of a direction."""
+    return f"f0ca{hashlib.sha256(taps.identity.encode()).hexdigest()[:8]}{_LETTER[resource]}"

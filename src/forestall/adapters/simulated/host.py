@@ -15,6 +15,7 @@ from forestall.model.resources import Resource
 from forestall.model.samples import FloatArray, IntArray, Observation, Trace
 from forestall.ports.clock import Clock
 from forestall.ports.hypervisor import Capability, EventKind, Inventory, VmEvent, VmSettings
+from forestall.ports.traffic import Taps
 
 _AT_ONCE = Capability(step=0.0, lead_seconds=0.0)
 
@@ -113,6 +114,10 @@ class SimulatedHost:
 
     def guest_addresses(self) -> Mapping[str, str]:
         """Nothing runs inside."""
+        return {}
+
+    def taps(self) -> Mapping[str, Taps]:
+        """Nothing to hear."""
         return {}
 
     def in_force(self, vm_id: str) -> Mapping[Resource, float]:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+from forestall.lab.guest.worker import told_port
+
 FOLDER = Path("/var/lib/redis")
 SETTINGS = {
     "bind": "0.0.0.0",
@@ -24,7 +26,8 @@ SETTINGS = {
 def main() -> None:
     """Become the server."""
     FOLDER.mkdir(parents=True, exist_ok=True)
-    options = [word for key, value in SETTINGS.items() for word in (f"--{key}", value)]
+    settings = SETTINGS | {"port": str(told_port())}
+    options = [word for key, value in settings.items() for word in (f"--{key}", value)]
     os.execv("/usr/bin/redis-server", ["redis-server", *options])
 
 

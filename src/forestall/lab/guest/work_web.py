@@ -9,11 +9,15 @@ import zlib
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
+from forestall.lab.guest.worker import told_port
+
 SITE = Path("/srv/site")
 FILE_KIB = (2, 8, 32, 128)
 """Sizes of the static files, which are called ``2.bin`` and so on; visitors know them."""
 SESSION_BYTES, SESSION_SECONDS = 512 * 1024, 40.0
 PRODUCTS = 150
+SHOP_PORTS = (8000, 8001)
+"""Where the application is; the second where the guest itself serves at the first."""
 NGINX = """
 worker_processes 1;
 daemon off;
@@ -25,9 +29,9 @@ http {
     client_body_temp_path /var/tmp/nginx.body;
     sendfile on;
     server {
-        listen 80;
+        listen PORT;
         root /srv/site;
-        location /shop { proxy_pass http://127.0.0.1:8000; }
+        location /shop { proxy_pass http://127.0.0.1:SHOP; }
     }
 }
 """
@@ -70,10 +74,12 @@ def main() -> None:
     for folder in ("/var/log/nginx", "/var/lib/nginx"):
         os.makedirs(folder, exist_ok=True)
     configuration = Path("/var/tmp/nginx.conf")
-    configuration.write_text(NGINX)
+    port = told_port()
+    shop = SHOP_PORTS[port == SHOP_PORTS[0]]
+    configuration.write_text(NGINX.replace("PORT", str(port)).replace("SHOP", str(shop)))
     nginx = subprocess.Popen(["/usr/sbin/nginx", "-c", str(configuration)])
     try:
-        HTTPServer(("127.0.0.1", 8000), Shop).serve_forever()
+        HTTPServer(("127.0.0.1", shop), Shop).serve_forever()
     finally:
         nginx.terminate()
         nginx.wait()

@@ -10,12 +10,18 @@ from pathlib import Path
 from typing import Any
 
 from forestall.lab.guest.arrivals import Arrivals
+from forestall.lab.guest.facts import kernel_arguments
 
 LEVEL_FILE, WORK_FILE = Path("/run/lab/level"), Path("/run/lab/work.json")
 BACKLOG_JOBS = 3
 SAY_SECONDS = 1.0
 PAUSE_SECONDS = 0.1
 LEVEL_SECONDS = 0.5
+
+
+def told_port() -> int:
+    """Port that this guest serves on, as its kernel was told."""
+    return int(kernel_arguments()["port"])
 
 
 class Told:

@@ -18,7 +18,8 @@ from collections.abc import Mapping
 import numpy as np
 from numpy.typing import NDArray
 
-from forestall.learning.past import APPLICATIONS, Past
+from forestall.learning.past import Past
+from forestall.model.applications import CATEGORIES
 from forestall.model.resources import Resource
 from forestall.model.samples import Float32Array, FloatArray
 from forestall.profiling.activity import ACTIVE
@@ -42,7 +43,7 @@ RATIOS = OWN_RATIOS + BESIDE_RATIOS * (len(RESOURCES) - 1)
 PLAIN = 7
 PROFILE = SEGMENTED + SPECTRAL + ACCOMPANIED + 2
 CALENDAR = 6
-RUNTIME = len(APPLICATIONS) + ACTIVE
+RUNTIME = len(CATEGORIES) + ACTIVE
 INPUTS = RATIOS + PLAIN + PROFILE + RUNTIME + CALENDAR
 MOST_RATIO = 50.0
 LEAST_LIMIT_RATIO, MOST_LIMIT_RATIO = 0.1, 1e4
@@ -93,8 +94,8 @@ def model_inputs(
             result[first : first + BESIDE_RATIOS, :n] = _beside(window)[:, :n]
     tags = past.tags[:vms]
     runtime = result[-CALENDAR - RUNTIME : -CALENDAR]
-    runtime[: len(APPLICATIONS), : len(tags)] = tags.T
-    runtime[len(APPLICATIONS) :] = past.activity.figures(vms)
+    runtime[: len(CATEGORIES), : len(tags)] = tags.T
+    runtime[len(CATEGORIES) :] = past.activity.figures(vms)
     if calendar:
         result[-CALENDAR:] = _calendar(now + past.window.step_seconds)[:, None]
     return np.ascontiguousarray(result.T)

@@ -1,0 +1,1 @@
+"""Which protocols VMs speak, heard at their taps and recognised by nfstream."""

@@ -1,0 +1,117 @@
+"""What real guests are for is recognised, at ports where nobody would look for it; by traffic, behaviour, and both."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import pytest
+
+pytest.importorskip("nfstream", reason="nfstream is not installed")
+
+from forestall.lab.commands import PACKAGES, missing
+from forestall.lab.daemon import libvirt_module
+from forestall.lab.image import obtain_image
+from forestall.lab.place import DEFAULT_CACHE
+from forestall.lab.plan import Pace
+from forestall.lab.site import Lab
+from forestall.model.errors import ForestallError
+
+pytestmark = [pytest.mark.guests, pytest.mark.slow]
+ROLES = {"postgres": "database", "stream": "streaming", "web": "web"}
+PLACES = ("web:8099", "postgres:5499", "stream:8554")
+PATIENCE = 240.0
+POLICY = """
+recognise_applications = 0.8
+
+[[rule]]
+name = "streams do not stutter"
+applications = ["streaming"]
+weight = 7
+"""
+
+
+@pytest.fixture(scope="module")
+def lab() -> Iterator[Lab]:
+    if lacking := missing(PACKAGES):
+        pytest.skip(lacking)
+    try:
+        libvirt_module()
+        obtain_image(DEFAULT_CACHE, print)
+    except ForestallError as error:
+        pytest.skip(str(error))
+    with Lab(Path("/run") / f"forestall-test-{uuid4().hex[:8]}") as lab:
+        lab.up(PLACES, pace=Pace(start_hour=11.0, report_seconds=5.0))  # all three have something to do
+        lab.wait(180.0)
+        yield lab
+
+
+@pytest.fixture(scope="module")
+def daemon(lab: Lab, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A daemon that follows the lab; its settings."""
+    folder = tmp_path_factory.mktemp("daemon")
+    (folder / "policy.toml").write_text(POLICY)
+    settings = folder / "forestall.toml"
+    head, _, tables = lab.place.settings.read_text().partition("\n[")
+    resources = 'resources = ["cpu", "memory", "disk_read", "disk_write", "net_rx", "net_tx"]'
+    policies = f'policies = "{folder / "policy.toml"}"'
+    settings.write_text(f'{head}\n{resources}\n{policies}\n[learning]\nretrain = "off"\n\n[{tables}')
+    with (folder / "log").open("wb") as log:
+        command = [sys.executable, "-m", "forestall", "run", "--config", str(settings)]
+        process = subprocess.Popen(command, stdout=log, stderr=log)
+    try:
+        yield settings
+    finally:
+        process.terminate()
+        process.wait(60)
+
+
+def ask(settings: Path, *words: str) -> Any:
+    command = [sys.executable, "-m", "forestall", *words, "--json", "--config", str(settings)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    return json.loads(done.stdout) if done.returncode == 0 else []
+
+
+def test_guests_are_recognised_whatever_their_ports(lab: Lab, daemon: Path) -> None:
+    deadline, found = time.monotonic() + PATIENCE, dict[str, dict[str, Any]]()
+    wanted = {lab.domain(guest): category for guest, category in ROLES.items()}
+
+    def right(part: str) -> set[str]:
+        return {
+            vm_id for vm_id, row in found.items() if row[part] and max(row[part], key=row[part].get) == wanted[vm_id]
+        }
+
+    while len(right("traffic") & right("behaviour") & right("together")) < len(wanted):
+        assert time.monotonic() < deadline, f"not in {PATIENCE:.0f} s: {json.dumps(found, indent=1)}"
+        time.sleep(2.0)
+        found = {row["vm_id"]: row for row in ask(daemon, "applications")}
+    protocols = {vm_id: set(row["protocols"]) for vm_id, row in found.items()}
+    assert "HTTP" in protocols[lab.domain("web")]
+    assert "PostgreSQL" in protocols[lab.domain("postgres")]
+    assert protocols[lab.domain("stream")] & {"RTP", "RTSP"}
+    assert "lab" not in str(found[lab.domain("web")]["names"]), "the name that visitors ask for is a hash"
+    assert found[lab.domain("web")]["names"]
+
+
+def test_rules_take_them_for_that(lab: Lab, daemon: Path) -> None:
+    deadline = time.monotonic() + PATIENCE
+    stream = lab.domain("stream")
+    while not any(row["vm_id"] == stream and row["tag"] == "streaming" for row in ask(daemon, "applications")):
+        assert time.monotonic() < deadline
+        time.sleep(2.0)
+    assert ask(daemon, "applications", "--summary") == [], "three VMs are too few to tell of"
+    while not (parts := ask(daemon, "explain", stream)) or parts[0]["weight"] != 7.0:
+        assert time.monotonic() < deadline
+        time.sleep(2.0)
+    assert "streams do not stutter" in json.dumps(parts)
+
+
+def test_the_busiest_process_of_a_guest_is_told(lab: Lab, daemon: Path) -> None:
+    told = ask(daemon, "guest", "busiest", lab.domain("postgres"))
+    assert "postgres" in {row["name"] for row in told["processes"]}
