@@ -110,8 +110,3 @@ def test_rules_take_them_for_that(lab: Lab, daemon: Path) -> None:
         assert time.monotonic() < deadline
         time.sleep(2.0)
     assert "streams do not stutter" in json.dumps(parts)
-
-
-def test_the_busiest_process_of_a_guest_is_told(lab: Lab, daemon: Path) -> None:
-    told = ask(daemon, "guest", "busiest", lab.domain("postgres"))
-    assert "postgres" in {row["name"] for row in told["processes"]}

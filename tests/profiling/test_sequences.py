@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from forestall.profiling.rhythm import ECHOES
 from forestall.profiling.sequences import HORIZONS, LONGEST_WAIT, Memory, Sequences, in_words
 
 READ, WRITE, FORK, SEND = range(4)
@@ -76,6 +77,24 @@ def test_how_long_ago_is_counted_in_doublings() -> None:
     assert follower.step([], np.zeros(1)).ago[FORK] == pytest.approx(np.log2(9))
     never = follow([([], 0.0)] * 5000).step([], np.zeros(1))
     assert never.ago[FORK] == pytest.approx(LONGEST_WAIT, abs=0.01)
+
+
+def test_what_recurs_at_an_interval_is_heard_ahead_through_whatever_else_happens() -> None:
+    """A write each 51.2 windows, and reads and forks at random, so that no context tells when it comes."""
+    generator = np.random.default_rng(2)
+    beats = set(np.arange(0, 2000, 51.2).astype(int).tolist())
+    follower = Sequences(4, 1)
+    echoes = []
+    for window in range(2000):
+        operations = [(kind, 3) for kind in (READ, FORK) if generator.random() < 0.1]
+        operations += [(WRITE, 3)] if window in beats else []
+        echoes.append(follower.step(operations, np.zeros(1)).echo)
+    assert echoes[0].shape == (len(ECHOES), 4)
+    assert np.isnan(echoes[0]).all()
+    ahead = np.array([any(later in beats for later in range(window + 1, window + 6)) for window in range(1000, 1990)])
+    heard = np.array(echoes)[1000:1990, ECHOES.index(5), WRITE]
+    assert heard[ahead].mean() > 0.8 / 5
+    assert heard[~ahead].mean() < 0.1 / 5
 
 
 def test_a_young_guest_borrows_from_its_group_and_from_no_other() -> None:

@@ -62,7 +62,7 @@ def test_what_a_vm_serves_counts_and_what_it_asks_for_does_not() -> None:
 
 
 def test_a_few_bytes_say_nothing() -> None:
-    assert np.isnan(heard(HTTP._replace(bytes=100)).signature().traffic).all()
+    assert np.isnan(heard(HTTP._replace(bytes=50)).signature().traffic).all()
 
 
 def test_a_port_that_was_recognised_tells_of_connections_that_are_not() -> None:
@@ -78,7 +78,7 @@ def test_what_was_heard_fades() -> None:
     for _ in range(3):
         recogniser.hear([HTTP._replace(protocol="RTP", category="Media", port=5000)])
     assert recogniser.signature().application[0] == "streaming"
-    for _ in range(8):
+    for _ in range(11):
         recogniser.hear([])
     assert np.isnan(recogniser.signature().traffic).all()
     for _ in range(20):

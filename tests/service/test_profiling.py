@@ -225,7 +225,7 @@ def test_after_a_cycle_guests_are_followed_and_told(channel: Channel, kept: Kept
     assert [state["vm_id"] for state in guests.states()] == ["a"]
     assert guests.ask("a", "ping", 3) == ["a", "ping", 3]
     assert guests.speaking() == {"a"}
-    with pytest.raises(GuestError, match="a: no agent has told of its processes yet"):
+    with pytest.raises(GuestError, match="a: no agent has told of its processes"):
         guests.busiest("a")
     channel.busy = [Busiest("a", 1.0, ({"name": "old"},), ()), Busiest("a", 2.0, ({"name": "new"},), ())]
     channel.busy.append(Busiest("gone", 2.0, (), ()))

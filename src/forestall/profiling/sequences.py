@@ -6,7 +6,8 @@ were not quiet, and how long ago the last of them was (in doublings): the positi
 common (lossy counting with forgetting, so that memory is bounded) remember what came after them: the mean of each
 target over the next half second and the next five, and how often each operation stood out within half a second.
 A longer context counts as far as it has been seen often, the shorter one for the rest; where the guest itself knows
-too little, its trust group does.
+too little, its trust group does. Beside that, what comes back at regular intervals, whatever happens in between, has a
+rhythm (:mod:`~forestall.profiling.rhythm`).
 
 Sources: Veloso et al., *Interconnect bypass fraud detection*, 2020 (lossy counting with forgetting); Begleiter et
 al., *On prediction using variable order Markov models*, JAIR 2004.
@@ -22,6 +23,7 @@ import numpy as np
 from river.sketch import HeavyHitters
 
 from forestall.model.samples import FloatArray
+from forestall.profiling.rhythm import Rhythm
 
 ORDERS = 3
 HORIZONS = (5, 50)
@@ -51,12 +53,16 @@ class Position(NamedTuple):
         How often the longest known context was seen (weighted), and how long it is.
     ago
         Array (operation,): how many windows ago it stood out last, in doublings; at most :data:`LONGEST_WAIT`.
+    echo
+        Array (horizon, operation): share of the windows of each of :data:`~forestall.profiling.rhythm.ECHOES` in which
+        it stands out, as its rhythm says; NaN for those that have none.
     """
 
     expected: FloatArray
     soon: FloatArray
     known: tuple[float, int]
     ago: FloatArray
+    echo: FloatArray
 
 
 class Memory:
@@ -140,6 +146,7 @@ class Sequences:
         self._since = 0
         self._ago: FloatArray = np.full(operations, float(1 << LONGEST_WAIT))
         self._past: deque[tuple[list[Context], FloatArray, FloatArray]] = deque()
+        self._rhythm = Rhythm(operations)
 
     def step(self, operations: Sequence[tuple[int, int]], targets: FloatArray) -> Position:
         """See one window: its (operation, class) pairs and its targets (target,); NaN counts as nought."""
@@ -161,7 +168,7 @@ class Sequences:
         self._remember(contexts, np.nan_to_num(targets), stands_out)
         for memory in self._memories():
             memory.see(contexts)
-        return self._position(contexts)
+        return self._position(contexts, self._rhythm.step(stands_out))
 
     def join(self, group: Memory | None) -> None:
         """Belong to a trust group from now on; what is known of the guest itself stays."""
@@ -200,7 +207,7 @@ class Sequences:
         for memory in self._memories():
             memory.learn(earlier, after)
 
-    def _position(self, contexts: list[Context]) -> Position:
+    def _position(self, contexts: list[Context], echo: FloatArray) -> Position:
         """Mix what the memories know, from what is general to what is special."""
         size = len(HORIZONS) * self._targets
         mixed: FloatArray | None = None
@@ -215,8 +222,8 @@ class Sequences:
                 known = (float(recalled[-1][0]), len(recalled) - 1)
         shape, ago = (len(HORIZONS), self._targets), np.log2(1.0 + self._ago)
         if mixed is None:
-            return Position(np.full(shape, np.nan), np.zeros(self._operations), known, ago)
-        return Position(mixed[:size].reshape(shape), mixed[size:], known, ago)
+            return Position(np.full(shape, np.nan), np.zeros(self._operations), known, ago, echo)
+        return Position(mixed[:size].reshape(shape), mixed[size:], known, ago, echo)
 
 
 def in_words(context: Context, names: Sequence[str]) -> str:

@@ -26,7 +26,7 @@ CATEGORY_OF = {"Web": "web", "Database": "database"} | dict.fromkeys(STREAMS, "s
 """Ours for the categories of nDPI; protocols that stand above are named one by one."""
 NO_APPLICATION = frozenset({"Network", "System", "Network-VPN"})
 """Traffic of these categories belongs to machines, not to what they are for: DNS, DHCP, ICMP, NTP."""
-FADES, LEAST_BYTES, SURE = 0.5, 2_000.0, 0.98
+FADES, LEAST_BYTES, SURE = 0.5, 200.0, 0.98
 BEHAVIOUR_RATE, IDLE_DISCOUNT, FORGETS_WORK = 0.1, 0.9, 0.999
 IDLE = CLAIMS.index("idle")
 MOST_PORTS, MOST_NAMES, LEAST_SEEN = 64, 32, 1.0

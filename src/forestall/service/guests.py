@@ -80,7 +80,9 @@ class Guests:
         """The busiest processes and control groups of a VM, as it said last."""
         found = self._busiest.get(vm_id)
         if found is None:
-            raise GuestError(f"{vm_id}: no agent has told of its processes yet")
+            raise GuestError(
+                f"{vm_id}: no agent has told of its processes (one that spends its budget leaves them out)"
+            )
         return found._asdict()
 
     def sequences(self, vm_id: str) -> Mapping[str, Any]:
