@@ -163,6 +163,15 @@ def test_listening_that_fails_is_said_and_tried_again(
     assert setting.notes[0] == "applications are not recognised: traffic is not recognised: nfstream is ill"
 
 
+def test_after_the_end_nothing_is_kept_or_said(setting: Setting, ear: Ear) -> None:
+    setting.follow("a")
+    setting.recognition.close()
+    for _ in range(4):
+        setting.recognition.listen()
+    assert setting.application("a") == "unknown"
+    assert setting.kept == []
+
+
 def _until(condition) -> None:
     deadline = time.monotonic() + 20
     while not condition():

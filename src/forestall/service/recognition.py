@@ -137,7 +137,7 @@ class Recognition:
         try:
             self._hear()
         finally:
-            if self._rounds % KEEP_ROUNDS == 0:
+            if self._rounds % KEEP_ROUNDS == 0 and not self._stop.is_set():
                 self.keep_signatures()
 
     def _hear(self) -> None:
@@ -190,6 +190,8 @@ class Recognition:
             try:
                 self.listen()
             except Exception as error:  # whatever it is: nobody would begin again
+                if self._stop.is_set():
+                    return  # nobody is there to hear it
                 told = str(error) if isinstance(error, ForestallError) else f"{type(error).__name__}: {error}"
                 self._note(f"applications are not recognised: {told}")
 
