@@ -84,6 +84,12 @@ def test_nobody_is_nothing() -> None:
     assert shipped_model().probabilities(np.zeros((0, len(FEATURES)))).shape == (0, len(CLAIMS))
 
 
+def test_a_vm_of_which_only_cpu_is_measured_is_unknown_and_not_idle() -> None:
+    names = ("cpu_cores", "net_tx_bytes_per_s")
+    (claims,) = shipped_model().probabilities(features_of(names, np.array([[0.3, 1e5]])))
+    assert claims.tolist() == [0.0] * len(CATEGORIES) + [1.0]
+
+
 @pytest.mark.parametrize(("outside", "least"), [(False, 0.85), (True, 0.7)])
 def test_the_shipped_model_knows_guests_at_other_ports_and_loads(outside: bool, least: float) -> None:
     """On a recording that it was not trained on."""

@@ -96,10 +96,16 @@ class ApplicationModel:
             raise ValueError(f"a model of {self._booster.num_feature()} features, not {len(FEATURES)}")
 
     def probabilities(self, features: FloatArray) -> FloatArray:
-        """Probability (vm, claim) of each of :data:`CLAIMS`, from features (vm, feature)."""
+        """Probability (vm, claim) of each of :data:`CLAIMS`, from features (vm, feature).
+
+        A VM of which not even :data:`OUTSIDE` is known is unknown.
+        """
         if not len(features):
             return np.zeros((0, len(CLAIMS)))
-        return claims_of(np.asarray(self._booster.predict(features, num_threads=1))[:, : len(CATEGORIES)])
+        claims = claims_of(np.asarray(self._booster.predict(features, num_threads=1))[:, : len(CATEGORIES)])
+        seen = np.isfinite(features[:, : len(OUTSIDE)]).all(axis=1, keepdims=True)
+        nothing = np.append(np.zeros(len(CATEGORIES)), 1.0)
+        return np.where(seen, claims, nothing)
 
 
 def claims_of(each: FloatArray) -> FloatArray:
