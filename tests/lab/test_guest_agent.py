@@ -8,7 +8,6 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from uuid import uuid4
 from xml.etree import ElementTree
 
 import numpy as np
@@ -17,14 +16,11 @@ import pytest
 from forestall.adapters.guest_channel.channels import GuestChannels
 from forestall.guest.operations import NUMBER
 from forestall.guest.ports import PORT_NAME
-from forestall.lab.commands import PACKAGES, missing
 from forestall.lab.daemon import connect, libvirt_module
 from forestall.lab.guest_link import GuestLink
-from forestall.lab.image import obtain_image
-from forestall.lab.place import DEFAULT_CACHE
 from forestall.lab.plan import Pace
 from forestall.lab.site import Lab
-from forestall.model.errors import ForestallError, GuestError
+from forestall.model.errors import GuestError
 from forestall.ports.guest_channel import LONG_FIELDS, SHORT_FIELDS, GuestWindow
 from forestall.replay.guest_trace import read_guest_trace
 
@@ -35,16 +31,9 @@ KILL_AGENT = f"{AGENTS} && kill -9 ${{p#/proc/}}; done; true"
 
 
 @pytest.fixture(scope="module")
-def lab() -> Iterator[Lab]:
+def lab(new_lab: Lab) -> Iterator[Lab]:
     """A lab of one guest that has hardly anything to do."""
-    if lacking := missing(PACKAGES):
-        pytest.skip(lacking)
-    try:
-        libvirt_module()
-        obtain_image(DEFAULT_CACHE, print)
-    except ForestallError as error:
-        pytest.skip(str(error))
-    with Lab(Path("/run") / f"forestall-test-{uuid4().hex[:8]}") as lab:
+    with new_lab as lab:
         lab.up(("idle",), pace=Pace(report_seconds=5.0))
         lab.wait(PATIENCE * 2)
         yield lab

@@ -8,19 +8,15 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from uuid import uuid4
 
 import pytest
 
 from forestall.lab import leftovers
-from forestall.lab.commands import PACKAGES, missing
-from forestall.lab.daemon import connect, libvirt_module
+from forestall.lab.daemon import connect
 from forestall.lab.guest_link import GuestLink
-from forestall.lab.image import obtain_image
-from forestall.lab.place import DEFAULT_CACHE
 from forestall.lab.plan import MIB, Pace
 from forestall.lab.site import Lab
-from forestall.model.errors import ForestallError, HypervisorError
+from forestall.model.errors import HypervisorError
 
 pytestmark = pytest.mark.guests
 MOMENT, PATIENCE = 0.1, 60.0
@@ -28,17 +24,9 @@ MOMENT, PATIENCE = 0.1, 60.0
 
 
 @pytest.fixture(scope="module")
-def lab() -> Iterator[Lab]:
+def lab(new_lab: Lab) -> Iterator[Lab]:
     """A lab of two guests, which the tests of this module share."""
-    if lacking := missing(PACKAGES):
-        pytest.skip(lacking)
-    try:
-        libvirt_module()
-        obtain_image(DEFAULT_CACHE, print)
-    except ForestallError as error:
-        pytest.skip(str(error))
-    folder = Path("/run") / f"forestall-test-{uuid4().hex[:8]}"
-    with Lab(folder) as lab:
+    with new_lab as lab:
         lab.up(("web", "batch"), pace=Pace(day_seconds=600))
         lab.wait(PATIENCE * 2)
         yield lab

@@ -9,19 +9,13 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
-from uuid import uuid4
 
 import pytest
 
 pytest.importorskip("nfstream", reason="nfstream is not installed")
 
-from forestall.lab.commands import PACKAGES, missing
-from forestall.lab.daemon import libvirt_module
-from forestall.lab.image import obtain_image
-from forestall.lab.place import DEFAULT_CACHE
 from forestall.lab.plan import Pace
 from forestall.lab.site import Lab
-from forestall.model.errors import ForestallError
 
 pytestmark = [pytest.mark.guests, pytest.mark.slow]
 ROLES = {"postgres": "database", "stream": "streaming", "web": "web"}
@@ -38,15 +32,8 @@ weight = 7
 
 
 @pytest.fixture(scope="module")
-def lab() -> Iterator[Lab]:
-    if lacking := missing(PACKAGES):
-        pytest.skip(lacking)
-    try:
-        libvirt_module()
-        obtain_image(DEFAULT_CACHE, print)
-    except ForestallError as error:
-        pytest.skip(str(error))
-    with Lab(Path("/run") / f"forestall-test-{uuid4().hex[:8]}") as lab:
+def lab(new_lab: Lab) -> Iterator[Lab]:
+    with new_lab as lab:
         lab.up(PLACES, pace=Pace(start_hour=11.0, report_seconds=5.0))  # all three have something to do
         lab.wait(180.0)
         yield lab

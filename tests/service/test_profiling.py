@@ -236,8 +236,6 @@ def test_after_a_cycle_guests_are_followed_and_told(channel: Channel, kept: Kept
         guests.busiest("gone")
     with pytest.raises(GuestError, match="nobody: no agent has said anything"):
         guests.sequences("nobody")
-    with pytest.raises(GuestError, match="kept by the controller"):
-        guests.profile("a")
     guests.close()
     assert channel.closed
 
@@ -256,7 +254,6 @@ def test_where_channels_are_off_every_question_is_refused() -> None:
         lambda: nobody.sequences("a"),
         lambda: nobody.busiest("a"),
         lambda: nobody.patterns("a"),
-        lambda: nobody.profile("a"),
     ):
         with pytest.raises(GuestError, match="switched off"):
             question()

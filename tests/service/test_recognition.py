@@ -12,11 +12,11 @@ import pytest
 from forestall.demand.view import VmView
 from forestall.demand.watching import Score
 from forestall.model.applications import CLAIMS
-from forestall.model.errors import HypervisorError
+from forestall.model.errors import GuestError, HypervisorError
 from forestall.model.mode import Mode
 from forestall.model.resources import Resource
 from forestall.ports.traffic import Flow, Taps
-from forestall.ports.vectors import VectorBatch, VectorKind
+from forestall.ports.vectors import Profile, VectorBatch, VectorKind
 from forestall.profiling.applications import FEATURES
 from forestall.service import recognition as module
 from forestall.service.outside import NAMES, SCORE_NAMES, SCORE_SECONDS, TAG_SECONDS, VECTOR_SECONDS, Outside
@@ -280,7 +280,7 @@ class Host:
 class Beside:
     """What stands beside a loop, in a time of its own."""
 
-    def __init__(self, ear: Ear) -> None:
+    def __init__(self, ear: Ear, store: Store | None = None) -> None:
         self.setting, self.loop, self.now = Setting(ear), Loop(), 1000.0
         self.outside = Outside(
             self.loop,
@@ -291,6 +291,7 @@ class Beside:
             lambda: self.now,
             lambda: self.now,
             self.setting.notes.append,
+            store,  # type: ignore[arg-type]
         )
 
     def turn(self, seconds: float = 5.0) -> None:
@@ -342,3 +343,22 @@ def test_rules_are_told_only_where_the_operator_wants_it(ear: Ear) -> None:
     assert beside.loop.told != {}, "it is looked at now and then"
     beside.turn(TAG_SECONDS)
     assert "in: rules do not take it for 'web' any more" in beside.setting.notes
+
+
+class Store:
+    """Keeps the vectors of one VM, all of Monday's first hour."""
+
+    def profile(self, vm_id: str) -> Profile:
+        names = ("cpu_cores",) if vm_id == "out" else ()
+        return Profile(names, np.full((168, len(names)), 0.5), np.eye(1, 168, dtype=np.int64)[0])
+
+
+def test_every_vm_that_has_vectors_has_a_profile_with_or_without_an_agent(ear: Ear) -> None:
+    beside = Beside(ear)
+    with pytest.raises(GuestError, match="kept by the controller"):
+        beside.outside.profile("out")
+    beside = Beside(ear, Store())
+    found = beside.outside.profile("out")
+    assert (found["vectors"][:2], found["mean"]["cpu_cores"][0]) == ([1, 0], 0.5)
+    with pytest.raises(GuestError, match="in: no vector is kept"):
+        beside.outside.profile("in")

@@ -59,10 +59,10 @@ def beside_of(
     if configuration.guests.channel != "off":
         channels = GuestChannels(system.now)
         profiling = Profiling(channels, keep, driver.trust_groups, now, note)
-        guests = Guests(channels, opened.host, driver.views, now, profiling, store)
+        guests = Guests(channels, opened.host, driver.views, now, profiling)
         parts.append(guests)
         profiling.start()
-    outside = Outside(driver, opened.host, recognition, guests.speaking, keep, now, system.monotonic, note)
+    outside = Outside(driver, opened.host, recognition, guests.speaking, keep, now, system.monotonic, note, store)
     parts.append(outside)
     recognition.start()
     return Beside(guests, outside, store)

@@ -86,3 +86,8 @@ class HypervisorError(ForestallError):
 
 class Unsupported(HypervisorError):
     """This driver or domain cannot do that; the reason is the text. Never worth a retry."""
+
+
+def in_one_line(error: BaseException) -> str:
+    """What is said of an error that ends nothing: one of ours says it itself, a defect is named by its kind."""
+    return str(error) if isinstance(error, ForestallError) else f"{type(error).__name__}: {error}"

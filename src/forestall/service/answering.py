@@ -90,7 +90,7 @@ class Answering:
             "busiest": lambda request: self.guests.busiest(_vm(request)),
             "sequences": lambda request: self.guests.sequences(_vm(request)),
             "patterns": lambda request: self.guests.patterns(_vm(request)),
-            "profile": lambda request: self.guests.profile(_vm(request)),
+            "profile": lambda request: self._beside().profile(_vm(request)),
         }
         if command not in known:
             raise WrongUse(f"{command!r} is none of {', '.join(known)}")
@@ -132,11 +132,16 @@ class Answering:
             return {"resumed": list(self.driver.resume(_names(request)))}
 
     def _applications(self, request: Mapping[str, Any]) -> Any:
-        least = request.get("least_vms")
-        if self.outside is None or not (least is None or isinstance(least, int)):
+        least, outside = request.get("least_vms"), self._beside()
+        if not (least is None or isinstance(least, int)):
             raise WrongUse("applications wants least_vms as a whole number, or not at all")
         with self.turn:
-            return self.outside.applications() if least is None else self.outside.summed_up(least)
+            return outside.applications() if least is None else outside.summed_up(least)
+
+    def _beside(self) -> Outside:
+        if self.outside is None:
+            raise WrongUse("nothing makes vectors here")
+        return self.outside
 
     def _guest(self, request: Mapping[str, Any]) -> Any:
         vm_id, what = request.get("vm"), request.get("do")

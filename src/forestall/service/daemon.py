@@ -8,7 +8,7 @@ from typing import Protocol
 
 from forestall.demand.driver import Driver
 from forestall.demand.policy import PolicySet
-from forestall.model.errors import ForestallError, StoreError
+from forestall.model.errors import ForestallError, StoreError, in_one_line
 from forestall.ports.clock import Clock
 from forestall.ports.journal import Journal
 from forestall.ports.store import BehaviourStore
@@ -175,8 +175,7 @@ class Daemon:
             try:
                 beside.turn()
             except Exception as error:  # whatever it is: the loop goes on
-                told = str(error) if isinstance(error, ForestallError) else f"{type(error).__name__}: {error}"
-                self._note(f"{name} are not followed: {told}")
+                self._note(f"{name} are not followed: {in_one_line(error)}")
 
     def _maintain(self) -> None:
         self._maintained_at = self._clock.monotonic()

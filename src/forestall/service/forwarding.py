@@ -7,7 +7,7 @@ from collections.abc import Callable
 from random import Random
 from typing import Protocol
 
-from forestall.model.errors import ForestallError, FrameRefused, StoreError
+from forestall.model.errors import FrameRefused, StoreError, in_one_line
 from forestall.ports.vectors import Spool, VectorBatch
 
 FRAME_VECTORS, LONGEST_WAIT_SECONDS = 200, 30.0
@@ -132,8 +132,7 @@ class Forwarding:
             try:
                 moved = self._send_one()
             except Exception as error:  # whatever it is: the next attempt may do better, and nobody would begin again
-                told = str(error) if isinstance(error, ForestallError) else f"{type(error).__name__}: {error}"
-                self._note(f"vectors wait: {told}")
+                self._note(f"vectors wait: {in_one_line(error)}")
                 self._stop.wait(rest * self._random.uniform(0.5, 1.5))
                 rest = min(2 * rest, LONGEST_REST_SECONDS)
                 continue

@@ -9,7 +9,6 @@ from typing import Any, Protocol
 from forestall.demand.view import VmView
 from forestall.model.errors import GuestError
 from forestall.ports.guest_channel import Busiest, GuestChannel
-from forestall.ports.vectors import VectorStore
 from forestall.service.profiling import Profiling
 
 OFF = "channels to guests are switched off: [guests] channel"
@@ -38,8 +37,6 @@ class Guests:
         The host's clock.
     profiling
         Takes in what they say.
-    vectors
-        Where vectors are kept on this host; None: elsewhere.
     """
 
     def __init__(
@@ -49,10 +46,9 @@ class Guests:
         views: Callable[[], Iterable[VmView]],
         now: Callable[[], float],
         profiling: Profiling,
-        vectors: VectorStore | None = None,
     ) -> None:
         self._channel, self._host, self._views, self._now = channel, host, views, now
-        self._profiling, self._vectors = profiling, vectors
+        self._profiling = profiling
         self._busiest: dict[str, Busiest] = {}
 
     def turn(self) -> None:
@@ -99,16 +95,6 @@ class Guests:
             raise GuestError(f"{vm_id}: no vector was made yet")
         return found
 
-    def profile(self, vm_id: str) -> Mapping[str, Any]:
-        """How a VM is at each hour of the week: for each feature 168 means, Monday 0:00 UTC first."""
-        if self._vectors is None:
-            raise GuestError("vectors are kept by the controller: [controller] url")
-        profile = self._vectors.profile(vm_id)
-        if not profile.names:
-            raise GuestError(f"{vm_id}: no vector is kept")
-        means = {name: profile.mean[:, place].tolist() for place, name in enumerate(profile.names)}
-        return {"vm_id": vm_id, "vectors": profile.vectors.tolist(), "mean": means}
-
     def close(self) -> None:
         """Hang up; what was seen since the last vector makes one more."""
         self._profiling.close()
@@ -154,10 +140,6 @@ class NoGuests:
         raise GuestError(OFF)
 
     def patterns(self, vm_id: str) -> Mapping[str, Any]:
-        """Refuse."""
-        raise GuestError(OFF)
-
-    def profile(self, vm_id: str) -> Mapping[str, Any]:
         """Refuse."""
         raise GuestError(OFF)
 

@@ -12,10 +12,11 @@ import numpy as np
 
 from forestall.demand.view import VmView
 from forestall.demand.watching import Score
+from forestall.model.errors import GuestError
 from forestall.model.resources import Resource
 from forestall.model.samples import FloatArray
 from forestall.ports.traffic import Taps
-from forestall.ports.vectors import VectorBatch, VectorKind
+from forestall.ports.vectors import VectorBatch, VectorKind, VectorStore
 from forestall.service.recognition import Recognition, described, summed_up
 
 VECTOR_SECONDS, TAG_SECONDS, SCORE_SECONDS = 10.0, 120.0, 300.0
@@ -74,6 +75,8 @@ class Outside:
         The clock that vectors are dated by, and one that nobody sets, of the host's seconds.
     note
         Takes one line for the operator.
+    vectors
+        Where vectors are kept on this host; None: elsewhere.
     """
 
     def __init__(
@@ -86,7 +89,9 @@ class Outside:
         now: Callable[[], float],
         steady: Callable[[], float],
         note: Callable[[str], None],
+        vectors: VectorStore | None = None,
     ) -> None:
+        self._vectors = vectors
         self._loop, self._host, self._recognition, self._speaking = loop, host, recognition, speaking
         self._keep, self._now, self._steady, self._note = keep, now, steady, note
         self._sums: dict[str, list[FloatArray]] = {}
@@ -115,6 +120,16 @@ class Outside:
         """How many VMs of each trust group run each application, where they are at least so many, and two."""
         found = self._recognition.signatures()
         return summed_up(found, self._loop.trust_groups(tuple(found)), max(least_vms, 2))
+
+    def profile(self, vm_id: str) -> Mapping[str, Any]:
+        """How a VM is at each hour of the week: for each feature 168 means, Monday 0:00 UTC first."""
+        if self._vectors is None:
+            raise GuestError("vectors are kept by the controller: [controller] url")
+        profile = self._vectors.profile(vm_id)
+        if not profile.names:
+            raise GuestError(f"{vm_id}: no vector is kept")
+        means = {name: profile.mean[:, place].tolist() for place, name in enumerate(profile.names)}
+        return {"vm_id": vm_id, "vectors": profile.vectors.tolist(), "mean": means}
 
     def close(self) -> None:
         """End."""

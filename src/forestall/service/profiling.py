@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from forestall.model.errors import ForestallError
+from forestall.model.errors import ForestallError, in_one_line
 from forestall.model.samples import FloatArray
 from forestall.ports.guest_channel import OPERATIONS, SHORT_FIELDS, GuestChannel, GuestWindow
 from forestall.ports.vectors import VectorBatch, VectorKind
@@ -189,8 +189,7 @@ class Profiling:
                 if self._looks % (every * PATTERN_VECTORS) == 0:
                     self.keep_patterns()
             except Exception as error:  # whatever it is: nobody would begin again
-                told = str(error) if isinstance(error, ForestallError) else f"{type(error).__name__}: {error}"
-                self._note(f"vectors are not kept: {told}")
+                self._note(f"vectors are not kept: {in_one_line(error)}")
 
 
 def _outlook(sums: FloatArray) -> dict[str, Any]:

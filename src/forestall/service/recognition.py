@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from forestall.model.applications import CATEGORIES, CLAIMS, UNKNOWN
-from forestall.model.errors import ForestallError
+from forestall.model.errors import in_one_line
 from forestall.ports.traffic import Taps, TrafficEar
 from forestall.ports.vectors import VectorBatch, VectorKind
 from forestall.profiling.applications import ApplicationModel, features_of
@@ -192,8 +192,7 @@ class Recognition:
             except Exception as error:  # whatever it is: nobody would begin again
                 if self._stop.is_set():
                     return  # nobody is there to hear it
-                told = str(error) if isinstance(error, ForestallError) else f"{type(error).__name__}: {error}"
-                self._note(f"applications are not recognised: {told}")
+                self._note(f"applications are not recognised: {in_one_line(error)}")
 
 
 def described(vm_id: str, signature: Signature, tag: str | None) -> dict[str, Any]:
