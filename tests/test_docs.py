@@ -13,6 +13,7 @@ import pytest
 import typer
 
 from forestall.cli import make_app
+from forestall.replay.burst.peers import PEERS as BURST_PEERS
 from forestall.replay.importers.formats import FORMATS
 from forestall.replay.peers.registry import PEERS
 
@@ -76,7 +77,7 @@ def test_every_line_of_the_feature_list_has_one_row() -> None:
 
 def test_every_peer_is_listed() -> None:
     listed = re.findall(r"`(\w+)`", " ".join(row[0] for row in _rows("peers.md")))
-    assert sorted(listed) == sorted(PEERS)
+    assert sorted(listed) == sorted([*PEERS, *BURST_PEERS])
 
 
 def test_every_trace_format_is_mentioned() -> None:

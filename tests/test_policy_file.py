@@ -76,6 +76,11 @@ BAD = {
         RULE + 'applications = ["web"]\nweight = 2\n',
         "unknown entry of [applications] 'web'",
     ),
+    "a pattern alone": (
+        '[burst]\nborrowers = "batch-*"\n',
+        "line 2: [burst]: borrowers must be a list",
+    ),
+    "unknown key of lending": ('[burst]\nborrower = ["x"]\n', "line 2: [burst]: unknown key 'borrower', did you mean"),
     "sure of nothing": ("recognise_applications = 0.5\n", "line 1: recognise_applications must be above 0.5"),
     "surer than sure": (
         "recognise_applications = 1.5\n",
@@ -246,6 +251,16 @@ def test_recognised_applications_need_no_list(tmp_path: Path, capsys: pytest.Cap
     assert main(["policy", "check", str(path)]) == 0
     assert "warnings: 0" in capsys.readouterr().out
     assert load_policy(path).recognise_applications == 0.9
+
+
+def test_who_borrows_cores_and_who_lends_them(tmp_path: Path) -> None:
+    vms = ("web", "batch-1", "batch-2")
+    policy = load_policy(write(tmp_path, '[burst]\nborrowers = ["batch-*"]\n'))
+    assert policy.borrowing(vms).tolist() == [False, True, True]
+    assert policy.lending(vms).tolist() == [True, False, False]
+    policy = load_policy(write(tmp_path, '[burst]\nborrowers = ["batch-1"]\nlenders = ["batch-*"]\n'))
+    assert policy.lending(vms).tolist() == [False, False, True]
+    assert not load_policy(write(tmp_path, "")).borrowing(vms).any()
 
 
 def test_trust_groups_are_shown(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -272,6 +272,18 @@ def test_the_floor_of_a_policy_is_kept() -> None:
     assert live.host.in_force("vm-0")[CPU] < 2.0
 
 
+def test_the_cores_of_borrowers_are_left_to_the_burst_loop() -> None:
+    live = LiveHost(policies=PolicySet(borrowers=("vm-1", "vm-3"))).run(40)
+    views = {(view.vm_id, view.resource): view for view in live.driver.views()}
+    for vm_id in ("vm-1", "vm-3"):
+        assert "runs on cores that are lent" in views[vm_id, CPU].reason
+        assert live.host.in_force(vm_id)[CPU] == 4.0
+        assert views[vm_id, MEMORY].in_force < 8 * GIB
+    assert live.host.in_force("vm-0")[CPU] < 4.0
+    assert live.driver.policies is not None
+    assert live.driver.may_act("vm-1")
+
+
 def test_rules_take_vms_for_what_they_are_recognised_as_only_as_long_as_the_policy_allows_it() -> None:
     half = Rule("half", Terms(floor_ratio=0.5), applications=("web",))
     policies = PolicySet((half,), recognise_applications=0.9)

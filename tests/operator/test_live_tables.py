@@ -48,6 +48,45 @@ def shown(**changes: Any) -> str:
     return capture.get()
 
 
+CORES: dict[str, Any] = {
+    "loan": {"reserved": 1.25, "lent": 2.5, "free": 0.25, "reason": "more is lent when it lasts"},
+    "reserved": {"web": 1.25},
+    "limits": {"batch-[1]": 2.5},
+    "misses": 3,
+    "decisions": 100,
+    "wake_us": 41.2,
+    "timing": {
+        "ticks": 400,
+        "late": 2,
+        "late_now": False,
+        "tick_ms": [0.6, 2.1],
+        "decision_ms": [0.9, 1.2],
+        "cpu_share": 0.021,
+    },
+    "refusals": {"ci-7": "it is gone"},
+}
+
+
+def test_what_is_lent_is_in_the_status() -> None:
+    text = shown(cores=CORES)
+    for part in ("reserved 1.25, lent 2.50, free 0.25; more is lent when it lasts", "batch-[1] 2.50", "2 late"):
+        assert part in text
+    text = " ".join(text.replace("│", " ").split())
+    for part in ("2.1% of a core", "3 misses", "41 µs", "ci-7: it is gone"):
+        assert part in text
+
+
+def test_a_burst_loop_that_has_just_begun_is_shown_too() -> None:
+    young = CORES | {"wake_us": None, "timing": CORES["timing"] | {"tick_ms": [None, None]}, "limits": {}}
+    text = shown(cores=young)
+    assert "400 ticks" in text
+    assert "waking" not in text
+
+
+def test_without_a_burst_loop_nothing_is_said_of_it() -> None:
+    assert "cores lent" not in shown(cores={})
+
+
 @pytest.mark.parametrize(
     ("measured", "told"),
     [({"quota": 0.0043, "balloon": 1.5}, "balloon 1.5 s, quota 0.0043 s"), ({"vcpu": 12.0}, "vcpu 12 s")],

@@ -59,9 +59,13 @@ def test_units_that_are_named_exist(path: Path) -> None:
 
 
 @pytest.mark.parametrize("path", UNITS, ids=lambda path: path.name)
-def test_every_unit_writes_to_the_state_folder_alone(path: Path) -> None:
+def test_every_unit_writes_to_the_state_folder_and_control_groups_alone(path: Path) -> None:
     found = dict(directives(path))
-    assert (found["ProtectSystem"], found["ReadWritePaths"], found["NoNewPrivileges"]) == ("strict", STATE, "yes")
+    assert (found["ProtectSystem"], found["NoNewPrivileges"]) == ("strict", "yes")
+    written = {value for key, value in directives(path) if key == "ReadWritePaths"}
+    limits_vms = path.name != "forestall-controller.service"
+    assert written == {STATE} | ({"/sys/fs/cgroup"} if limits_vms else set())
+    assert found["ProtectControlGroups"] == ("no" if limits_vms else "yes")
     assert f"/var/lib/{found['StateDirectory']}" == STATE
 
 

@@ -122,7 +122,11 @@ def restore_directly(configuration: Configuration, vm_ids: list[str] | None) -> 
     StoreError
         A daemon runs on this state folder.
     """
+    from forestall.bootstrap.burst_live import put_cores_back
+
     with locked(configuration.state_folder):
+        for vm_id, reason in put_cores_back(configuration.state_folder).items():
+            tell(f"{vm_id} is not as it was before it borrowed cores: {reason}")
         originals = FileOriginals(configuration.state_folder / ORIGINALS, tell)
         kept = {settings.vm_id: settings for settings in originals.kept()}
         if unknown := sorted(set(vm_ids or ()) - kept.keys()):
@@ -151,6 +155,7 @@ def _leave_word(configuration: Configuration, restored: Sequence[str]) -> None:
 
 def watch(configuration: Configuration, *, once: bool) -> int:
     """Run the watchdog; with ``once`` it looks once, and the result is 1 if VMs are not as they were."""
+    from forestall.bootstrap.burst_live import put_cores_back
     from forestall.service.stopping import Signals
     from forestall.service.watchdog import Watchdog
 
@@ -162,6 +167,7 @@ def watch(configuration: Configuration, *, once: bool) -> int:
         FileRestorations(folder),
         clock_of(configuration),
         tell,
+        put_cores_back=lambda: put_cores_back(folder),
     )
     if once:
         return 1 if watchdog.look() else 0
@@ -179,6 +185,7 @@ def run_daemon(configuration: Configuration, *, cycles: int | None = None) -> in
     from forestall.adapters.files.liveness import FileHeart
     from forestall.adapters.libvirt.lead_times import LeadTimes
     from forestall.bootstrap.beside import beside_of
+    from forestall.bootstrap.burst_live import lending_of
     from forestall.demand.driver import Driver, Ports
     from forestall.service.answering import Answering
     from forestall.service.control import serving
@@ -206,6 +213,9 @@ def run_daemon(configuration: Configuration, *, cycles: int | None = None) -> in
         heart = FileHeart(folder, configuration.safety.lease_seconds / opened.clock.pace)
         word = FileRestorations(folder)
         beside = beside_of(configuration, opened, driver, notes, opened_parts)
+        lending = lending_of(configuration, opened, driver, notes)
+        if lending is not None:
+            opened_parts.append(lending)
         retraining = retraining_of(configuration, driver, store, opened.clock, notes)
         daemon = Daemon(
             driver,
@@ -218,10 +228,12 @@ def run_daemon(configuration: Configuration, *, cycles: int | None = None) -> in
             lambda: _policies(configuration),
             notes,
             retraining,
-            {"guests": beside.guests, "applications": beside.outside},
+            {"guests": beside.guests, "applications": beside.outside} | ({"cores": lending} if lending else {}),
             beside.vectors,
         )
-        answering = Answering(driver, journal, opened.clock, turn, configuration.connect, beside.guests, beside.outside)
+        answering = Answering(
+            driver, journal, opened.clock, turn, configuration.connect, beside.guests, beside.outside, lending
+        )
         with Signals().listening() as signals, serving(folder, answering):
             code = daemon.run(signals, cycles)
         crashes.end()

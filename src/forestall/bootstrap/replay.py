@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import resource as process_resource
 import shlex
 import sys
 import time
@@ -10,6 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from forestall import __version__
+from forestall.bootstrap.process_memory import peak_memory_bytes
 from forestall.model.errors import BadInput
 from forestall.model.samples import Trace
 from forestall.replay.demand_files import write_allocations, write_forecasts, write_risk
@@ -77,7 +77,6 @@ def replay_trace_to_folder(
 def _header(
     trace: Trace, settings: ReplaySettings, outcome: ReplayOutcome, notes: list[str], wall_seconds: float
 ) -> Header:
-    usage = [process_resource.getrusage(who).ru_maxrss for who in _PROCESSES]
     return Header(
         trace=trace.name,
         digest=trace.digest,
@@ -95,12 +94,9 @@ def _header(
         version=__version__,
         command=shlex.join(["forestall", *sys.argv[1:]]),
         wall_seconds=wall_seconds,
-        peak_memory_bytes=max(usage) * 1024,
+        peak_memory_bytes=peak_memory_bytes(),
         warnings=(*notes, *outcome.notes),
     )
-
-
-_PROCESSES = (process_resource.RUSAGE_SELF, process_resource.RUSAGE_CHILDREN)
 
 
 def _write(folder: Path, result: ReplayResult, outcome: ReplayOutcome, settings: ReplaySettings) -> None:

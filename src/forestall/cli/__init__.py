@@ -17,6 +17,7 @@ import typer
 from forestall import __version__
 from forestall.cli import (
     applications,
+    burst,
     config,
     controller,
     demo,
@@ -46,6 +47,7 @@ SUB_COMMANDS = (
     applications,
     restore,
     watchdog,
+    burst,
     doctor,
     replay,
     demo,

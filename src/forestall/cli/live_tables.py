@@ -64,7 +64,27 @@ def status_table(status: dict[str, Any]) -> Table:
             kind,
             f"{', '.join(parts)}, capacity {amount(pool['capacity'], kind)}, λ {pool['price']:.3g}, overload {over}",
         )
+    for name, told in _cores(status.get("cores") or {}):
+        table.add_row(name, escape(told))
     return table
+
+
+def _cores(cores: dict[str, Any]) -> list[tuple[str, str]]:
+    """What the burst loop does, in lines; none where it does not run or has not spoken yet."""
+    if not cores:
+        return []
+    loan, timing = cores["loan"], cores["timing"]
+    pool = ", ".join(f"{name} {loan[name]:.2f}" for name in ("reserved", "lent", "free"))
+    lines = [("cores lent", f"{pool}{'; ' if loan['reason'] else ''}{loan['reason']}")]
+    limits = ", ".join(f"{vm_id} {limit:.2f}" for vm_id, limit in sorted(cores["limits"].items()))
+    lines += [("borrowers", limits)] if limits else []
+    middle, high = timing["tick_ms"]
+    wake = "" if cores["wake_us"] is None else f", waking up takes {cores['wake_us']:.0f} µs"
+    beats = f"{timing['ticks']} ticks, {timing['late']} late{' (too many now)' if timing['late_now'] else ''}"
+    took = "" if middle is None else f", {middle:.2g} ms, 99 % within {high:.2g} ms"
+    share = f"{timing['cpu_share']:.1%} of a core"
+    lines.append(("burst loop", f"{beats}{took}, {share}; {cores['misses']} misses{wake}"))
+    return lines + [("not touched", f"{vm_id}: {reason}") for vm_id, reason in sorted(cores["refusals"].items())]
 
 
 def vms_table(vms: list[dict[str, Any]]) -> Table:

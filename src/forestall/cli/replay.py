@@ -14,6 +14,7 @@ def register(app: typer.Typer) -> None:
     """Add the command group ``replay``."""
     group = typer.Typer(help="Replay a loop on a recorded trace.", no_args_is_help=True)
     group.command("demand")(demand)
+    group.command("burst")(burst)
     group.command("anomaly")(anomaly)
     app.add_typer(group, name="replay")
 
@@ -102,6 +103,55 @@ def demand(
     )
     summary = demand_replay_to_folder(trace, out, settings, quiet=quiet)
     typer.echo(summary)
+
+
+def burst(
+    trace: Annotated[Path, typer.Argument(help="Burst trace: a Parquet or CSV file, or a folder of them.")],
+    out: Annotated[Path, typer.Option(help="Folder to write to.")],
+    policy: Annotated[
+        str, typer.Option(help="forestall, a peer, several separated by commas, or all: side by side.")
+    ] = "forestall",
+    window_ms: Annotated[int, typer.Option(min=1, help="For how long a decision holds, milliseconds.")] = 100,
+    violation_budget: Annotated[
+        str,
+        typer.Option(help="Share of its windows in which a reservation may be too small; several, with commas."),
+    ] = "0.01",
+    cores: Annotated[
+        float | None,
+        typer.Option(help="Cores of the host; default: as many as VMs, or more if the history needs them."),
+    ] = None,
+    pool: Annotated[
+        bool, typer.Option("--pool", help="The VMs share what is reserved for them; else each has its own.")
+    ] = False,
+    history_seconds: Annotated[
+        float, typer.Option(min=0.0, max=1e6, help="So much of the trace is learned from, not scored.")
+    ] = 20.0,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of everything that is random.")] = 0,
+    quiet: Annotated[bool, typer.Option("--quiet", help="No progress bar.")] = False,
+) -> None:
+    """Reserve cores for the next tenth of a second and lend the rest, as if the trace were happening.
+
+    Columns: vm_id, time_us, cpu_cores, in windows of 1 to 100 ms. Peers: fixed, last_peak, last_max_10, last_max_40,
+    ewma, rolling_quantile, conformal_max, smartharvest, online_quantile, oracle.
+
+    Example: forestall replay burst trace.parquet --out out --cores 2 --pool --policy all
+    """
+    from forestall.bootstrap.burst import burst_replay_to_folder
+    from forestall.model.errors import WrongUse
+    from forestall.replay.burst.replay import BurstReplaySettings
+
+    if cores is not None and not 0 < cores < 1e6:
+        raise WrongUse(f"--cores {cores:g}: must be above 0")
+    settings = BurstReplaySettings(
+        policy=policy,
+        budgets=parse_budgets(violation_budget),
+        window_ms=window_ms,
+        cores=cores,
+        pooled=pool,
+        history_seconds=history_seconds,
+        seed=seed,
+    )
+    typer.echo(burst_replay_to_folder(trace, out, settings, quiet=quiet))
 
 
 def anomaly(

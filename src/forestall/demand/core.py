@@ -14,11 +14,11 @@ import numpy as np
 
 from forestall.demand.holding import Holding
 from forestall.demand.joint import JointRisk
-from forestall.demand.pacing import Pace, Pacer
 from forestall.demand.risk import RiskModel
 from forestall.demand.settings import DemandSettings, peak_within
-from forestall.demand.waterfill import Claims, water_fill
 from forestall.learning.learner import Learner, LearnerSettings
+from forestall.learning.pacing import Pace, Pacer
+from forestall.learning.waterfill import Claims, water_fill
 from forestall.model.forecast import exceedance
 from forestall.model.resources import Resource
 from forestall.model.samples import BoolArray, FloatArray, IntArray

@@ -19,7 +19,7 @@ from forestall.demand.looking import Lookout, Sight
 from forestall.demand.planning import Plan, Planner
 from forestall.demand.policy import PolicySet
 from forestall.demand.recording import Recording
-from forestall.demand.ruling import Ruled, rule_all, take_back
+from forestall.demand.ruling import ModeOf, Ruled, rule_all, take_back
 from forestall.demand.safekeeping import Note, PutBack, Safekeeping
 from forestall.demand.view import LoopView, VmView, group_views, loop_view, vm_views
 from forestall.demand.warming import since_first_sample
@@ -226,6 +226,23 @@ class Driver:
             return Mode.OBSERVE, "restored by hand"
         return self.settings.mode, ""
 
+    def may_act(self, vm_id: str) -> bool:
+        """Whether a VM may be changed now."""
+        return self._arbiter.may_act(vm_id, self.mode_of(vm_id)[0])
+
+    @property
+    def policies(self) -> PolicySet | None:
+        """The policies in force, as they are stated."""
+        return self._planner.stated
+
+    def _mode_for(self, resource: Resource, vm_ids: tuple[str, ...]) -> ModeOf:
+        """Mode that holds for each VM and one resource: the cores of borrowers are the burst loop's to limit."""
+        if resource is not Resource.CPU or self.policies is None or not self.policies.borrowers:
+            return self.mode_of
+        borrows = dict(zip(vm_ids, self.policies.borrowing(vm_ids), strict=True))
+        lent = (Mode.OBSERVE, "runs on cores that are lent")
+        return lambda vm_id: lent if borrows.get(vm_id) else self.mode_of(vm_id)
+
     def view(self) -> LoopView:
         """The loop as a whole, for the command line."""
         watching, vm_ids = self._planner.watching, self._planner.roster.vm_ids
@@ -334,7 +351,7 @@ class Driver:
 
     def _rule(self, sight: Sight) -> dict[Resource, list[Ruled]]:
         return {
-            resource: rule_all(self._arbiter, plan, sight, self.mode_of, self.settings.demand)
+            resource: rule_all(self._arbiter, plan, sight, self._mode_for(resource, plan.vm_ids), self.settings.demand)
             for resource, plan in self._plans.items()
         }
 

@@ -8,7 +8,7 @@ import numpy as np
 
 from forestall.demand.core import Cycle
 from forestall.demand.settings import DemandSettings
-from forestall.demand.waterfill import Claims
+from forestall.learning.waterfill import Claims
 from forestall.model.decision import Decision, Ruling
 from forestall.model.resources import Resource
 from forestall.model.samples import FloatArray
@@ -91,7 +91,7 @@ def reproduce(decision: Decision) -> float:
         weight=np.array([decision.weight]),
         floor=np.array([min(decision.floor, decision.wanted)]),
     )
-    return float(claims.at_price(np.array([decision.price]))[0])
+    return float(claims.at_price(np.array([[decision.price]]))[0, 0])
 
 
 def _row(values: Sequence[float]) -> FloatArray:

@@ -53,6 +53,9 @@ class PolicySet:
     recognise_applications
         Probability from which a VM that is in no list of ``applications`` counts as what it is recognised as; None: it
         never does. What runs in a VM is the guest's own doing: whoever sets this lets guests choose among the rules.
+    borrowers, lenders
+        Names and patterns of the VMs that run on cores which others do not use at the moment, and of those others. A
+        VM that is in both lists borrows.
     defaults
         What holds where no rule sets something; :data:`BUILT_IN` where these say nothing either.
 
@@ -72,6 +75,8 @@ class PolicySet:
     trust_groups: Tags = field(default_factory=dict)
     models_across_trust_groups: bool = False
     recognise_applications: float | None = None
+    borrowers: tuple[str, ...] = ()
+    lenders: tuple[str, ...] = ("*",)
     defaults: Terms = field(default_factory=Terms)
 
     def recognising(self, applications: Mapping[str, str]) -> dict[str, str]:
@@ -153,6 +158,16 @@ class PolicySet:
         """Name of each VM's trust group; empty for those that are in none."""
         sets = {name: NameSet(patterns) for name, patterns in self.trust_groups.items()}
         return tuple(next((name for name, vms in sets.items() if vm_id in vms), "") for vm_id in vm_ids)
+
+    def borrowing(self, vm_ids: tuple[str, ...]) -> BoolArray:
+        """Which VMs run on cores that are lent (vm,)."""
+        names = NameSet(self.borrowers)
+        return np.array([vm_id in names for vm_id in vm_ids], dtype=bool)
+
+    def lending(self, vm_ids: tuple[str, ...]) -> BoolArray:
+        """Which VMs lend the cores that they do not use (vm,)."""
+        names = NameSet(self.lenders)
+        return np.array([vm_id in names for vm_id in vm_ids], dtype=bool) & ~self.borrowing(vm_ids)
 
     def apart(self, vm_ids: tuple[str, ...]) -> str:
         """Why no recurrent model may be trained on these VMs together; empty if one may."""

@@ -21,6 +21,7 @@ MOST_RULES = 1000
 TAG_TABLES = ("groups", "applications", "owners")
 TRUST_TABLE, ACROSS = "trust_groups", "models_across_trust_groups"
 RECOGNISE = "recognise_applications"
+BURST_TABLE = "burst"
 TERM_KEYS: dict[str, read.Reader] = {
     "weight": read.number(0),
     "floor_cores": read.number(0, low_too=True),
@@ -37,7 +38,7 @@ TERM_KEYS: dict[str, read.Reader] = {
 RULE_KEYS = ("name", "priority", "vms", *TAG_TABLES, "resources", "calendar", *TERM_KEYS)
 CALENDAR_KEYS = ("time_zone", "weekdays", "times", "dates", "except_dates", "holidays", "except_holidays")
 DEFAULTS = Place("defaults", words="[defaults]")
-FILE_KEYS = ("time_zone", "defaults", *TAG_TABLES, TRUST_TABLE, ACROSS, RECOGNISE, "holidays", "rule")
+FILE_KEYS = ("time_zone", "defaults", *TAG_TABLES, TRUST_TABLE, ACROSS, RECOGNISE, BURST_TABLE, "holidays", "rule")
 
 
 def read_document(document: Mapping[str, Any], find_zone: Callable[[str], tzinfo]) -> PolicySet:
@@ -68,9 +69,14 @@ def read_document(document: Mapping[str, Any], find_zone: Callable[[str], tzinfo
     _check_trust(trust_groups)
     known = tags | {"applications": [*tags["applications"], *(CATEGORIES if RECOGNISE in plain else ())]}
     rules = _rules(document.get("rule", []), known, calendars)
+    patterns = read.several(read.text, may_be_empty=True)
+    burst = read_table(
+        document.get(BURST_TABLE, {}), {"borrowers": patterns, "lenders": patterns}, Place(BURST_TABLE, words="[burst]")
+    )
     policy = PolicySet(
         rules,
         **tags,
+        **burst,
         trust_groups=trust_groups,
         models_across_trust_groups=plain.get(ACROSS, False),
         recognise_applications=plain.get(RECOGNISE),

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from forestall.demand.holding import HoldingSettings
-from forestall.demand.pacing import PacingSettings
 from forestall.learning.boosted import BoostedSettings
+from forestall.learning.pacing import PacingSettings
 from forestall.learning.recurrent.forecaster import RecurrentSettings
 from forestall.model.forecast import LEVELS, Statistic, Target
 

@@ -81,6 +81,14 @@ class VmSettings:
     values: Mapping[str, Any]
 
 
+@dataclass(frozen=True)
+class VmProcess:
+    """The process of the host that a VM runs in; ``incarnation`` as in :class:`VmSettings`."""
+
+    pid: int
+    incarnation: str
+
+
 class Hypervisor(Protocol):
     """One virtualisation host. Errors are :class:`~forestall.model.errors.HypervisorError`."""
 
@@ -110,6 +118,10 @@ class Hypervisor(Protocol):
 
     def taps(self) -> Mapping[str, Taps]:
         """Taps of each VM of the last observation whose traffic can be heard on this machine."""
+        ...
+
+    def processes(self) -> Mapping[str, VmProcess]:
+        """Process of each VM of the last observation that runs on this machine."""
         ...
 
     def in_force(self, vm_id: str) -> Mapping[Resource, float]:

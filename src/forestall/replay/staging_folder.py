@@ -17,6 +17,7 @@ OUTPUTS = (
     "risk.parquet",
     "decisions.parquet",
     "scores.parquet",
+    "grants.parquet",
     "summary.json",
     "report.html",
 )

@@ -58,51 +58,56 @@ def _parsed_numbers(path: Path, name: str, texts: pd.Series[Any]) -> NDArray[Any
     return values
 
 
-def timestamps(path: Path, column: pa.ChunkedArray) -> IntArray:
-    """Convert timestamps to whole numbers, in the unit that they have; dates and times become seconds."""
+def timestamps(path: Path, column: pa.ChunkedArray, name: str = "timestamp", unit: str = "seconds") -> IntArray:
+    """Convert timestamps to whole numbers, in the unit that they have; dates and times in ``unit``.
+
+    ``name`` is the column's, for messages; ``unit`` is seconds or microseconds.
+    """
     kind = column.type
     if column.null_count:
         row = int(np.argmax(column.is_null().to_numpy(zero_copy_only=False))) + 1
-        raise BadInput("is empty", path=path, row=row, column="timestamp")
+        raise BadInput("is empty", path=path, row=row, column=name)
     if _is_text(kind):
-        return _parsed_timestamps(path, _texts(column))
+        return _parsed_timestamps(path, _texts(column), name, unit)
     if pa.types.is_timestamp(kind) or pa.types.is_date(kind):
-        seconds = column.cast(pa.timestamp("s", getattr(kind, "tz", None)), safe=False)
+        precision = "us" if unit == "microseconds" else "s"
+        seconds = column.cast(pa.timestamp(precision, getattr(kind, "tz", None)), safe=False)
         return np.asarray(seconds.cast(pa.int64()).to_numpy(), dtype=np.int64)
     if pa.types.is_decimal(kind):
-        return _whole(path, column.cast(pa.float64()).to_numpy())
+        return _whole(path, column.cast(pa.float64()).to_numpy(), name, unit)
     if pa.types.is_integer(kind) or pa.types.is_floating(kind):
-        return _whole(path, column.to_numpy())
+        return _whole(path, column.to_numpy(), name, unit)
     if pa.types.is_null(kind):
         return np.zeros(0, dtype=np.int64)
-    raise BadInput(f"holds {kind}, expected seconds", path=path, column="timestamp")
+    raise BadInput(f"holds {kind}, expected {unit}", path=path, column=name)
 
 
-def _whole(path: Path, values: NDArray[Any]) -> IntArray:
+def _whole(path: Path, values: NDArray[Any], name: str, unit: str) -> IntArray:
     values = np.asarray(values)
     with np.errstate(invalid="ignore"):
         whole = values.astype(np.int64)
         bad = (whole != values) | (np.abs(values.astype(np.float64)) >= 2.0**63)
     if bad.any():
         row = int(np.argmax(bad))
-        what = f"{values[row]} is not a whole number of seconds"
-        raise BadInput(what, path=path, row=row + 1, column="timestamp")
+        what = f"{values[row]} is not a whole number of {unit}"
+        raise BadInput(what, path=path, row=row + 1, column=name)
     return whole
 
 
-def _parsed_timestamps(path: Path, texts: pd.Series[Any]) -> IntArray:
+def _parsed_timestamps(path: Path, texts: pd.Series[Any], name: str, unit: str) -> IntArray:
     numbers = pd.to_numeric(texts, errors="coerce")
     dates = pd.to_datetime(texts.where(numbers.isna()), utc=True, format="ISO8601", errors="coerce")
     bad = (numbers.isna() & dates.isna()).to_numpy()
     if bad.any():
         row = int(np.argmax(bad))
         text = texts.iloc[row].strip()[:40]
-        what = f"{text!r} is neither seconds nor an ISO 8601 date" if text else "is empty"
-        raise BadInput(what, path=path, row=row + 1, column="timestamp")
+        what = f"{text!r} is neither {unit} nor an ISO 8601 date" if text else "is empty"
+        raise BadInput(what, path=path, row=row + 1, column=name)
     if numbers.notna().all():
-        return _whole(path, numbers.to_numpy())
-    seconds = dates.dt.tz_localize(None).to_numpy(dtype="datetime64[s]").astype(np.int64)
-    return np.where(numbers.notna(), _whole(path, numbers.fillna(0).to_numpy()), seconds)
+        return _whole(path, numbers.to_numpy(), name, unit)
+    seconds = dates.dt.tz_localize(None).to_numpy(dtype="datetime64[us]").astype(np.int64)
+    seconds = seconds if unit == "microseconds" else seconds // 1_000_000
+    return np.where(numbers.notna(), _whole(path, numbers.fillna(0).to_numpy(), name, unit), seconds)
 
 
 def _is_text(kind: pa.DataType) -> bool:

@@ -18,6 +18,7 @@ from forestall.model.errors import WrongUse
 from forestall.ports.clock import Clock
 from forestall.ports.journal import Journal
 from forestall.service.guests import Guests, NoGuests
+from forestall.service.lending import CoreLending
 from forestall.service.outside import Outside
 
 
@@ -61,6 +62,8 @@ class Answering:
         What runs inside VMs.
     outside
         What recognises their applications.
+    lending
+        Who lends and who borrows cores.
     """
 
     driver: Driver
@@ -70,6 +73,7 @@ class Answering:
     connect: str
     guests: Guests | NoGuests = field(default_factory=NoGuests)
     outside: Outside | None = None
+    lending: CoreLending | None = None
 
     def __post_init__(self) -> None:
         """Remember when it began."""
@@ -107,6 +111,7 @@ class Answering:
             "step_seconds": self.driver.settings.demand.step_seconds,
             "uptime_seconds": (self.clock.monotonic() - self._started) / self.clock.pace,
             **view,
+            "cores": self.lending.status() if self.lending else {},
         }
 
     def _vms(self, request: Mapping[str, Any]) -> Any:

@@ -125,6 +125,31 @@ class LearningConfiguration:
 
 
 @dataclass(frozen=True)
+class BurstConfiguration:
+    """Table ``[burst]``: lending cores that are idle for tenths of a second; who borrows is said in the policies.
+
+    Attributes
+    ----------
+    loop
+        ``auto`` (where a policy names borrowers) or ``off``.
+    window_ms
+        A reservation holds for so long.
+    beat_ms
+        Every so often it is looked at who ran and who waited.
+    violation_budget
+        Share of windows in which lenders together may want more than is reserved.
+    whole_cores
+        Lend whole cores only: borrowers are kept off the others by cpuset.
+    """
+
+    loop: str = "auto"
+    window_ms: int = 100
+    beat_ms: int = 25
+    violation_budget: float = 0.01
+    whole_cores: bool = False
+
+
+@dataclass(frozen=True)
 class GuestConfiguration:
     """Table ``[guests]``: what runs inside VMs.
 
@@ -225,6 +250,7 @@ class Configuration:
     actuators: ActuatorConfiguration = field(default_factory=ActuatorConfiguration)
     safety: SafetyConfiguration = field(default_factory=SafetyConfiguration)
     learning: LearningConfiguration = field(default_factory=LearningConfiguration)
+    burst: BurstConfiguration = field(default_factory=BurstConfiguration)
     guests: GuestConfiguration = field(default_factory=GuestConfiguration)
     applications: ApplicationConfiguration = field(default_factory=ApplicationConfiguration)
     controller: ControllerConfiguration = field(default_factory=ControllerConfiguration)

@@ -6,7 +6,7 @@ import json
 import math
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import fields
+from dataclasses import fields, replace
 from enum import StrEnum
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,7 @@ from forestall.demand.policy_reading import Place, PolicyProblem, read_table, re
 from forestall.service.configuration import (
     ActuatorConfiguration,
     ApplicationConfiguration,
+    BurstConfiguration,
     Configuration,
     ControllerConfiguration,
     GuestConfiguration,
@@ -31,6 +32,7 @@ TABLES: Mapping[str, type] = {
     "actuators": ActuatorConfiguration,
     "safety": SafetyConfiguration,
     "learning": LearningConfiguration,
+    "burst": BurstConfiguration,
     "guests": GuestConfiguration,
     "applications": ApplicationConfiguration,
     "controller": ControllerConfiguration,
@@ -126,6 +128,13 @@ KEYS: Mapping[str, Mapping[str, read.Reader]] = {
         "retrain_hours": _whole(24, 365 * 24),
         "cpu_seconds": _whole(60, 7 * _DAY),
     },
+    "burst": {
+        "loop": read.one_of(("auto", "off"), "ways"),
+        "window_ms": _whole(25, 1_000),
+        "beat_ms": _whole(5, 100),
+        "violation_budget": read.number(0, 0.5, high_too=False),
+        "whole_cores": read.flag,
+    },
     "guests": {
         "channel": read.one_of(("auto", "off"), "ways"),
     },
@@ -169,6 +178,9 @@ def read_configuration(document: Mapping[str, Any]) -> Configuration:
     if configuration.safety.stale_seconds:
         _refuse_short(configuration, document, "stale_seconds", "every sample would be stale")
     _refuse_lapse(configuration)
+    if configuration.burst.window_ms % configuration.burst.beat_ms:
+        what = f"window_ms {configuration.burst.window_ms} is not a multiple of beat_ms {configuration.burst.beat_ms}"
+        raise PolicyProblem(what, replace(_table_place("burst"), key="window_ms"))
     return configuration
 
 
@@ -199,6 +211,8 @@ def toml_value(value: object) -> str:
     """One value as it stands in TOML; ``none`` for a key that is not set."""
     if value is None:
         return "none"
+    if isinstance(value, bool):
+        return str(value).lower()
     if isinstance(value, tuple):
         return f"[{', '.join(map(toml_value, value))}]"
     if isinstance(value, StrEnum | str | Path):

@@ -6,7 +6,7 @@ daemon that starts at the same moment: both put the same VMs back to the same se
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from forestall.demand.safekeeping import PutBack, Restorer, put_back_each
 from forestall.model.decision import Restoration
@@ -39,6 +39,8 @@ class Watchdog:
         Takes one line for the operator.
     look_seconds
         How often to look.
+    put_cores_back
+        Puts borrowers of cores back that the burst loop and its guard have left; those that could not be, and why.
     """
 
     def __init__(
@@ -51,10 +53,12 @@ class Watchdog:
         note: Note,
         *,
         look_seconds: float = 2.0,
+        put_cores_back: Callable[[], Mapping[str, str]] = dict,
     ) -> None:
         self._pulse, self._originals, self._connect = pulse, originals, connect
         self._restorations = restorations
         self._clock, self._note, self._look_seconds = clock, note, look_seconds
+        self._put_cores_back = put_cores_back
         self._last_note = ""
 
     def run(self, stopping: Callable[[], bool]) -> None:
@@ -70,18 +74,21 @@ class Watchdog:
         try:
             why = self._pulse.why_dead()
             kept = self._originals.kept() if why else ()
+            left = tuple(self._put_cores_back().items()) if why else ()
         except StoreError as error:
             self._say(str(error))
             return (("", str(error)),)
+        if left:
+            self._say("cores not put back yet: " + "; ".join(f"{vm_id}: {reason}" for vm_id, reason in left))
         if not kept:
-            return ()
+            return left
         result = self._put_back(kept)
         if result.done:
             self._leave_word(result.done, why)
             self._say(f"{why}: put back {', '.join(result.done)}")
         if result.left:
             self._say("not put back yet: " + "; ".join(f"{vm_id}: {reason}" for vm_id, reason in result.left))
-        return result.left
+        return (*left, *result.left)
 
     def _put_back(self, kept: Sequence[VmSettings]) -> PutBack:
         try:

@@ -61,6 +61,13 @@ class HypervisorContract:
         assert not (seen.demand < 0).any()
         assert set(hypervisor.vm_ids()) & set(seen.vm_ids)
 
+    def test_processes_are_those_of_vms_that_were_observed(self, hypervisor: Hypervisor) -> None:
+        seen, processes = set(hypervisor.observe().vm_ids), hypervisor.processes()
+        assert processes.keys() <= seen
+        assert len({process.pid for process in processes.values()}) == len(processes)
+        for vm_id, process in processes.items():
+            assert process.incarnation == hypervisor.settings(vm_id).incarnation
+
     def test_taps_are_those_of_vms_that_were_observed(self, hypervisor: Hypervisor) -> None:
         seen, taps = set(hypervisor.observe().vm_ids), hypervisor.taps()
         assert taps.keys() <= seen

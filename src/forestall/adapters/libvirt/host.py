@@ -37,7 +37,7 @@ from forestall.model.errors import HypervisorError
 from forestall.model.resources import Resource
 from forestall.model.samples import Observation
 from forestall.ports.clock import Clock
-from forestall.ports.hypervisor import Capability, EventKind, Inventory, VmEvent, VmSettings
+from forestall.ports.hypervisor import Capability, EventKind, Inventory, VmEvent, VmProcess, VmSettings
 from forestall.ports.traffic import Taps
 
 _log = logging.getLogger(__name__)
@@ -191,6 +191,16 @@ class LibvirtHost:
                     found[vm_id] = Taps(devices, namespace, domain.uuid)
         self._network_namespaces.let_go({mine.namespace for mine in found.values()})
         return found
+
+    def processes(self) -> Mapping[str, VmProcess]:
+        """Process of each VM that was observed last and runs on this machine."""
+        found = self._runs.processes(self._running.values()) if self._connection.is_local else {}
+        pids = {vm_id: found.get(run) for vm_id, run in self._running.items()}
+        return {
+            vm_id: VmProcess(pid, f"{self._running[vm_id]}/{self._processes.birth(pid)}")
+            for vm_id, pid in pids.items()
+            if pid is not None
+        }
 
     def add_guest_port(self, vm_id: str) -> bool:
         """Give a running VM a port for our agent, now and in its definition; False if it has one."""

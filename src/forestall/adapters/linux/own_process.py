@@ -8,6 +8,7 @@ from contextlib import suppress
 from pathlib import Path
 
 LOWEST_PRIORITY = 19
+HIGHEST_PRIORITY = -20
 KILLED_FIRST = 1000
 """The highest score of the kernel's out-of-memory killer, proc_pid_oom_score_adj(5)."""
 
@@ -17,6 +18,17 @@ def stand_back() -> None:
     os.nice(LOWEST_PRIORITY)
     with suppress(OSError):
         Path("/proc/self/oom_score_adj").write_text(str(KILLED_FIRST), "utf-8")
+
+
+def go_first() -> None:
+    """Run before everybody else as soon as there is something to do, where the kernel allows it (sched(7))."""
+    try:
+        os.sched_setscheduler(
+            0, os.SCHED_RR | os.SCHED_RESET_ON_FORK, os.sched_param(os.sched_get_priority_min(os.SCHED_RR))
+        )
+    except OSError:
+        with suppress(OSError):
+            os.nice(HIGHEST_PRIORITY - os.nice(0))
 
 
 def limit_cpu_seconds(seconds: int) -> None:

@@ -14,7 +14,7 @@ from forestall.model.errors import HypervisorError
 from forestall.model.resources import Resource
 from forestall.model.samples import FloatArray, IntArray, Observation, Trace
 from forestall.ports.clock import Clock
-from forestall.ports.hypervisor import Capability, EventKind, Inventory, VmEvent, VmSettings
+from forestall.ports.hypervisor import Capability, EventKind, Inventory, VmEvent, VmProcess, VmSettings
 from forestall.ports.traffic import Taps
 
 _AT_ONCE = Capability(step=0.0, lead_seconds=0.0)
@@ -118,6 +118,10 @@ class SimulatedHost:
 
     def taps(self) -> Mapping[str, Taps]:
         """Nothing to hear."""
+        return {}
+
+    def processes(self) -> Mapping[str, VmProcess]:
+        """None: they live in a trace."""
         return {}
 
     def in_force(self, vm_id: str) -> Mapping[Resource, float]:

@@ -32,7 +32,7 @@ class Served:
         if about.inputs != INPUTS or about.kind not in STATES:
             raise BadInput(f"is a {about.kind} of {about.inputs} inputs; this version needs {INPUTS}")
         self.about = about
-        self._step, self._window = _session(model.step), _session(model.window)
+        self._step, self._window = session(model.step), session(model.window)
 
     def fresh_state(self, vms: int) -> Float32Array:
         """State (layer, vm, cell) of VMs of which nothing is known."""
@@ -52,7 +52,8 @@ class Served:
         return after
 
 
-def _session(graph: bytes) -> onnxruntime.InferenceSession:
+def session(graph: bytes) -> onnxruntime.InferenceSession:
+    """A graph, ready to run on one core; :class:`BadInput` where it cannot be."""
     options = onnxruntime.SessionOptions()
     # More threads than one wait for each other in busy loops, beside whatever else the host does.
     options.intra_op_num_threads = options.inter_op_num_threads = 1

@@ -8,19 +8,17 @@ a test holds them against it.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 import onnx
-from onnx import TensorProto, helper, numpy_helper
+from onnx import numpy_helper
 
 from forestall.learning.recurrent.inputs import INPUTS, RATIOS
 from forestall.learning.recurrent.model import About, RecurrentModel
+from forestall.learning.training.graph import HALF, Graph
 from forestall.learning.training.network import FIRST_STEP, LOG_SHIFT, MOST_DEVIATIONS, MOST_LINEAR, Network
 from forestall.model.samples import Float32Array, IntArray
 
-OPSET, IR_VERSION = 17, 9
-HALF = ".half"
 _CELL = ("weight_ih_l0", "weight_hh_l0", "bias_ih_l0", "bias_hh_l0")
 _ORDER = {"lstm": (0, 3, 1, 2), "gru": (1, 0, 2)}
 """Where ONNX's gates stand among torch's: input, output, forget, cell; and update, reset, new."""
@@ -57,50 +55,7 @@ def _arranged(weight: Float32Array, order: Sequence[int] | IntArray) -> Float32A
     return np.concatenate([parts[k] for k in order])
 
 
-Shape = Sequence[str | int]
-
-
-class _Graph:
-    """Collects nodes and constants."""
-
-    def __init__(self) -> None:
-        self._nodes: list[onnx.NodeProto] = []
-        self._constants: dict[str, onnx.TensorProto] = {}
-
-    def constant(self, name: str, value: Float32Array | Sequence[int] | float) -> str:
-        array = np.asarray(value, np.float32 if isinstance(value, float) else None)
-        self._constants[name] = numpy_helper.from_array(array, name)
-        return name
-
-    def weight(self, name: str, value: Float32Array) -> str:
-        """A constant that is kept half as wide as it is used; see ``Network.settle``."""
-        self._constants[f"{name}{HALF}"] = numpy_helper.from_array(value.astype(np.float16), f"{name}{HALF}")
-        return self.node("Cast", [f"{name}{HALF}"], name, to=TensorProto.FLOAT)
-
-    def node(self, kind: str, inputs: Sequence[str], output: str | Sequence[str], **attributes: Any) -> str:
-        outputs = [output] if isinstance(output, str) else list(output)
-        self._nodes.append(helper.make_node(kind, list(inputs), outputs, **attributes))
-        return outputs[0]
-
-    def part(self, source: str, start: int, end: int, axis: int, output: str) -> str:
-        bounds = [
-            self.constant(f"{output}.{name}", np.array([v], np.int64))
-            for name, v in (("from", start), ("to", end), ("axis", axis))
-        ]
-        return self.node("Slice", [source, *bounds], output)
-
-    def build(self, name: str, inputs: dict[str, Shape], outputs: dict[str, Shape]) -> bytes:
-        def values(shapes: dict[str, Shape]) -> list[onnx.ValueInfoProto]:
-            kinds = {n: TensorProto.INT64 if n == "wanted" else TensorProto.FLOAT for n in shapes}
-            return [helper.make_tensor_value_info(n, kinds[n], list(s)) for n, s in shapes.items()]
-
-        graph = helper.make_graph(self._nodes, name, values(inputs), values(outputs), [*self._constants.values()])
-        model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=IR_VERSION)
-        onnx.checker.check_model(model, full_check=True)
-        return bytes(model.SerializeToString())
-
-
-def _encode(graph: _Graph, weights: dict[str, Float32Array], source: str) -> str:
+def _encode(graph: Graph, weights: dict[str, Float32Array], source: str) -> str:
     """relu(A x' + a) of inputs (..., input)."""
     ratios = graph.part(source, 0, RATIOS, -1, "ratios")
     rest = graph.part(source, RATIOS, INPUTS, -1, "rest")
@@ -115,7 +70,7 @@ def _encode(graph: _Graph, weights: dict[str, Float32Array], source: str) -> str
     return _linear(graph, weights, "encoder", "standard")
 
 
-def _linear(graph: _Graph, weights: dict[str, Float32Array], name: str, source: str) -> str:
+def _linear(graph: Graph, weights: dict[str, Float32Array], name: str, source: str) -> str:
     weight = graph.weight(f"net.{name}.weight", weights[f"{name}.weight"])
     bias = graph.weight(f"net.{name}.bias", weights[f"{name}.bias"])
     graph.node("Transpose", [weight], f"{name}.transposed", perm=[1, 0])
@@ -124,7 +79,7 @@ def _linear(graph: _Graph, weights: dict[str, Float32Array], name: str, source: 
     return graph.node("Relu", [out], f"{name}.positive")
 
 
-def _cell(graph: _Graph, about: About, weights: dict[str, Float32Array], source: str, state: Sequence[str]) -> str:
+def _cell(graph: Graph, about: About, weights: dict[str, Float32Array], source: str, state: Sequence[str]) -> str:
     """The recurrent cell over ``source`` (time, vm, cell): outputs (time, 1, vm, cell), and states, ``after.*``."""
     for name in _CELL:
         own = _arranged(weights[f"cell.{name}"], _ORDER[about.kind])
@@ -146,7 +101,7 @@ def _cell(graph: _Graph, about: About, weights: dict[str, Float32Array], source:
 
 
 def _step(about: About, weights: dict[str, Float32Array]) -> bytes:
-    graph = _Graph()
+    graph = Graph()
     layers = 2 if about.kind == "lstm" else 1
     encoded = _encode(graph, weights, "inputs")
     before = [graph.part("state", i, i + 1, 0, f"before.{i}") for i in range(layers)]
@@ -167,7 +122,7 @@ def _step(about: About, weights: dict[str, Float32Array]) -> bytes:
     )
 
 
-def _heads(graph: _Graph, about: About, weights: dict[str, Float32Array]) -> None:
+def _heads(graph: Graph, about: About, weights: dict[str, Float32Array]) -> None:
     """Outputs (target, vm, level) of the targets that are wanted, from ``both`` (vm, 2 cell)."""
     targets, hidden = len(about.targets), about.hidden
     mixer = weights["mixer.weight"].reshape(targets, hidden, 2 * hidden)
@@ -187,7 +142,7 @@ def _heads(graph: _Graph, about: About, weights: dict[str, Float32Array]) -> Non
     graph.node("Add", ["product", "base.wanted"], "raw")
 
 
-def _order(graph: _Graph, middle: int, levels: int) -> None:
+def _order(graph: Graph, middle: int, levels: int) -> None:
     """Quantiles from the median and the steps away from it; see ``Network``."""
     median = graph.part("raw", middle, middle + 1, -1, "median")
     graph.node("Add", ["raw", graph.constant("first_step", FIRST_STEP)], "moved")
@@ -203,7 +158,7 @@ def _order(graph: _Graph, middle: int, levels: int) -> None:
 
 
 def _window(about: About, weights: dict[str, Float32Array]) -> bytes:
-    graph = _Graph()
+    graph = Graph()
     encoded = _encode(graph, weights, "inputs")
     _cell(graph, about, weights, encoded, ())
     layers = ["after.0", "after.1"][: 2 if about.kind == "lstm" else 1]

@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from difflib import get_close_matches
 
 import numpy as np
 
-from forestall.model.errors import WrongUse
 from forestall.model.samples import FloatArray
 from forestall.profiling.surprise import Surprise
 from forestall.replay.anomaly.peers import DETECTORS
 from forestall.replay.anomaly.series import SeriesSet
+from forestall.replay.policy_names import FORESTALL, asked_policies
 
-FORESTALL, ALL = "forestall", "all"
 Tick = Callable[[str, int, int], None]
 
 
@@ -25,16 +23,7 @@ def policies(asked: str) -> tuple[str, ...]:
     WrongUse
         One of them is not known.
     """
-    names = tuple(dict.fromkeys(name.strip() for name in asked.split(",")))
-    known = (FORESTALL, *DETECTORS)
-    if ALL in names:
-        return known
-    for name in names:
-        if name not in known:
-            close = get_close_matches(name, known, n=1)
-            hint = f"did you mean {close[0]!r}?" if close else f"known: {', '.join(known)}"
-            raise WrongUse(f"no policy is called {name!r}; {hint}")
-    return names
+    return asked_policies(asked, (FORESTALL, *DETECTORS))
 
 
 def score(name: str, series: SeriesSet, seed: int, tick: Tick) -> FloatArray:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
+from typing import Protocol
 
 import numpy as np
 from markupsafe import Markup
@@ -46,7 +47,21 @@ def violations_against_slack(points: Sequence[CurvePoint], name: str, budget: fl
     return inline_svg(figure, name, f"{resource}: slack against violation share for each policy")
 
 
-def policies_of(points: Sequence[CurvePoint]) -> list[str]:
+class OfPolicy(Protocol):
+    """What belongs to a policy in one of its settings."""
+
+    @property
+    def policy(self) -> str:
+        """Its name."""
+        ...
+
+    @property
+    def variant(self) -> Variant:
+        """How it was set."""
+        ...
+
+
+def policies_of(points: Sequence[OfPolicy]) -> list[str]:
     """Policies, Forestall first and the oracle last, else by name."""
     rank = {Variant.FORESTALL: 0, Variant.ORACLE: 2}
     order = {p.policy: min(rank.get(p.variant, 1), 9) for p in points}
@@ -84,8 +99,7 @@ def _curve(axes: Axes, points: list[CurvePoint], index: int, floor: float) -> No
     """One policy: its curve, and its shipped setting as a larger hollow marker."""
     ours = any(p.variant is Variant.FORESTALL for p in points)
     oracle = any(p.variant is Variant.ORACLE for p in points)
-    colour = ACCENT if ours else INK if oracle else PALETTE[(index - 1) % len(PALETTE)]
-    marker = "*" if oracle else "o" if ours else MARKERS[(index - 1 + (index - 1) // len(PALETTE)) % len(MARKERS)]
+    colour, marker = look({p.variant for p in points}, index)
     swept = sorted((p for p in points if p.variant is not Variant.SHIPPED), key=lambda p: p.scores.violation_share)
     shipped = [p for p in points if p.variant is Variant.SHIPPED]
     label = points[0].policy
@@ -100,6 +114,16 @@ def _curve(axes: Axes, points: list[CurvePoint], index: int, floor: float) -> No
             *_xy(shipped, floor), color=colour, marker=marker, markersize=11, markeredgewidth=2,
             linestyle="none", markerfacecolor="none", label=None if swept else f"{label}, as shipped", zorder=4,
         )  # fmt: skip
+
+
+def look(variants: Collection[Variant], index: int) -> tuple[str, str]:
+    """Colour and marker of the policy at this position of :func:`policies_of`."""
+    if Variant.FORESTALL in variants:
+        return ACCENT, "o"
+    if Variant.ORACLE in variants:
+        return INK, "*"
+    peer = index - 1
+    return PALETTE[peer % len(PALETTE)], MARKERS[(peer + peer // len(PALETTE)) % len(MARKERS)]
 
 
 def _xy(points: list[CurvePoint], floor: float) -> tuple[list[float], list[float]]:

@@ -19,7 +19,7 @@ from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
 INK, GRID, ACCENT, FAINT = "#010203", "#040506", "#070809", "#0a0b0c"
 _VARIABLES = {INK: "var(--ink)", GRID: "var(--rule)", ACCENT: "var(--accent)", FAINT: "var(--faint)"}
-PALETTE = ("#e69f00", "#56b4e9", "#009e73", "#cc79a7", "#d55e00", "#8c8c8c", "#a6761d", "#7570b3")
+PALETTE = ("#e69f00", "#56b4e9", "#009e73", "#cc79a7", "#d55e00", "#8c8c8c", "#a6761d", "#7570b3", "#a8456f")
 """Colours of the peers, in order."""
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "p")
 """Markers of the peers, in order: colour is never the only difference."""

@@ -7,12 +7,12 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Protocol, TypeVar
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from forestall.model.resources import Resource
 from forestall.replay.report import charts, probability_charts, words
 from forestall.replay.report.ink import styled
+from forestall.replay.report.templates import template
 from forestall.replay.result import CurvePoint, ReplayResult, SlackRow, Variant
 
 
@@ -34,18 +34,9 @@ def render_report(result: ReplayResult, path: Path) -> None:
 
 def report_page(result: ReplayResult) -> str:
     """The report as HTML text."""
-    environment = Environment(
-        loader=PackageLoader("forestall.replay.report", "."),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    for name in ("percent", "exact", "number", "small", "duration", "size", "instant", "amount"):
-        environment.filters[name] = getattr(words, name)
     with styled():
         context = _context(result)
-    return environment.get_template("report.html.j2").render(context)
+    return template("report.html.j2").render(context)
 
 
 def _context(result: ReplayResult) -> dict[str, object]:

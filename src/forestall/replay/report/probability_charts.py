@@ -29,7 +29,7 @@ def budget_kept(points: Sequence[CurvePoint], name: str) -> Markup:
     axes.plot(asked, np.maximum(spread, floor), color="#e69f00", marker="s", label="VM at the 95th percentile")
     values = np.concatenate([asked, measured, spread, [floor]])
     ends = (floor, float(np.nanmax(values)) * 1.5)
-    _diagonal(axes, ends)
+    diagonal(axes, ends)
     axes.set_xscale("log")
     axes.set_yscale("log")
     percent_axis(axes, tuple(t for t in _BUDGETS if floor <= t <= ends[1] and t in _ROUND), "y")
@@ -83,7 +83,7 @@ def risk_reliability(risks: Sequence[RiskResult], name: str) -> Markup | None:
             label=f"within {duration(risk.horizon_seconds)}",
         )  # fmt: skip
     ends = (floor / 1.5, 1.4)
-    _diagonal(axes, ends)
+    diagonal(axes, ends)
     axes.set_xscale("log")
     axes.set_yscale("log")
     ticks = tuple(t for t in (1e-6, 1e-5, 1e-4, 1e-3, 1e-2, 1e-1, 1.0) if t >= ends[0])
@@ -97,6 +97,6 @@ def risk_reliability(risks: Sequence[RiskResult], name: str) -> Markup | None:
     return inline_svg(figure, name, "Share that exceeded the limit over the probability stated")
 
 
-def _diagonal(axes: Axes, ends: tuple[float, float]) -> None:
+def diagonal(axes: Axes, ends: tuple[float, float]) -> None:
     """The line on which promises are kept exactly."""
     axes.plot(ends, ends, color=FAINT, linestyle="--", linewidth=1.3, label="exactly as promised")

@@ -44,6 +44,11 @@ def small(value: float) -> str:
     return "–" if math.isnan(value) else f"{value:.3g}"
 
 
+def cores(count: float) -> str:
+    """Cores of a host: ``2 cores``, ``1 core``."""
+    return f"{count:g} core{'s' * (count != 1)}"
+
+
 def duration(seconds: float) -> str:
     """A time in the unit that suits it: ``40 s``, ``5 min``, ``3 h``, ``8 days``; an en dash for NaN."""
     if math.isnan(seconds):

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from forestall.demand.pacing import Pacer, PacingSettings
 from forestall.learning.calibration import Recalibration
+from forestall.learning.pacing import Pacer, PacingSettings
 from forestall.model.forecast import LEVELS
 from forestall.model.samples import FloatArray
 

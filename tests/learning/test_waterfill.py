@@ -10,7 +10,7 @@ from scipy import stats
 
 from forestall.demand.core import Conditions, DemandLoop
 from forestall.demand.settings import DemandSettings
-from forestall.demand.waterfill import Claims, quantile, water_fill
+from forestall.learning.waterfill import Claims, quantile, water_fill
 from forestall.model.forecast import LEVELS
 from forestall.model.resources import Resource
 from forestall.model.samples import FloatArray, IntArray
@@ -30,7 +30,7 @@ def pools(draw: st.DrawFn) -> tuple[Claims, IntArray, FloatArray]:
     if draw(st.booleans()):
         quantiles[0] = quantiles[0, 0]  # a VM whose demand is known exactly
     probability = generator.uniform(0.001, 0.2, vms)
-    wanted = quantile(quantiles, LEVEL, probability) * generator.choice([1.0, 1.0, 1.5], vms)
+    wanted = quantile(quantiles, LEVEL, probability[:, None])[:, 0] * generator.choice([1.0, 1.0, 1.5], vms)
     weight = generator.choice([0.1, 1.0, 2.0, 4.0, 100.0], vms)
     floor = np.minimum(wanted, generator.choice([0.0, 0.0, 0.3, 1.0], vms) * wanted)
     host = generator.integers(0, hosts, vms)
@@ -72,7 +72,7 @@ def test_risk_times_weight_is_the_price_of_the_pool(pool: tuple[Claims, IntArray
         if share.amount[i] <= quantiles[0] * (1 + 1e-6) or np.ptp(quantiles) == 0:
             continue
         fine = np.geomspace(1e-6, 1 - LEVEL[0], 20_000)
-        amounts = quantile(np.repeat(quantiles[None], len(fine), axis=0), LEVEL, fine)
+        amounts = quantile(quantiles[None], LEVEL, fine[None])[0]
         risk = np.interp(-share.amount[i], -amounts, fine)
         assert claims.weight[i] * risk == pytest.approx(share.price[host[i]], rel=0.02)
 

@@ -1,0 +1,104 @@
+"""Puts the live burst loop together: its process, and who starts it."""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from collections.abc import Callable
+from contextlib import closing
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from forestall.adapters.clock.system import SystemClock
+from forestall.adapters.files.originals import FileOriginals
+from forestall.bootstrap.live import tell
+
+if TYPE_CHECKING:
+    from forestall.bootstrap.live import Opened
+    from forestall.demand.driver import Driver
+    from forestall.service.configuration import Configuration
+    from forestall.service.lending import CoreLending
+
+CORE_ORIGINALS = "core-originals"
+
+
+def core_originals(state_folder: Path, note: Callable[[str], None] = tell) -> FileOriginals:
+    """How borrowers of cores were set before they were limited."""
+    return FileOriginals(state_folder / CORE_ORIGINALS, note)
+
+
+def run_burst_loop(configuration: Configuration, cores: float | None = None) -> int:
+    """Run the burst loop alone: rosters on standard input, what is so on standard output, until the input ends.
+
+    What an earlier run has left is put back first.
+    """
+    from forestall.adapters.linux.core_guard import CoreGuard
+    from forestall.adapters.linux.core_host import LinuxCoreHost
+    from forestall.adapters.linux.own_process import go_first
+    from forestall.burst.driver import BurstDriver
+    from forestall.burst.lending import LendingSettings
+    from forestall.burst.settings import BurstSettings
+    from forestall.learning.peaks.model import PeakModel
+    from forestall.service.burst import BurstService
+    from forestall.service.stopping import Signals
+
+    burst, clock = configuration.burst, SystemClock()
+    go_first()
+    with closing(LinuxCoreHost(clock.monotonic, whole_cores=burst.whole_cores)) as host:
+        originals = core_originals(configuration.state_folder)
+        for vm_id, reason in put_cores_back(configuration.state_folder).items():
+            tell(f"{vm_id} is not as it was before it borrowed: {reason}")
+        settings = BurstSettings(
+            cores=cores or max(host.total_cores() - configuration.host.reserved_cores, 0.1),
+            beat_us=burst.beat_ms * 1000,
+            window_beats=burst.window_ms // burst.beat_ms,
+            budgets=(burst.violation_budget,),
+        )
+        guard = CoreGuard()
+        # What the budget promises, and as much again for what comes by chance.
+        lending = LendingSettings(allowed_share=2.0 * burst.violation_budget)
+        driver = BurstDriver(host, guard, originals, clock, settings, lending, PeakModel.shipped())
+        service = BurstService(driver, clock, sys.stdin.fileno(), sys.stdout.fileno(), time.process_time, tell)
+        try:
+            with Signals().listening() as signals:
+                return service.run(lambda: signals.stopping)
+        finally:
+            guard.end()
+
+
+def put_cores_back(state_folder: Path) -> dict[str, str]:
+    """Put every borrower back that an earlier run has left limited; those that could not be, and why."""
+    originals = core_originals(state_folder)
+    if not (kept_ones := originals.kept()):
+        return {}
+    from forestall.adapters.linux.core_host import LinuxCoreHost
+
+    left = {}
+    with closing(LinuxCoreHost(SystemClock().monotonic)) as host:
+        for kept in kept_ones:
+            if reason := host.put_back(kept):
+                left[kept.vm_id] = reason
+            else:
+                originals.forget(kept.vm_id)
+    return left
+
+
+def lending_of(
+    configuration: Configuration, opened: Opened, driver: Driver, note: Callable[[str], None]
+) -> CoreLending | None:
+    """Who keeps the process of the burst loop; None where it is not wanted or cannot be."""
+    from forestall.adapters.linux.burst_process import BurstProcess
+    from forestall.service.lending import CoreLending
+
+    if configuration.burst.loop == "off":
+        return None
+    if os.geteuid() != 0:
+        note("no cores are lent: limiting borrowers needs root")
+        return None
+    burst, host = configuration.burst, configuration.host
+    command = [sys.executable, "-m", "forestall", "burst", "--state-folder", str(configuration.state_folder)]
+    command += ["--window-ms", str(burst.window_ms), "--beat-ms", str(burst.beat_ms)]
+    command += ["--violation-budget", str(burst.violation_budget), "--reserved-cores", str(host.reserved_cores)]
+    command += ["--whole-cores"] * burst.whole_cores
+    return CoreLending(driver, opened.host.processes, BurstProcess(command), note)

@@ -1,0 +1,304 @@
+"""The burst loop on a live host: read, learn, reserve, lend; and give back.
+
+It speaks to ports only. A tick is one beat. Before a borrower is touched for the first time, how it was set is on the
+disk, and the guard knows it. Whatever goes wrong, less is lent, never more: a loop that is late, a guard that is gone,
+a lender that waits, a roster that is old.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from forestall.burst.core import BurstCycle, BurstLoop
+from forestall.burst.lending import Lending, LendingSettings, Loan, among
+from forestall.burst.settings import BurstSettings
+from forestall.burst.watch import Timing, Watch
+from forestall.learning.peaks.model import LEVELS, PeakModel
+from forestall.learning.peaks.rates import Rates
+from forestall.model.errors import HypervisorError, StoreError
+from forestall.model.samples import FloatArray, IntArray
+from forestall.ports.clock import Clock
+from forestall.ports.cores import CoreGuard, CoreHost, CoreUse, Guest, Part
+from forestall.ports.originals import Originals
+
+WAITED_CORES = 0.1
+"""Lenders that together waited for so many cores on average in a beat were short."""
+SIGNALS = ("faults_per_s", "operations_per_s")
+RATE_WINDOWS = (1,)
+RATES_AT = 1
+"""The beat of a window in which these are read: not the one that decides."""
+EXPECTED_LEVEL = 0.99
+SHORT_CORES = 0.05
+"""Lenders that used so much more than was reserved were short: counters move at the kernel's ticks only."""
+AT_ITS_LIMIT = 0.95
+"""A lender that uses so much of its frame is held back by that."""
+
+
+@dataclass(frozen=True)
+class Place:
+    """What the demand loop and the policy say of a VM.
+
+    Attributes
+    ----------
+    guest
+        The VM and its part.
+    frame_cores
+        The most that it may have.
+    weight
+        Its weight among lenders, or among borrowers.
+    acting
+        Whether a borrower may be touched; else what would be done is only shown.
+    """
+
+    guest: Guest
+    frame_cores: float
+    weight: float = 1.0
+    acting: bool = True
+
+
+@dataclass(frozen=True)
+class BurstStatus:
+    """What the loop did in its last window, and how it keeps time; cores, VMs by name.
+
+    ``wake_us`` is the mean time that lenders waited for a core after waking up, since the last status; ``rates`` what
+    each lender will at most do within the next window, in 99 of 100 cases: faults and operations per second.
+    """
+
+    loan: Loan
+    reserved: Mapping[str, float]
+    limits: Mapping[str, float]
+    misses: int
+    decisions: int
+    wake_us: float
+    timing: Timing
+    rates: Mapping[str, Mapping[str, float]]
+    refusals: Mapping[str, str] = field(default_factory=dict)
+
+
+class BurstDriver:
+    """Drives one host's loop.
+
+    Parameters
+    ----------
+    host
+        The cores.
+    guard
+        Puts borrowers back if this process ends.
+    originals
+        Durable memory of how borrowers were set.
+    clock
+        The clock.
+    settings, lending
+        How to decide, and how lending follows.
+    model
+        The recurrent expert.
+    """
+
+    def __init__(
+        self,
+        host: CoreHost,
+        guard: CoreGuard,
+        originals: Originals,
+        clock: Clock,
+        settings: BurstSettings,
+        lending: LendingSettings,
+        model: PeakModel | None,
+    ) -> None:
+        self._host, self._guard, self._originals, self._clock = host, guard, originals, clock
+        self.settings = settings
+        self.loop = BurstLoop(settings, model)
+        self.lending = Lending(lending)
+        self.watch = Watch(settings.beat_us / 1e6)
+        self._places: dict[str, Place] = {}
+        self._lenders: list[str] = []
+        self._frame: FloatArray = np.zeros(0)
+        self._refusals: dict[str, str] = {}
+        self._set: set[str] = set()
+        self._limits: dict[str, float] = {}
+        self._before: CoreUse | None = None
+        self._before_window: CoreUse | None = None
+        self._rates = Rates(RATE_WINDOWS)
+        self._expected: FloatArray = np.zeros((len(SIGNALS), 0))
+        self._beat = 0
+        self._cycle: BurstCycle | None = None
+        self._loan = Loan(settings.cores, 0.0, 0.0, "nothing was decided yet")
+        self._waited, self._runs = 0.0, 0.0
+        self.decisions = 0
+
+    def attach(self, places: Sequence[Place]) -> None:
+        """Watch these VMs; borrowers that are no longer named, or no longer to be touched, are put back first."""
+        wanted = {place.guest.vm_id: place for place in places}
+        for vm_id in sorted(self._set):
+            place, before = wanted.get(vm_id), self._places[vm_id]
+            if place is None or not place.acting or place.guest != before.guest:
+                self._put_back(vm_id)
+        refused = {refusal.vm_id: refusal.reason for refusal in self._host.attach([p.guest for p in places])}
+        self._refusals = refused
+        self._places = {vm_id: place for vm_id, place in wanted.items() if vm_id not in refused}
+        guests = self._host.guests()
+        self._follow([g.vm_id for g in guests if g.part is Part.LENDER and g.vm_id in self._places])
+        self._before = self._before_window = None
+
+    def _follow(self, lenders: list[str]) -> None:
+        """Let the core know who lends: those that stay keep what is known of them."""
+        staying = [k for k, vm_id in enumerate(self._lenders) if vm_id in lenders]
+        if len(staying) < len(self._lenders):
+            self.loop.keep(np.array(staying, np.int64))
+        self._rates = Rates(RATE_WINDOWS)
+        self._rates.grow(len(SIGNALS) * len(lenders))
+        self._expected = np.zeros((len(SIGNALS), len(lenders)))
+        known = [self._lenders[k] for k in staying]
+        self._lenders = known + [vm_id for vm_id in lenders if vm_id not in known]
+        self.loop.grow(len(self._lenders))
+        self._frame = np.array([self._places[vm_id].frame_cores for vm_id in self._lenders])
+
+    def tick(self, late_seconds: float) -> None:
+        """One beat; it should have begun ``late_seconds`` ago."""
+        began = self._clock.monotonic()
+        self.watch.begins(late_seconds)
+        self._guard.beat()
+        all_counters = self._beat == min(RATES_AT, self.settings.window_beats - 1)
+        use = self._host.read(all_counters=all_counters)
+        before, self._before = self._before, use
+        if before is not None and use.at > before.at:
+            self._take_in(before, use)
+            self._beat = (self._beat + 1) % self.settings.window_beats
+            if self._beat == 0:
+                self._decide()
+            self.loop.learn()
+            if all_counters:
+                self._see_rates(use)
+        self.watch.took(self._clock.monotonic() - began)
+
+    def _take_in(self, before: CoreUse, use: CoreUse) -> None:
+        """Learn what the last beat used, and give back at once if a lender was short."""
+        seconds = use.at - before.at
+        rows = self._lender_rows()
+        used = np.nan_to_num(np.maximum(use.run_seconds - before.run_seconds, 0.0)[rows] / seconds)
+        waits = np.nan_to_num(np.maximum(use.wait_seconds - before.wait_seconds, 0.0)[rows])
+        self._waited += float(waits.sum())
+        # Who runs into its own limit waits too, and nobody can help.
+        waited = float(waits[used < AT_ITS_LIMIT * self._frame].sum())
+        self._runs += float(np.nansum(np.maximum(use.runs - before.runs, 0.0)[rows]))
+        self.loop.take_in(used, used, float(used.sum()))
+        short = waited / seconds > WAITED_CORES or (self._cycle is not None and bool(self.loop.missed(SHORT_CORES)[0]))
+        if short and self.lending.lent > 0:
+            self.lending.miss()
+            self._limit(0.0)
+
+    def _lender_rows(self) -> IntArray:
+        """Where the lenders stand in the host's arrays."""
+        place = {guest.vm_id: k for k, guest in enumerate(self._host.guests())}
+        return np.array([place[vm_id] for vm_id in self._lenders], np.int64)
+
+    def _see_rates(self, use: CoreUse) -> None:
+        """Learn what lenders did beside computing in the last window, and expect what they will do."""
+        before, self._before_window = self._before_window, use
+        if before is None:
+            return
+        rows, seconds = self._lender_rows(), use.at - before.at
+        counted = np.stack([use.faults - before.faults, use.operations - before.operations])[:, rows]
+        said = self._rates.step(np.maximum(counted, 0.0).ravel() / seconds)
+        self._expected = said[0, :, LEVELS.index(EXPECTED_LEVEL)].reshape(len(SIGNALS), -1)
+
+    def _decide(self) -> None:
+        began = self._clock.monotonic()
+        places = [self._places[vm_id] for vm_id in self._lenders]
+        weight = np.array([place.weight for place in places])
+        self._cycle = self.loop.decide(self._frame, weight)
+        self.watch.decided(self._clock.monotonic() - began)
+        self.decisions += 1
+        unsafe = self._unsafe()
+        reserved = self.settings.cores if unsafe else float(self._cycle.total[0])
+        self._loan = self.lending.settle(reserved, self.settings.cores)
+        if unsafe:
+            self._loan = Loan(reserved, self._loan.lent, self._loan.free, unsafe)
+        self._limit(self._loan.lent)
+
+    def _unsafe(self) -> str:
+        """Why nothing may be lent now; empty if it may."""
+        if not self._guard.alive():
+            self._begin_anew()
+            try:
+                self._guard.begin()
+            except HypervisorError as error:
+                return f"nobody is touched without a guard: {error}"
+        return "nothing is lent while ticks are late" if self.watch.late_now else ""
+
+    def _begin_anew(self) -> None:
+        """Touch every borrower as if for the first time: a guard that has ended may have put some of them back."""
+        for vm_id in sorted(self._set):
+            self._put_back(vm_id)
+        self._set.clear()
+        places = tuple(self._places.values())
+        self._host.attach(())
+        self.attach(places)
+
+    def _limit(self, lent: float) -> None:
+        """Share out what is lent."""
+        borrowers = [p for p in self._places.values() if p.guest.part is Part.BORROWER]
+        if not borrowers:
+            return
+        weight = np.array([place.weight for place in borrowers])
+        most = np.array([place.frame_cores for place in borrowers])
+        least = self._host.least_cores()
+        cores = np.maximum(among(lent, weight, most), least)
+        self._limits = {place.guest.vm_id: float(c) for place, c in zip(borrowers, cores, strict=True)}
+        acting = {p.guest.vm_id: self._limits[p.guest.vm_id] for p in borrowers if self._ready(p)}
+        for refusal in self._host.limit(acting) if acting else ():
+            self._refusals[refusal.vm_id] = refusal.reason
+
+    def _ready(self, place: Place) -> bool:
+        """Whether a borrower can be limited: there is a guard, how it was is safe, and it gives way."""
+        vm_id = place.guest.vm_id
+        if not place.acting or vm_id in self._set or not self._guard.alive():
+            return vm_id in self._set and self._guard.alive()
+        try:
+            kept = self._originals.keep(self._host.settings(vm_id))
+        except (StoreError, HypervisorError) as error:
+            self._refusals[vm_id] = str(error)
+            return False
+        self._guard.cover(kept)
+        self._set.add(vm_id)
+        if refusal := self._host.make_way(vm_id):
+            self._refusals[vm_id] = refusal
+        return True
+
+    def _put_back(self, vm_id: str) -> str:
+        """Set a borrower as it was; why not, if not."""
+        kept = next((k for k in self._originals.kept() if k.vm_id == vm_id), None)
+        refusal = self._host.put_back(kept) if kept else ""
+        if not refusal:
+            self._originals.forget(vm_id)
+            self._guard.release(vm_id)
+            self._set.discard(vm_id)
+            self._limits.pop(vm_id, None)
+        return refusal
+
+    def stop(self) -> dict[str, str]:
+        """Put every borrower back; those that could not be, and why."""
+        left = {vm_id: self._put_back(vm_id) for vm_id in sorted(self._set)}
+        return {vm_id: reason for vm_id, reason in left.items() if reason}
+
+    def status(self, cpu_share: float) -> BurstStatus:
+        """What is so now."""
+        reserved: FloatArray = self._cycle.reserved[0] if self._cycle else np.zeros(0)
+        wake = self._waited / self._runs * 1e6 if self._runs else float("nan")
+        self._waited = self._runs = 0.0
+        return BurstStatus(
+            loan=self._loan,
+            reserved=dict(zip(self._lenders, map(float, reserved), strict=False)),
+            limits=dict(self._limits),
+            misses=self.lending.misses,
+            decisions=self.decisions,
+            wake_us=wake,
+            timing=self.watch.timing(cpu_share),
+            rates={
+                vm_id: dict(zip(SIGNALS, map(float, expected), strict=True))
+                for vm_id, expected in zip(self._lenders, self._expected.T, strict=True)
+            },
+            refusals=dict(self._refusals),
+        )

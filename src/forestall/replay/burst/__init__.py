@@ -1,0 +1,1 @@
+"""The burst loop on recorded traces: the reader, the peers, the replay, the scores, the report."""

@@ -1,0 +1,113 @@
+"""The process of the burst loop: a tick each beat, whatever the daemon beside it is busy with.
+
+It is a process of its own because the daemon learns for seconds at a time. Ticks are due at fixed instants: one that is
+late does not push the others on, and those that were slept through are not made up for.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import select
+from collections.abc import Callable
+
+from forestall.burst.driver import BurstDriver
+from forestall.model.errors import ForestallError, in_one_line
+from forestall.ports.clock import Clock
+from forestall.service.burst_messages import Lines, roster_of, status_line
+
+STATUS_SECONDS = 1.0
+_CHUNK = 1 << 16
+
+
+class BurstService:
+    """Runs a driver between two pipes.
+
+    Parameters
+    ----------
+    driver
+        The loop.
+    clock
+        The clock.
+    rosters, statuses
+        File descriptors: rosters come from one, statuses go to the other.
+    cpu_seconds
+        CPU time of this process so far.
+    note
+        Takes one line for the operator.
+    """
+
+    def __init__(
+        self,
+        driver: BurstDriver,
+        clock: Clock,
+        rosters: int,
+        statuses: int,
+        cpu_seconds: Callable[[], float],
+        note: Callable[[str], None],
+    ) -> None:
+        self._driver, self._clock, self._note = driver, clock, note
+        self._rosters, self._statuses = rosters, statuses
+        self._cpu_seconds = cpu_seconds
+        self._lines = Lines()
+        self._began = (clock.monotonic(), cpu_seconds())
+        self._told_at = clock.monotonic()
+        self._unsaid = b""
+        self._deaf = False
+
+    def run(self, stopping: Callable[[], bool]) -> int:
+        """Tick until told to stop or the pipe of rosters ends, then put everything back.
+
+        Returns
+        -------
+        int
+            0: every VM is as it was. 1: some are not; each was named in a note, and their originals are kept.
+        """
+        beat = self._driver.settings.beat_us / 1e6
+        os.set_blocking(self._statuses, False)
+        first, ticks = self._clock.monotonic(), 0
+        try:
+            while not stopping() and self._hear():
+                ticks = max(ticks + 1, math.floor((self._clock.monotonic() - first) / beat))
+                due = first + ticks * beat
+                if (left := due - self._clock.monotonic()) > 0:
+                    self._clock.sleep_until(self._clock.now() + left)
+                self._driver.tick(self._clock.monotonic() - due)
+                self._tell()
+        finally:
+            left_over = self._driver.stop()
+            for vm_id, reason in left_over.items():
+                self._note(f"{vm_id} is not as it was: {reason}")
+        return 1 if left_over else 0
+
+    def _hear(self) -> bool:
+        """Take up the newest roster; whether the pipe is open still."""
+        newest: bytes | None = None
+        while select.select([self._rosters], [], [], 0)[0]:
+            chunk = os.read(self._rosters, _CHUNK)
+            if not chunk:
+                return False
+            lines = self._lines.hear(chunk)
+            newest = lines[-1] if lines else newest
+        if newest is not None:
+            try:
+                self._driver.attach(roster_of(newest).places)
+            except ForestallError as error:
+                self._note(in_one_line(error))
+        return True
+
+    def _tell(self) -> None:
+        """Say once a second what is so; who does not read misses some, but never half a line."""
+        now = self._clock.monotonic()
+        if now - self._told_at < STATUS_SECONDS or self._deaf:
+            return
+        self._told_at = now
+        began, spent = self._began
+        if not self._unsaid:
+            self._unsaid = status_line(self._driver.status((self._cpu_seconds() - spent) / (now - began)))
+        try:
+            self._unsaid = self._unsaid[os.write(self._statuses, self._unsaid) :]
+        except BlockingIOError:
+            pass
+        except OSError:
+            self._deaf = True

@@ -1,0 +1,74 @@
+"""What the daemon and the process of the burst loop say to each other: JSON, a line for each message.
+
+Down goes a roster, whenever it changes; up comes what is so, once a second. The pipe is the lifeline: when it ends, the
+burst loop puts everything back and ends too.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import msgspec
+
+from forestall.burst.driver import BurstStatus, Place
+from forestall.model.errors import BadInput
+
+LONGEST_LINE = 4 << 20
+
+
+@dataclass(frozen=True)
+class Roster:
+    """VMs whose cores are watched."""
+
+    places: tuple[Place, ...]
+
+
+def roster_line(roster: Roster) -> bytes:
+    """A roster as a line."""
+    return msgspec.json.encode(roster) + b"\n"
+
+
+def roster_of(line: bytes) -> Roster:
+    """A roster from its line.
+
+    Raises
+    ------
+    BadInput
+        It is none, or says what cannot be.
+    """
+    try:
+        roster = msgspec.json.decode(line, type=Roster)
+    except msgspec.MsgspecError as error:
+        raise BadInput(f"is not a roster: {error}") from error
+    for place in roster.places:
+        if not (place.frame_cores > 0 and place.weight > 0 and place.guest.pid > 0):
+            raise BadInput(f"is not a roster: {place.guest.vm_id!r} has no frame, no weight or no process")
+    names = [place.guest.vm_id for place in roster.places]
+    if len(set(names)) < len(names):
+        raise BadInput("is not a roster: a VM is there twice")
+    return roster
+
+
+def status_line(status: BurstStatus) -> bytes:
+    """A status as a line; numbers that are not known are null."""
+    return msgspec.json.encode(status) + b"\n"
+
+
+class Lines:
+    """Puts whole lines together from what came through a pipe."""
+
+    def __init__(self) -> None:
+        self._rest = b""
+
+    def hear(self, chunk: bytes) -> list[bytes]:
+        """The lines that are whole now.
+
+        Raises
+        ------
+        BadInput
+            A line does not end.
+        """
+        *lines, self._rest = (self._rest + chunk).split(b"\n")
+        if len(self._rest) > LONGEST_LINE:
+            raise BadInput(f"a message is longer than {LONGEST_LINE} bytes")
+        return [line for line in lines if line]

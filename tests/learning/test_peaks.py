@@ -1,0 +1,124 @@
+"""What is seen of VMs beat by beat, and the simple experts on the highest use to come."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from forestall.learning.peaks.beats import FEATURES, LEAST_SCALE_CORES, SLOW_BEATS, Beats
+from forestall.learning.peaks.linear import OnlineLinear
+from forestall.learning.peaks.model import LEVELS
+from forestall.learning.peaks.recent import Recent
+from forestall.learning.peaks.tracked import Tracked
+
+BEATS = 4000
+
+
+def beats(*series: np.ndarray) -> tuple[np.ndarray, Beats]:
+    """Features (beat, series, feature) of series that are their own peaks."""
+    walk = Beats()
+    walk.grow(len(series))
+    return np.stack([walk.step(now, now) for now in np.stack(series, axis=1)]), walk
+
+
+def test_features_have_no_unit() -> None:
+    rng = np.random.default_rng(0)
+    use = rng.random(500) + 0.1
+    (small, large), _ = beats(use, 7 * use)[0].transpose(1, 0, 2), None
+    np.testing.assert_allclose(small[200:], large[200:], rtol=1e-5)
+    assert small.shape == (500, FEATURES)
+
+
+def test_the_scale_is_the_highest_use_and_fades() -> None:
+    use = np.zeros(1 + int(SLOW_BEATS))
+    use[0] = 4.0
+    assert beats(use)[1].scale[0] == pytest.approx(2.0, rel=1e-6)
+    assert beats(np.zeros(20_000))[1].scale[0] == LEAST_SCALE_CORES
+
+
+def test_how_long_a_stretch_lasts_is_seen_and_remembered() -> None:
+    use = np.tile(np.r_[np.full(5, 1.0), np.zeros(15)], 40)
+    seen, _ = beats(use)
+    length, usual_off, usual_on, on = (seen[-1, 0, k] for k in (8, 9, 10, 11))
+    assert on == 0.0
+    assert 4 * length == pytest.approx(np.log1p(15), rel=1e-5)
+    assert 4 * usual_off == pytest.approx(np.log1p(15), rel=0.02)
+    assert 4 * usual_on == pytest.approx(np.log1p(5), rel=0.02)
+
+
+def test_series_do_not_touch_each_other() -> None:
+    rng = np.random.default_rng(1)
+    one, other = rng.random(300), rng.random(300) * 5
+    np.testing.assert_array_equal(beats(one, other)[0][:, 0], beats(one)[0][:, 0])
+
+
+@given(st.lists(st.floats(0.0, 50.0), min_size=1, max_size=90), st.integers(1, 12))
+def test_recent_is_what_came_last(use: list[float], beats_back: int) -> None:
+    recent = Recent(10)
+    recent.grow(2)
+    for value in use:
+        recent.push(np.array([value, -value]))
+    expected = use[-min(beats_back, 10) :]
+    assert recent.last(beats_back)[:, 0].tolist() == expected
+    assert recent.peak(beats_back)[0] == max(expected)
+
+
+def test_tracked_quantiles_are_exceeded_as_often_as_they_say() -> None:
+    rng = np.random.default_rng(2)
+    tracked, above = Tracked(1), np.zeros(len(LEVELS))
+    tracked.grow(1)
+    base, scale = np.array([0.3]), np.array([1.0])
+    for k, peak in enumerate(0.3 + rng.exponential(0.2, BEATS)):
+        if k >= BEATS // 4:
+            above += peak > tracked.forecast(base[None, :, None])[0, 0]
+        tracked.learn(0, base[:, None], np.array([peak]), scale)
+    shares = above / (BEATS - BEATS // 4)
+    np.testing.assert_allclose(shares, 1 - np.array(LEVELS), atol=0.02)
+
+
+def test_tracked_quantiles_do_not_cross_and_stay_above_zero() -> None:
+    tracked = Tracked(2)
+    tracked.grow(3)
+    rng = np.random.default_rng(3)
+    for peak in rng.random((200, 3)):
+        tracked.learn(1, np.full((3, 1), 0.5), peak, np.ones(3))
+    said = tracked.forecast(np.full((1, 3, 1), 0.5))
+    assert (np.diff(said, axis=-1) >= 0).all()
+    assert (said >= 0).all()
+    assert (said[0] == 0.5).all()  # nothing was learned for the other horizon
+
+
+def test_the_linear_model_finds_what_the_peak_depends_on() -> None:
+    rng = np.random.default_rng(4)
+    model = OnlineLinear(1)
+    model.grow(1)
+    scale, errors = np.ones(1), []
+    median = LEVELS.index(0.5)
+    for k in range(BEATS):
+        features = rng.random((1, FEATURES)).astype(np.float32)
+        peak = 0.2 + 0.6 * features[0, 4]
+        if k >= BEATS - 500:
+            errors.append(abs(model.forecast(features, scale)[0, 0, median] - peak))
+        model.learn(0, features, scale, np.array([peak]))
+    assert np.mean(errors) < 0.05
+
+
+def test_experts_keep_the_rows_that_stay() -> None:
+    rng = np.random.default_rng(5)
+    tracked, linear = Tracked(1), OnlineLinear(1)
+    for part in (tracked, linear):
+        part.grow(3)
+    features = rng.random((3, FEATURES)).astype(np.float32)
+    for peak in rng.random((50, 3)):
+        tracked.learn(0, np.zeros((3, 1)), peak, np.ones(3))
+        linear.learn(0, features, np.ones(3), peak)
+    before = tracked.forecast(np.zeros((1, 3, 1))), linear.forecast(features, np.ones(3))
+    for part in (tracked, linear):
+        part.keep(np.array([0, 2]))
+        part.grow(3)
+    after = tracked.forecast(np.zeros((1, 3, 1))), linear.forecast(features[[0, 2, 1]], np.ones(3))
+    np.testing.assert_array_equal(after[0][:, :2], before[0][:, [0, 2]])
+    np.testing.assert_array_equal(after[1][:, :2], before[1][:, [0, 2]])
+    assert not after[0][:, 2].any()
