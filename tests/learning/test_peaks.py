@@ -7,11 +7,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from forestall.learning.peaks.analogue import BUSIEST, AnaloguePaths
 from forestall.learning.peaks.beats import FEATURES, LEAST_SCALE_CORES, SLOW_BEATS, Beats
 from forestall.learning.peaks.linear import OnlineLinear
 from forestall.learning.peaks.model import LEVELS
 from forestall.learning.peaks.recent import Recent
 from forestall.learning.peaks.tracked import Tracked
+from forestall.learning.peaks.trust import PeakTrust
 
 BEATS = 4000
 
@@ -78,16 +80,107 @@ def test_tracked_quantiles_are_exceeded_as_often_as_they_say() -> None:
     np.testing.assert_allclose(shares, 1 - np.array(LEVELS), atol=0.02)
 
 
-def test_tracked_quantiles_do_not_cross_and_stay_above_zero() -> None:
+def test_only_the_horizon_that_came_is_learned_from() -> None:
     tracked = Tracked(2)
     tracked.grow(3)
     rng = np.random.default_rng(3)
     for peak in rng.random((200, 3)):
         tracked.learn(1, np.full((3, 1), 0.5), peak, np.ones(3))
     said = tracked.forecast(np.full((1, 3, 1), 0.5))
+    assert (said[0] == 0.5).all()
+    assert (said[1] != 0.5).any()
+
+
+def test_of_a_base_that_is_silent_nothing_is_learned() -> None:
+    tracked = Tracked(1)
+    tracked.grow(2)
+    base = np.array([[0.5], [np.nan]])
+    tracked.learn(0, base, np.array([2.0, 2.0]), np.ones(2))
+    said = tracked.forecast(np.full((1, 2, 1), 0.5))[0]
+    assert (said[0] > 0.5).all()
+    assert (said[1] == 0.5).all()
+
+
+def test_trust_goes_to_who_is_right_and_silence_costs_nothing() -> None:
+    rng = np.random.default_rng(6)
+    trust = PeakTrust((0.4, 0.4, 0.2), 1)
+    trust.grow(1)
+    levels = np.asarray(LEVELS)
+    for _ in range(2000):
+        right = -0.3 * np.log(1 - levels)
+        said = np.stack([right, 3 * right, np.full(len(levels), np.nan)])[:, None, None]
+        combined = trust.combine(said)
+        trust.learn(0, said[:, 0], combined[0], rng.exponential(0.3, 1))
+    weights = trust.weights()[:, 0, 0].mean(axis=1)
+    assert weights[0] > 0.7
+    assert weights[1] < 0.1
+    assert weights.sum() == pytest.approx(1.0)
+    np.testing.assert_allclose(trust.combine(said)[0, 0], right, rtol=0.3)
+
+
+def test_what_is_combined_never_falls_nor_is_below_zero() -> None:
+    trust = PeakTrust((0.5, 0.5), 2)
+    trust.grow(2)
+    rng = np.random.default_rng(7)
+    combined = trust.combine(rng.normal(size=(2, 2, 2, len(LEVELS))))
+    assert (np.diff(combined, axis=-1) >= 0).all()
+    assert (combined >= 0).all()
+
+
+def walked(rng: np.random.Generator, vms: int, beats: int = 1200) -> tuple[AnaloguePaths, np.ndarray]:
+    """Analogues that have seen VMs which are on for 5 beats in 20, and what they used."""
+    use = np.zeros((beats, vms))
+    for vm in range(vms):
+        phase = (np.arange(beats) + 7 * vm) % 20
+        use[:, vm] = np.where(phase < 5, 0.5 + 0.02 * rng.random(beats), 0.0)
+    rows = np.concatenate([use.sum(axis=1, keepdims=True), use], axis=1)
+    walk, paths = Beats(), AnaloguePaths((4, 10), np.random.default_rng(0))
+    walk.grow(vms + 1)
+    paths.grow(vms + 1)
+    for now in rows:
+        paths.push(walk.step(now, now), now)
+        paths.look()
+    return paths, rows
+
+
+@pytest.mark.parametrize("at", [2, 6])
+def test_what_came_after_such_moments_comes_again(at: int) -> None:
+    paths, _ = walked(np.random.default_rng(8), 1, 1200 + at)
+    said = paths.forecast()
+    ahead = np.where((np.arange(at, at + 10)) % 20 < 5, 0.5, 0.0)
+    for k, horizon in enumerate((4, 10)):
+        expected = ahead[:horizon].max()
+        assert said[k, 0, LEVELS.index(0.5)] == pytest.approx(expected, abs=0.03)
+        np.testing.assert_array_equal(said[k, 0], said[k, 1])
+
+
+def test_paths_of_vms_are_added_up() -> None:
+    paths, _ = walked(np.random.default_rng(9), 3)
+    said = paths.forecast()
+    assert said.shape == (2, 4, len(LEVELS))
+    assert (said[1] >= said[0]).all()
     assert (np.diff(said, axis=-1) >= 0).all()
-    assert (said >= 0).all()
-    assert (said[0] == 0.5).all()  # nothing was learned for the other horizon
+    assert said[1, 0, -1] <= 1.6
+    assert said[1, 0, -1] > said[1, 1:, -1].max()
+
+
+def test_beyond_the_busiest_vms_others_are_one() -> None:
+    paths, rows = walked(np.random.default_rng(10), BUSIEST + 4)
+    said = paths.forecast()
+    assert np.isfinite(said[:, 0]).all()
+    assert np.isnan(said[0, 1:, 0]).sum() == 4
+    assert said[1, 0, LEVELS.index(0.99)] <= rows[:, 0].max() * 2.0
+    assert said[1, 0, LEVELS.index(0.99)] >= rows[:, 0].max() * 0.8
+
+
+def test_young_and_lone_pools_have_no_analogues() -> None:
+    assert np.isnan(walked(np.random.default_rng(11), 2, 20)[0].forecast()).all()
+    alone = AnaloguePaths((4,), np.random.default_rng(0))
+    alone.grow(1)
+    for _ in range(100):
+        alone.push(np.zeros((1, FEATURES), np.float32), np.zeros(1))
+        alone.look()
+    assert np.isnan(alone.forecast()).all()
 
 
 def test_the_linear_model_finds_what_the_peak_depends_on() -> None:

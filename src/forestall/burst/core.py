@@ -74,6 +74,8 @@ class BurstLoop:
         self._reserved: FloatArray = np.zeros((len(settings.budgets), 0))
         self._beats: IntArray = np.zeros(0, np.int64)
         self._peak: FloatArray = np.zeros(1)
+        # What was reserved in the window that has ended, and the highest use in it, until it is learned from.
+        self._ended: tuple[FloatArray, FloatArray] | None = None
 
     @property
     def vms(self) -> int:
@@ -88,6 +90,7 @@ class BurstLoop:
 
     def keep(self, vms: IntArray) -> None:
         """Forget all VMs but these (increasing)."""
+        self._pay()
         rows = np.concatenate([[POOL], vms + 1])
         self.forecaster.keep(rows)
         self._pacer.keep(np.array([POOL]) if self.settings.pooled else vms)
@@ -122,7 +125,6 @@ class BurstLoop:
         weight
             Array (vm,), > 0; None: all alike.
         """
-        self._pay()
         quantiles = self.forecaster.forecast()
         budgets = np.asarray(self.settings.budgets)[:, None]
         weight = np.ones(self.vms) if weight is None else weight
@@ -144,24 +146,28 @@ class BurstLoop:
                 for wanted, short in zip(pace.amount, pace.probability, strict=True)
             ]
             reserved, price = np.stack([share for share, _ in shares]), np.array([price for _, price in shares])
+        self._ended = (self._reserved, self._peak) if self._reserved.shape[1] else None
         self._reserved, self._peak = reserved, np.zeros(self.vms + 1)
         return BurstCycle(reserved, reserved.sum(axis=1), pace.probability, price, quantiles)
 
     def learn(self) -> None:
-        """Learn from what came; once in each beat, after what had to be done was done."""
+        """Learn from what came; after a decision, when what had to be done was done."""
+        self._pay()
         self.forecaster.learn()
 
     def _pay(self) -> None:
-        """Tell the pacer which reservations of the last window were too small."""
-        n = self._reserved.shape[1]
-        if not n:
+        """Tell the pacer which reservations of the window that has ended were too small."""
+        if self._ended is None:
             return
+        (reserved, peak), self._ended = self._ended, None
+        n = reserved.shape[1]
+        budget = np.asarray(self.settings.budgets)[:, None]
         if self.settings.pooled:
-            short, budget = self.missed()[:, None], np.asarray(self.settings.budgets)[:, None]
-            self._pacer.learn(short, np.ones(1, bool), budget)
+            short = peak[POOL] > reserved.sum(axis=1) + TOLERANCE_CORES
+            self._pacer.learn(short[:, None], np.ones(1, bool), budget)
             return
-        budget = np.repeat(np.asarray(self.settings.budgets)[:, None], n, axis=1)
-        self._pacer.learn(self._peak[1 : n + 1] > self._reserved + TOLERANCE_CORES, np.ones(n, bool), budget)
+        short = peak[1 : n + 1] > reserved + TOLERANCE_CORES
+        self._pacer.learn(short, np.ones(n, bool), np.repeat(budget, n, axis=1))
 
     def missed(self, tolerance_cores: float = TOLERANCE_CORES) -> BoolArray:
         """Whether the VMs together have used more than is reserved (budget,), since the last decision."""

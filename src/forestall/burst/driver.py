@@ -168,7 +168,7 @@ class BurstDriver:
             self._beat = (self._beat + 1) % self.settings.window_beats
             if self._beat == 0:
                 self._decide()
-            self.loop.learn()
+                self.loop.learn()
             if all_counters:
                 self._see_rates(use)
         self.watch.took(self._clock.monotonic() - began)

@@ -19,11 +19,14 @@ from forestall.learning.peaks.model import LEVELS
 from forestall.model.samples import Float32Array, FloatArray, IntArray
 
 REMEMBERED_BEATS = 1600
+EVERY = 2
+"""Only each so manieth moment can be drawn: those beside it are like it."""
+MOMENTS = REMEMBERED_BEATS // EVERY
 HALF_LIFE_BEATS = 1000.0
 BANDWIDTH, LEAST_DEVIATION = 1.5, 0.02
 LEAST_BEATS = 60
-BUSIEST = 8
-PATHS = 128
+BUSIEST = 6
+PATHS = 96
 LOOK_BEATS = 200
 """Every so many beats it is looked at who is busiest, and how much features vary."""
 ANYWHERE = 1e-7
@@ -51,12 +54,13 @@ class AnaloguePaths:
         # Every moment of a ring stands at its beat's place, whichever is oldest.
         self._features: Float32Array = np.zeros((REMEMBERED_BEATS, 0, FEATURES), np.float32)
         self._peaks: Float32Array = np.zeros((REMEMBERED_BEATS, 0), np.float32)
-        self._count = 0
+        self._count, self._looked_at = 0, 0
         self._busiest: IntArray = np.zeros(0, np.int64)
         self._unit: Float32Array = np.ones((0, FEATURES), np.float32)
         # The features of the busiest, (vm, moment, feature) in units of their deviation, and their squared lengths.
-        self._busy: Float32Array = np.zeros((0, REMEMBERED_BEATS, FEATURES), np.float32)
-        self._length: Float32Array = np.zeros((0, REMEMBERED_BEATS), np.float32)
+        self._busy: Float32Array = np.zeros((0, MOMENTS, FEATURES), np.float32)
+        self._length: Float32Array = np.zeros((0, MOMENTS), np.float32)
+        self._now: Float32Array = np.zeros((0, FEATURES), np.float32)
         # What the busiest used, and all others together (vm or others, moment), twice over, so that no path is broken.
         self._used: Float32Array = np.zeros((0, 2 * REMEMBERED_BEATS), np.float32)
 
@@ -77,11 +81,12 @@ class AnaloguePaths:
         place = self._count % REMEMBERED_BEATS
         self._features[place], self._peaks[place] = features, peak
         self._count += 1
-        if self._count % LOOK_BEATS == 0 or not len(self._busiest):
-            self._look()
-            return
-        self._busy[:, place] = now = features[self._busiest] / self._unit
-        self._length[:, place] = (now * now).sum(axis=1)
+        if not len(self._busiest):
+            return  # nobody has looked yet
+        self._now = features[self._busiest] / self._unit
+        if place % EVERY == 0:
+            self._busy[:, place // EVERY] = self._now
+            self._length[:, place // EVERY] = (self._now * self._now).sum(axis=1)
         busy = peak[self._busiest]
         self._used[:-1, place] = self._used[:-1, place + REMEMBERED_BEATS] = busy
         self._used[-1, place] = self._used[-1, place + REMEMBERED_BEATS] = peak[1:].sum() - busy.sum()
@@ -92,7 +97,7 @@ class AnaloguePaths:
         whole = min(self._count, REMEMBERED_BEATS) - self._longest - 1
         if whole < LEAST_BEATS or not len(self._busiest):
             return said
-        age = (self._count - 1 - np.arange(REMEMBERED_BEATS)) % REMEMBERED_BEATS
+        age = (self._count - 1 - np.arange(0, REMEMBERED_BEATS, EVERY)) % REMEMBERED_BEATS
         # A moment counts if its path is whole and it is not from before the ring.
         path_is_whole = (age >= self._longest) & (age < whole + self._longest)
         counts = np.where(path_is_whole, 0.5 ** (age / HALF_LIFE_BEATS), 0.0).astype(np.float32)
@@ -106,8 +111,11 @@ class AnaloguePaths:
         said[self._order[:, None], [0, *self._busiest]] = _quantiles(ordered)
         return said
 
-    def _look(self) -> None:
-        """See which VMs vary most, and how much their features do."""
+    def look(self) -> None:
+        """See now and then which VMs vary most, and how much their features do; not on the way to a decision."""
+        if len(self._busiest) and self._count - self._looked_at < LOOK_BEATS:
+            return
+        self._looked_at = self._count
         rows, seen = self._peaks.shape[1], slice(0, min(self._count, REMEMBERED_BEATS))
         if rows < 2:
             return
@@ -115,22 +123,22 @@ class AnaloguePaths:
         self._busiest = 1 + np.sort(np.argsort(-spread, kind="stable")[:BUSIEST])
         own = self._features[:, self._busiest]
         self._unit = BANDWIDTH * np.maximum(own[seen].std(axis=0), LEAST_DEVIATION)
-        self._busy = np.ascontiguousarray((own / self._unit).transpose(1, 0, 2))
+        self._now = own[(self._count - 1) % REMEMBERED_BEATS] / self._unit
+        self._busy = np.ascontiguousarray((own[::EVERY] / self._unit).transpose(1, 0, 2))
         self._length = (self._busy * self._busy).sum(axis=2)
         used = self._peaks[:, self._busiest]
         others = self._peaks[:, 1:].sum(axis=1) - used.sum(axis=1)
         self._used = np.tile(np.concatenate([used.T, others[None]]), 2)
 
     def _draw(self, counts: Float32Array) -> IntArray:
-        """Draw moments (vm or others, path) that count so much (moment,): of the busiest like now, of others any."""
-        now = (self._count - 1) % REMEMBERED_BEATS
-        product = np.matmul(self._busy, self._busy[:, now, :, None])[:, :, 0]
-        apart = self._length + self._length[:, now, None] - 2.0 * product
+        """Draw beats (vm or others, path) out of moments that count so much: of the busiest like now, of others any."""
+        product = np.matmul(self._busy, self._now[:, :, None])[:, :, 0]
+        apart = self._length + (self._now * self._now).sum(axis=1, keepdims=True) - 2.0 * product
         like = (np.exp(-0.5 * np.maximum(apart, 0.0)) + ANYWHERE) * counts
         sums = np.cumsum(np.concatenate([like, counts[None]]), axis=1, dtype=np.float64)
         places = (np.arange(PATHS) + self._rng.random((len(sums), 1))) / PATHS * sums[:, -1:]
         drawn = np.stack([np.searchsorted(s, p, side="right") for s, p in zip(sums, places, strict=True)])
-        return self._rng.permuted(np.minimum(drawn, REMEMBERED_BEATS - 1), axis=1)
+        return EVERY * self._rng.permuted(np.minimum(drawn, MOMENTS - 1), axis=1)
 
 
 _PLACE = _LEVELS * (PATHS - 1)

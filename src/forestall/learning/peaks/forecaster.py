@@ -23,20 +23,18 @@ from forestall.learning.peaks.trust import PeakTrust
 from forestall.model.samples import Float32Array, FloatArray, IntArray
 
 POOL = 0
-SECOND_BEATS, SECONDS_BEATS = 10, 40
-"""Windows of the windowed peaks."""
-REMEMBERED_BEATS = 400
+SECOND_BEATS = 40
+"""Window of the windowed peak."""
 SEED = 0
 PRIOR = {
     "recurrent": 4.0,
     "analogue": 4.0,
     "recent_quantile": 4.0,
-    "long_windowed_peak": 1.0,
-    "windowed_peak": 0.25,
+    "windowed_peak": 1.0,
     "linear": 0.25,
 }
 """How much each expert is trusted at first, in proportion: three that know different things, and rules of thumb."""
-BASES = ("recent_quantile", "windowed_peak", "long_windowed_peak")
+BASES = ("recent_quantile", "windowed_peak")
 
 
 @dataclass(frozen=True)
@@ -74,7 +72,7 @@ class PeakForecaster:
 
     def __init__(self, horizons: tuple[int, ...], every: int, model: PeakModel | None) -> None:
         self.horizons = horizons
-        self._beats, self._recent = Beats(), Recent(max(REMEMBERED_BEATS, *horizons))
+        self._beats, self._recent = Beats(), Recent(2 * max(SECOND_BEATS, *horizons))
         self._recurrent = RecurrentPeaks(model, horizons) if model else None
         self._linear = OnlineLinear(len(horizons))
         self._analogue = AnaloguePaths(horizons, np.random.default_rng(SEED))
@@ -82,8 +80,9 @@ class PeakForecaster:
         self._tracked = [Tracked(len(horizons)) for _ in tracked]
         self.experts: tuple[str, ...] = (*tracked, "linear")
         prior = np.array([PRIOR[name] for name in self.experts])
-        self._trust = [PeakTrust(tuple(prior / prior.sum())) for _ in horizons]
+        self._trust = PeakTrust(tuple(prior / prior.sum()), len(horizons))
         self._issued: deque[Issued] = deque()
+        self._learned = 0
         self._features: Float32Array = np.zeros((0, FEATURES), np.float32)
         self._said: FloatArray = np.zeros((len(horizons), 0, len(LEVELS)))
         self.grow(1)
@@ -115,7 +114,7 @@ class PeakForecaster:
 
     def _parts(self) -> list[_Part]:
         recurrent = [self._recurrent] if self._recurrent else []
-        return [self._beats, self._recent, self._analogue, self._linear, *self._tracked, *self._trust, *recurrent]
+        return [self._beats, self._recent, self._analogue, self._linear, *self._tracked, self._trust, *recurrent]
 
     def take_in(self, mean: FloatArray, peak: FloatArray) -> None:
         """Take in a beat: arrays (row,), mean and highest use, cores."""
@@ -127,31 +126,34 @@ class PeakForecaster:
 
     def forecast(self) -> FloatArray:
         """Quantiles (horizon, row, level) of the highest use within each horizon, cores, not falling over levels."""
-        peaks = np.zeros(self.rows), self._recent.peak(SECOND_BEATS), self._recent.peak(SECONDS_BEATS)
+        peaks = np.zeros(self.rows), self._recent.peak(SECOND_BEATS)
         bases = [base[None, :, None] for base in peaks]
         bases += [self._analogue.forecast(), *([self._said] if self._recurrent else [])]
         said = [tracked.forecast(base) for tracked, base in zip(self._tracked, bases, strict=True)]
         experts = np.stack([*said, self._linear.forecast(self._features, self.scale)])
-        combined = np.stack([trust.combine(experts[:, k]) for k, trust in enumerate(self._trust)])
+        combined = self._trust.combine(experts)
         self._issued.append(Issued(self._recent.count, self._features, self.scale, bases, experts, combined))
         return combined
 
     def learn(self) -> None:
-        """Learn from every forecast whose horizon has just passed; not on the way to a decision."""
+        """Learn from every forecast whose horizon has passed since the last call; not on the way to a decision."""
         now = self._recent.count
         for issued in self._issued:
             for k, horizon in enumerate(self.horizons):
-                if issued.beat + horizon == now:
-                    self._learn(k, issued, self._recent.peak(horizon)[: len(issued.scale)])
+                due = issued.beat + horizon
+                if self._learned < due <= now:
+                    self._learn(k, issued, self._recent.peak(horizon, now - due)[: len(issued.scale)])
+        self._learned = now
+        self._analogue.look()
         while self._issued and self._issued[0].beat + max(self.horizons) <= now:
             self._issued.popleft()
 
     def weights(self, horizon: int) -> FloatArray:
         """Trust in the experts (expert, row, level) at the horizon with this position."""
-        return self._trust[horizon].weights()
+        return self._trust.weights()[:, horizon]
 
     def _learn(self, k: int, issued: Issued, peak: FloatArray) -> None:
-        self._trust[k].learn(issued.experts[:, k], issued.combined[k], peak)
+        self._trust.learn(k, issued.experts[:, k], issued.combined[k], peak)
         self._linear.learn(k, issued.features, issued.scale, peak)
         for tracked, base in zip(self._tracked, issued.bases, strict=True):
             tracked.learn(k, base[k % len(base)], peak, issued.scale)

@@ -36,12 +36,13 @@ class Recent:
         self._ring[place] = self._ring[place + self._beats] = peak
         self.count += 1
 
-    def last(self, beats: int) -> FloatArray:
-        """The last so many beats (beat, series), oldest first; fewer where there were not so many."""
-        end = (self.count - 1) % self._beats + 1 + self._beats
-        return self._ring[end - min(beats, self._beats, self.count) : end]
+    def last(self, beats: int, ago: int = 0) -> FloatArray:
+        """So many beats (beat, series) up to the one so many ago, oldest first; fewer where there were not so many."""
+        count = self.count - ago
+        end = (count - 1) % self._beats + 1 + self._beats
+        return self._ring[end - min(beats, self._beats - ago, count) : end]
 
-    def peak(self, beats: int) -> FloatArray:
-        """Highest use (series,) within the last so many beats."""
-        highest: FloatArray = self.last(beats).max(axis=0, initial=0.0)
+    def peak(self, beats: int, ago: int = 0) -> FloatArray:
+        """Highest use (series,) within these beats; see :meth:`last`."""
+        highest: FloatArray = self.last(beats, ago).max(axis=0, initial=0.0)
         return highest

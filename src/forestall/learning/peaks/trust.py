@@ -23,56 +23,59 @@ _LEVELS = np.asarray(LEVELS)
 
 
 class PeakTrust:
-    """Weights of the experts at one horizon.
+    """Weights of the experts.
 
     Parameters
     ----------
     prior
         How much each expert is trusted at first; sums to 1.
+    horizons
+        How many.
     """
 
-    def __init__(self, prior: tuple[float, ...]) -> None:
+    def __init__(self, prior: tuple[float, ...], horizons: int) -> None:
         self._prior = np.asarray(prior)[:, None, None]
-        self._weight: FloatArray = np.zeros((len(prior), 0, len(LEVELS)))
-        self._mean: FloatArray = np.zeros((0, len(LEVELS)))
-        self._outcomes: FloatArray = np.zeros((0, 1))
+        self._weight: FloatArray = np.zeros((len(prior), horizons, 0, len(LEVELS)))
+        self._mean: FloatArray = np.zeros((horizons, 0, len(LEVELS)))
+        self._outcomes: FloatArray = np.zeros((horizons, 0, 1))
 
     def grow(self, rows: int) -> None:
         """Make room for so many rows."""
-        new = rows - len(self._mean)
-        fresh = np.broadcast_to(self._prior, (len(self._prior), new, len(LEVELS)))
-        self._weight = np.concatenate([self._weight, fresh], axis=1)
-        self._mean = np.pad(self._mean, ((0, new), (0, 0)))
-        self._outcomes = np.pad(self._outcomes, ((0, new), (0, 0)))
+        experts, horizons, now, levels = self._weight.shape
+        fresh = np.broadcast_to(self._prior[:, None], (experts, horizons, rows - now, levels))
+        self._weight = np.concatenate([self._weight, fresh], axis=2)
+        self._mean = np.pad(self._mean, ((0, 0), (0, rows - now), (0, 0)))
+        self._outcomes = np.pad(self._outcomes, ((0, 0), (0, rows - now), (0, 0)))
 
     def keep(self, rows: IntArray) -> None:
         """Forget all rows but these."""
-        self._weight, self._mean, self._outcomes = self._weight[:, rows], self._mean[rows], self._outcomes[rows]
+        self._weight = self._weight[:, :, rows]
+        self._mean, self._outcomes = self._mean[:, rows], self._outcomes[:, rows]
 
     def weights(self) -> FloatArray:
-        """Trust (expert, row, level); sums to 1 over experts."""
+        """Trust (expert, horizon, row, level); sums to 1 over experts."""
         return self._weight
 
     def combine(self, said: FloatArray) -> FloatArray:
-        """Combine quantiles (expert, row, level) to (row, level); who has nothing to say (NaN) is left out.
+        """Combine quantiles (expert, horizon, row, level); who has nothing to say (NaN) is left out.
 
-        The result never falls over levels, nor below zero.
+        The result (horizon, row, level) never falls over levels, nor below zero.
         """
-        speaks = ~np.isnan(said)
-        weight = np.where(speaks, self._weight, 0.0)
-        mixed = (weight * np.where(speaks, said, 0.0)).sum(axis=0) / weight.sum(axis=0)
+        silent = np.isnan(said)
+        weight = np.where(silent, 0.0, self._weight)
+        mixed = (weight * np.where(silent, 0.0, said)).sum(axis=0) / weight.sum(axis=0)
         return np.asarray(np.maximum.accumulate(np.maximum(mixed, 0.0), axis=-1))
 
-    def learn(self, said: FloatArray, combined: FloatArray, peak: FloatArray) -> None:
+    def learn(self, horizon: int, said: FloatArray, combined: FloatArray, peak: FloatArray) -> None:
         """Move weights after ``peak`` (row,) came, of which this was ``said`` (expert, row, level) and ``combined``."""
         n = len(peak)
         own = pinball(combined, _LEVELS, peak)
         loss = pinball(said, _LEVELS, peak)
         loss = np.where(np.isnan(loss), own, loss)
-        seen = self._outcomes[:n]
+        seen = self._outcomes[horizon, :n]
         seen += 1.0
-        mean = self._mean[:n]
+        mean = self._mean[horizon, :n]
         mean += np.maximum(1.0 / seen, 1.0 / MEAN_OUTCOMES) * (own - mean)
         relative = np.minimum(loss / np.maximum(mean, 1e-12), MAX_RELATIVE_LOSS)
-        moved = self._weight[:, :n] * np.exp(-RATE * relative)
-        self._weight[:, :n] = (1.0 - SHARE) * moved / moved.sum(axis=0) + SHARE * self._prior
+        moved = self._weight[:, horizon, :n] * np.exp(-RATE * relative)
+        self._weight[:, horizon, :n] = (1.0 - SHARE) * moved / moved.sum(axis=0) + SHARE * self._prior

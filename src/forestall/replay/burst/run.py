@@ -86,8 +86,8 @@ def run_burst(
         seen = np.ascontiguousarray(use[(i - 1) * per_decision : i * per_decision, :vms]).reshape(-1, per_beat, vms)
         for beat in seen:
             loop.take_in(beat.mean(axis=0), beat.max(axis=0), float(beat.sum(axis=1).max()))
-            loop.learn()
         cycle = loop.decide(np.full(vms, cores))
+        loop.learn()
         run.granted[:, i, :vms] = cycle.reserved
         run.pool_quantiles[i] = cycle.quantiles[0, 0]
         run.own_quantiles[i, :vms] = cycle.quantiles[0, 1:]
