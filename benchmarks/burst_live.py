@@ -7,7 +7,8 @@ from when a request should have been sent), each a few milliseconds of work. The
 busy thread for each core. Both are processes in control groups of their own, as VMs are:
 
 alone       the batch job is stopped
-partition   the batch job may use half of the cores, for good
+partition   half of the cores belong to the service, the others to the batch job
+quota       the batch job may use as much time as half of the cores have, wherever it is
 shares      both may use everything, with equal weight
 forestall   `forestall burst` lends what it does not reserve
 
@@ -37,7 +38,7 @@ from forestall.burst.driver import Place
 from forestall.ports.cores import Guest, Part
 from forestall.service.burst_messages import Roster, roster_line
 
-REGIMES = ("alone", "partition", "shares", "forestall")
+REGIMES = ("alone", "partition", "quota", "shares", "forestall")
 TREE = Path("/sys/fs/cgroup")
 WORK = 9000
 """Steps of a request; about two milliseconds here."""
@@ -123,6 +124,11 @@ class Group:
         (folder / "cpu.cfs_period_us").write_text(str(period_us))
         if cores is not None:
             (folder / "cpu.cfs_quota_us").write_text(str(round(cores * period_us)))
+
+    def pin(self, cpus: list[int]) -> None:
+        """Let it run on these CPUs only."""
+        file = next(folder / "cpuset.cpus" for folder in self.folders if (folder / "cpuset.cpus").exists())
+        file.write_text(",".join(map(str, cpus)))
 
     def send(self, number: int) -> None:
         """Send a signal to all of its processes."""
@@ -210,7 +216,11 @@ def lending(service: Group, batch: Group, cores: float) -> Iterator[subprocess.P
 def one(regime: str, service: Group, batch: Group, counts: Path, path: str, instants: np.ndarray) -> Result:
     """One regime, once."""
     cores = float(len(os.sched_getaffinity(0)))
-    batch.quota(cores / 2 if regime == "partition" else None)
+    batch.quota(cores / 2 if regime == "quota" else None)
+    cpus = sorted(os.sched_getaffinity(0))
+    half = len(cpus) // 2
+    service.pin(cpus[:half] if regime == "partition" else cpus)
+    batch.pin(cpus[half:] if regime == "partition" else cpus)
     batch.send(signal.SIGSTOP if regime == "alone" else signal.SIGCONT)
     statuses: list[dict] = []
     if regime == "forestall":

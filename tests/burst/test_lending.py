@@ -44,7 +44,7 @@ def test_a_small_change_upwards_is_left() -> None:
 
 def held_for(lending: Lending, decisions: int = 20) -> int:
     """How many decisions after a miss lend nothing."""
-    lending.miss()
+    lending.miss("a lender was short")
     assert lending.lent == 0.0
     loans = [lending.settle(1.0, 4.0) for _ in range(decisions)]
     assert "short" in loans[0].reason
@@ -75,8 +75,8 @@ def test_misses_are_forgotten() -> None:
 
 def test_misses_in_one_beat_count_once() -> None:
     lending = settled(1.0)
-    lending.miss()
-    lending.miss()
+    lending.miss("a lender was short")
+    lending.miss("a lender was short")
     assert lending.misses == 1
 
 
@@ -88,7 +88,7 @@ def test_never_more_is_lent_than_is_not_reserved(reserved: list[float | None], c
     lending = Lending(SETTINGS)
     for amount in reserved:
         if amount is None:
-            lending.miss()
+            lending.miss("a lender was short")
             continue
         loan = lending.settle(amount, cores)
         assert 0.0 <= loan.lent <= max(cores - amount, 0.0)

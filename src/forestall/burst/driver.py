@@ -24,8 +24,9 @@ from forestall.ports.clock import Clock
 from forestall.ports.cores import CoreGuard, CoreHost, CoreUse, Guest, Part
 from forestall.ports.originals import Originals
 
-WAITED_CORES = 0.1
-"""Lenders that together waited for so many cores on average in a beat were short."""
+WAITED_CORES, WAKE_SECONDS = 0.1, 0.001
+"""Lenders were short that together waited for so many cores on average in a beat, and each time for so long: what is
+less was not for a borrower, who gives way at once."""
 SIGNALS = ("faults_per_s", "operations_per_s")
 RATE_WINDOWS = (1,)
 RATES_AT = 1
@@ -159,7 +160,8 @@ class BurstDriver:
         """One beat; it should have begun ``late_seconds`` ago."""
         began = self._clock.monotonic()
         self.watch.begins(late_seconds)
-        self._guard.beat()
+        if self._beat == 0:
+            self._guard.beat()
         all_counters = self._beat == min(RATES_AT, self.settings.window_beats - 1)
         use = self._host.read(all_counters=all_counters)
         before, self._before = self._before, use
@@ -177,17 +179,24 @@ class BurstDriver:
         """Learn what the last beat used, and give back at once if a lender was short."""
         seconds = use.at - before.at
         rows = self._lender_rows()
-        used = np.nan_to_num(np.maximum(use.run_seconds - before.run_seconds, 0.0)[rows] / seconds)
-        waits = np.nan_to_num(np.maximum(use.wait_seconds - before.wait_seconds, 0.0)[rows])
+        used = _grown(before.run_seconds, use.run_seconds)[rows] / seconds
+        waits = _grown(before.wait_seconds, use.wait_seconds)[rows]
         self._waited += float(waits.sum())
         # Who runs into its own limit waits too, and nobody can help.
         waited = float(waits[used < AT_ITS_LIMIT * self._frame].sum())
-        self._runs += float(np.nansum(np.maximum(use.runs - before.runs, 0.0)[rows]))
+        runs = float(_grown(before.runs, use.runs)[rows].sum())
+        self._runs += runs
         self.loop.take_in(used, used, float(used.sum()))
-        short = waited / seconds > WAITED_CORES or (self._cycle is not None and bool(self.loop.missed(SHORT_CORES)[0]))
-        if short and self.lending.lent > 0:
-            self.lending.miss()
-            self._limit(0.0)
+        if self.lending.lent == 0:
+            return
+        if self._cycle is not None and self.loop.missed(SHORT_CORES)[0]:
+            self._give_back("lenders wanted more than was reserved")
+        elif waited > WAITED_CORES * seconds and waited > WAKE_SECONDS * runs:
+            self._give_back("lenders waited for cores")
+
+    def _give_back(self, why: str) -> None:
+        self.lending.miss(why)
+        self._limit(0.0)
 
     def _lender_rows(self) -> IntArray:
         """Where the lenders stand in the host's arrays."""
@@ -302,3 +311,9 @@ class BurstDriver:
             },
             refusals=dict(self._refusals),
         )
+
+
+def _grown(before: FloatArray, now: FloatArray) -> FloatArray:
+    """By how much counters (vm,) have grown; nothing where one is not known."""
+    more = now - before
+    return np.where(more > 0, more, 0.0)  # NaN is not

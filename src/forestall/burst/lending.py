@@ -62,6 +62,7 @@ class Lending:
         self._hold = 0
         self._decisions = 0
         self._missed_at: deque[int] = deque()
+        self._why = ""
         self.misses = 0
 
     @property
@@ -69,9 +70,10 @@ class Lending:
         """Cores lent now."""
         return self._lent
 
-    def miss(self) -> None:
-        """Give everything back: a lender had to wait, or wanted more than was reserved. Once in a window counts."""
+    def miss(self, why: str) -> None:
+        """Give everything back, and remember why. Once in a window counts."""
         settings = self._settings
+        self._why = why
         if not self._missed_at or self._missed_at[-1] < self._decisions:
             self.misses += 1
             self._missed_at.append(self._decisions)
@@ -91,7 +93,7 @@ class Lending:
         if self._hold > 0:
             self._hold -= 1
             self._lent = 0.0
-            return Loan(reserved, 0.0, offer, f"a lender was short: nothing is lent for {self._hold + 1} more windows")
+            return Loan(reserved, 0.0, offer, f"{self._why}: nothing is lent for {self._hold + 1} more windows")
         lasting = min(self._offers) if len(self._offers) == settings.patience else self._lent
         if offer < self._lent:
             self._lent = offer
