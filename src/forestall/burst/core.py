@@ -68,7 +68,7 @@ class BurstLoop:
 
     def __init__(self, settings: BurstSettings, model: PeakModel | None) -> None:
         self.settings = settings
-        self.forecaster = PeakForecaster(settings.horizons, settings.window_beats, model)
+        self.forecaster = PeakForecaster(settings.horizons, model, np.random.default_rng(settings.seed))
         second = round(1e6 / settings.window_us)
         self._pacer = Pacer(len(settings.budgets), LEVELS, settings.pacing, second)
         self._reserved: FloatArray = np.zeros((len(settings.budgets), 0))

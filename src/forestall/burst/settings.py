@@ -32,6 +32,8 @@ class BurstSettings:
         Whether the VMs share what is reserved, or each has its own.
     pacing
         Gains of the feedback that keeps the budget.
+    seed
+        Of the draws of analogues.
     """
 
     cores: float
@@ -40,6 +42,7 @@ class BurstSettings:
     budgets: tuple[float, ...] = (0.01,)
     pooled: bool = True
     pacing: PacingSettings = field(default_factory=lambda: PACING)
+    seed: int = 0
 
     def __post_init__(self) -> None:
         if not self.cores > 0:

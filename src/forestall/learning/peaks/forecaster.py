@@ -25,7 +25,6 @@ from forestall.model.samples import Float32Array, FloatArray, IntArray
 POOL = 0
 SECOND_BEATS = 40
 """Window of the windowed peak."""
-SEED = 0
 PRIOR = {
     "recurrent": 4.0,
     "analogue": 4.0,
@@ -64,18 +63,18 @@ class PeakForecaster:
     ----------
     horizons
         Beats ahead.
-    every
-        A forecast is asked for after each so many beats.
     model
         The recurrent expert; None: do without.
+    rng
+        For the draws of analogues.
     """
 
-    def __init__(self, horizons: tuple[int, ...], every: int, model: PeakModel | None) -> None:
+    def __init__(self, horizons: tuple[int, ...], model: PeakModel | None, rng: np.random.Generator) -> None:
         self.horizons = horizons
         self._beats, self._recent = Beats(), Recent(2 * max(SECOND_BEATS, *horizons))
         self._recurrent = RecurrentPeaks(model, horizons) if model else None
         self._linear = OnlineLinear(len(horizons))
-        self._analogue = AnaloguePaths(horizons, np.random.default_rng(SEED))
+        self._analogue = AnaloguePaths(horizons, rng)
         tracked = (*BASES, "analogue", *(["recurrent"] if model else []))
         self._tracked = [Tracked(len(horizons)) for _ in tracked]
         self.experts: tuple[str, ...] = (*tracked, "linear")

@@ -163,8 +163,9 @@ def _forestall(job: _Job, model: PeakModel | None, tick: Tick) -> BurstRun:
     decisions = len(job.windows.use)
 
     def decide(trace: BurstTrace, cores: float, tick: Callable[[int], None]) -> BurstRun:
+        asked = job.settings
         return run_burst(
-            trace, job.per_decision, cores, job.settings.budgets, model, pooled=job.settings.pooled, tick=tick
+            trace, job.per_decision, cores, asked.budgets, model, pooled=asked.pooled, seed=asked.seed, tick=tick
         )
 
     run = decide(job.trace, job.size.cores, lambda done: tick(FORESTALL, done, decisions))

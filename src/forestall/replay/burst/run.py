@@ -52,6 +52,7 @@ def run_burst(
     model: PeakModel | None,
     *,
     pooled: bool,
+    seed: int = 0,
     tick: Tick = lambda decisions: None,
 ) -> BurstRun:
     """Replay the burst loop.
@@ -70,11 +71,13 @@ def run_burst(
         The recurrent expert; None: do without.
     pooled
         Whether the VMs share what is reserved.
+    seed
+        Of everything that is random.
     tick
         Called now and then with the number of decisions taken since the last call.
     """
     per_beat = beats_of(per_decision * trace.window_us, trace.window_us)
-    settings = BurstSettings(cores, per_beat * trace.window_us, per_decision // per_beat, budgets, pooled)
+    settings = BurstSettings(cores, per_beat * trace.window_us, per_decision // per_beat, budgets, pooled, seed=seed)
     loop = BurstLoop(settings, model)
     use, known = trace.known, known_vms(trace, per_decision)
     decisions = len(known)
