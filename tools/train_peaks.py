@@ -2,7 +2,7 @@
 
     python tools/train_peaks.py [--updates N] [--out FOLDER]
 
-The same seed gives the same model, on the same machine. About half an hour on one core.
+The same seed gives the same model, on the same machine. About an hour on one core.
 """
 
 from __future__ import annotations

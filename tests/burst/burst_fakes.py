@@ -7,11 +7,11 @@ from forestall.ports.hypervisor import VmSettings
 
 
 class FakeGuard:
-    """Remembers what it covers; ``dead`` and ``stillborn`` are for tests to set."""
+    """Remembers what it covers; ``dead``, ``stillborn`` and ``deaf`` are for tests to set."""
 
     def __init__(self) -> None:
         self.covered: dict[str, VmSettings] = {}
-        self.dead, self.stillborn, self.beats, self.begun = True, False, 0, 0
+        self.dead, self.stillborn, self.deaf, self.beats, self.begun = True, False, False, 0, 0
 
     def begin(self) -> None:
         if self.stillborn:
@@ -19,6 +19,7 @@ class FakeGuard:
         self.dead, self.begun = False, self.begun + 1
 
     def cover(self, settings: VmSettings) -> None:
+        self.dead = self.dead or self.deaf
         self.covered[settings.vm_id] = settings
 
     def release(self, vm_id: str) -> None:
@@ -36,11 +37,11 @@ class FakeGuard:
 
 
 class FakeOriginals:
-    """Entries in a dictionary; a full disk is for tests to set."""
+    """Entries in a dictionary; a disk that is full or read-only is for tests to set."""
 
     def __init__(self) -> None:
         self.entries: dict[str, VmSettings] = {}
-        self.full = False
+        self.full = self.stuck = False
 
     def keep(self, settings: VmSettings) -> VmSettings:
         if self.full:
@@ -51,4 +52,6 @@ class FakeOriginals:
         return tuple(self.entries.values())
 
     def forget(self, vm_id: str) -> None:
+        if self.stuck:
+            raise StoreError("read-only")
         self.entries.pop(vm_id, None)

@@ -13,6 +13,7 @@ from forestall.burst.driver import BurstDriver, Place
 from forestall.burst.lending import LendingSettings
 from forestall.burst.settings import BurstSettings
 from forestall.ports.cores import CoreUse, Guest, Part
+from forestall.ports.hypervisor import VmSettings
 
 BEAT_SECONDS, CORES = 0.025, 4.0
 LENDER, OTHER, BORROWER = "web", "db", "batch"
@@ -242,3 +243,122 @@ def test_rates_that_nobody_knows_are_none() -> None:
     rig.attach()
     rig.run(400)
     assert max(rig.driver.status(0.0).rates[LENDER].values()) < 1.0
+
+
+def test_what_is_reserved_elsewhere_is_not_lent() -> None:
+    rig = Rig(steady())
+    rig.driver.attach((place(LENDER), place(OTHER), place(BORROWER, Part.BORROWER)), 2.0)
+    rig.run(1200)
+    assert rig.limit() == pytest.approx(1.0, abs=0.25)
+
+
+def test_for_a_lender_that_cannot_be_watched_its_frame_is_reserved() -> None:
+    rig = Rig(steady())
+    unseen = Place(Guest("nobody", "1", 1, Part.LENDER), 1.5)
+    rig.attach(place(LENDER), unseen, place(BORROWER, Part.BORROWER))
+    rig.run(1200)
+    assert rig.limit() == pytest.approx(2.0, abs=0.25)
+    assert "nobody" in rig.driver.status(0.0).refusals
+
+
+def test_unless_it_is_said_again_who_there_is_everybody_is_put_back() -> None:
+    rig = Rig(steady())
+    places = (place(LENDER), place(OTHER), place(BORROWER, Part.BORROWER))
+    rig.driver.attach(places, lease_seconds=10.0)
+    rig.run(300)
+    rig.driver.renew(10.0)
+    rig.run(300)
+    assert not rig.driver.lapsed
+    rig.run(200)
+    assert rig.driver.lapsed
+    assert not rig.guard.covered
+    rig.driver.attach(places)
+    assert rig.host.settings(BORROWER).values == {"limit": None, "behind": False}
+    assert not rig.driver.lapsed
+
+
+def test_who_was_put_back_by_somebody_else_is_put_back_at_the_end_all_the_same() -> None:
+    rig = Rig(steady())
+    rig.attach()
+    rig.run(600)
+    rig.originals.entries.clear()
+    assert rig.driver.stop() == {}
+    assert rig.host.settings(BORROWER).values == {"limit": None, "behind": False}
+
+
+class Stubborn(SimulatedCoreHost):
+    """Does not put back while ``stubborn``."""
+
+    stubborn = False
+
+    def put_back(self, settings: VmSettings) -> str:
+        return "busy" if self.stubborn else super().put_back(settings)
+
+
+def test_who_cannot_be_put_back_is_not_limited_further_and_tried_again() -> None:
+    rig = Rig(steady(), Stubborn)
+    rig.attach()
+    rig.run(1200)
+    assert isinstance(rig.host, Stubborn)
+    rig.host.stubborn = True
+    advised = (place(LENDER), place(OTHER), place(BORROWER, Part.BORROWER, acting=False))
+    rig.driver.attach(advised)
+    before = rig.limit()
+    rig.run(100)
+    assert rig.limit() == before
+    assert "not as it was: busy" in rig.driver.status(0.0).refusals[BORROWER]
+    rig.driver.attach((place(LENDER),))  # and it may go altogether
+    rig.run(8)
+    rig.host.stubborn = False
+    rig.run(8)
+    assert not rig.guard.covered
+    assert not rig.originals.entries
+
+
+def test_an_entry_that_cannot_be_dropped_hinders_nothing_and_goes_later() -> None:
+    rig = Rig(steady())
+    rig.attach()
+    rig.run(600)
+    rig.originals.stuck = True
+    rig.driver.attach((place(LENDER), place(OTHER), place(BORROWER, Part.LENDER)))
+    assert not rig.guard.covered
+    rig.run(8)
+    assert rig.originals.entries
+    rig.originals.stuck = False
+    rig.run(8)
+    assert not rig.originals.entries
+
+
+def test_a_lender_that_leaves_is_no_miss() -> None:
+    rig = Rig(steady())
+    rig.attach()
+    rig.run(1202)  # in the middle of a window
+    rig.attach(place(LENDER), place(BORROWER, Part.BORROWER))
+    rig.run(2)
+    assert rig.driver.status(0.0).misses == 0
+
+
+def test_the_same_roster_again_forgets_nothing() -> None:
+    rig = Rig(steady(), Counting)
+    rig.attach()
+    rig.run(1200)
+    before = rig.driver.status(0.0)
+    rig.attach()
+    after = rig.driver.status(0.0)
+    assert after.rates == before.rates
+    assert after.reserved == before.reserved
+
+
+def test_a_guard_that_does_not_hear_covers_nobody() -> None:
+    rig = Rig(steady())
+    rig.guard.deaf = True
+    rig.attach()
+    rig.run(100)
+    assert rig.host.settings(BORROWER).values == {"limit": None, "behind": False}
+
+
+def test_the_guard_has_its_pulse_whatever_the_length_of_a_window() -> None:
+    rig = Rig(steady())
+    rig.attach()
+    rig.run(400)
+    assert rig.guard.beats >= 40

@@ -25,7 +25,7 @@ class FakeChild:
     """Remembers what it is told; tests let it die."""
 
     def __init__(self) -> None:
-        self.running, self.begun, self.told, self.code = False, 0, list[bytes](), 0
+        self.running, self.begun, self.told, self.code, self.silent = False, 0, list[bytes](), 0, 0.0
 
     def begin(self) -> None:
         self.running, self.begun = True, self.begun + 1
@@ -37,6 +37,9 @@ class FakeChild:
         self.told.append(line)
 
     def flush(self) -> None: ...
+
+    def silent_seconds(self) -> float:
+        return self.silent
 
     def status(self) -> dict[str, Any]:
         return {"loan": {"lent": 1.0}}
@@ -51,8 +54,9 @@ class FakeLoop:
 
     def __init__(self, *borrowers: str) -> None:
         self.policies: PolicySet | None = PolicySet(borrowers=borrowers, lenders=("web", "db"))
-        self.held = {"web": 1.5, "db": 2.0, "batch": 0.5}
+        self.held = {"web": 1.5, "db": 2.0, "batch": 2.0}
         self.acts = True
+        self.limit = dict.fromkeys(("web", "db", "batch", "other"), 2.0)
 
     def views(self) -> list[VmView]:
         return [self._view(vm, resource) for vm in self.held for resource in (Resource.CPU, Resource.MEMORY)]
@@ -64,20 +68,25 @@ class FakeLoop:
         nothing = math.nan
         held, mode = self.held[vm_id], Mode.ENFORCE
         return VmView(
-            vm_id, resource, 0.1, 0.1, held, 2.0, 1.0, {}, nothing, mode, False, None, "", "",
+            vm_id, resource, 0.1, 0.1, held, self.limit[vm_id], 1.0, {}, nothing, mode, False, None, "", "",
         )  # fmt: skip
 
 
 class Rig:
     def __init__(self, *borrowers: str) -> None:
         self.loop, self.child, self.notes = FakeLoop(*borrowers), FakeChild(), list[str]()
-        self.away = ""
-        self.lending = CoreLending(self.loop, self.processes, self.child, self.notes.append)
+        self.away, self.absent, self.leftovers, self.swept = "", set[str](), dict[str, str](), 0
+        self.lending = CoreLending(self.loop, self.processes, self.child, self.sweep, 60.0, self.notes.append)
+
+    def sweep(self) -> dict[str, str]:
+        self.swept += 1
+        return self.leftovers
 
     def processes(self) -> dict[str, VmProcess]:
         if self.away:
             raise HypervisorError(self.away)
-        return {vm: VmProcess(100 + k, f"run-{vm}") for k, vm in enumerate(self.loop.held)}
+        there = [vm for vm in self.loop.held if vm not in self.absent]
+        return {vm: VmProcess(100 + k, f"run-{vm}") for k, vm in enumerate(there)}
 
     def roster(self) -> dict[str, Place]:
         return {place.guest.vm_id: place for place in roster_of(self.child.told[-1]).places}
@@ -101,15 +110,67 @@ def test_without_borrowers_there_is_no_process() -> None:
     assert rig.lending.status() == {}
 
 
-def test_a_roster_is_told_once_and_again_when_it_changes() -> None:
+def test_a_roster_is_told_at_every_turn_with_its_lease() -> None:
     rig = Rig("batch")
     rig.lending.turn()
-    rig.lending.turn()
-    assert len(rig.child.told) == 1
     rig.loop.held["web"] = 1.0
     rig.lending.turn()
     assert len(rig.child.told) == 2
     assert rig.roster()["web"].frame_cores == 1.0
+    assert roster_of(rig.child.told[-1]).lease_seconds == 60.0
+
+
+def test_for_a_vm_that_neither_lends_nor_borrows_its_frame_is_reserved() -> None:
+    rig = Rig("batch")
+    rig.loop.held["other"] = 1.25
+    rig.lending.turn()
+    assert "other" not in rig.roster()
+    assert roster_of(rig.child.told[-1]).elsewhere_cores == 1.25
+
+
+def test_for_a_lender_without_a_process_too() -> None:
+    rig = Rig("batch")
+    rig.absent.add("db")
+    rig.lending.turn()
+    assert rig.roster().keys() == {"web", "batch"}
+    assert roster_of(rig.child.told[-1]).elsewhere_cores == 2.0
+
+
+def test_of_which_nothing_is_known_a_whole_host_is_reserved() -> None:
+    rig = Rig("batch")
+    rig.loop.held["web"], rig.loop.limit["web"] = math.nan, math.inf
+    rig.lending.turn()
+    assert rig.roster()["web"].frame_cores >= 1e6
+
+
+def test_who_is_still_held_down_by_the_demand_loop_does_not_borrow_yet() -> None:
+    rig = Rig("batch")
+    rig.loop.held["batch"] = 0.5
+    rig.lending.turn()
+    assert rig.child.begun == 0
+    rig.loop.held["batch"] = 2.0
+    rig.lending.turn()
+    assert "batch" in rig.roster()
+
+
+def test_what_an_earlier_process_has_left_is_put_back_first_and_tried_again() -> None:
+    rig = Rig()
+    rig.leftovers["batch"] = "it is busy"
+    rig.lending.turn()
+    assert "batch is not as it was" in rig.notes[0]
+    rig.leftovers.clear()
+    rig.lending.turn()
+    rig.lending.turn()
+    assert rig.swept == 2
+
+
+def test_a_process_that_hangs_is_ended_and_started_anew() -> None:
+    rig = Rig("batch")
+    rig.lending.turn()
+    rig.child.silent = 60.0
+    rig.lending.turn()
+    assert rig.child.begun == 2
+    assert "not spoken" in rig.notes[0]
 
 
 def test_who_may_not_be_touched_is_told_so() -> None:
@@ -143,7 +204,7 @@ def test_while_the_hypervisor_is_away_the_roster_stays() -> None:
     rig.away = "no contact"
     rig.lending.turn()
     assert rig.child.running
-    assert len(rig.child.told) == 1
+    assert rig.child.told[1] == rig.child.told[0]
     assert "no contact" in rig.notes[0]
 
 

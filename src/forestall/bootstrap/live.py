@@ -122,20 +122,23 @@ def restore_directly(configuration: Configuration, vm_ids: list[str] | None) -> 
     StoreError
         A daemon runs on this state folder.
     """
-    from forestall.bootstrap.burst_live import put_cores_back
+    from forestall.bootstrap.burst_live import core_originals, put_cores_back
 
     with locked(configuration.state_folder):
-        for vm_id, reason in put_cores_back(configuration.state_folder).items():
-            tell(f"{vm_id} is not as it was before it borrowed cores: {reason}")
         originals = FileOriginals(configuration.state_folder / ORIGINALS, tell)
         kept = {settings.vm_id: settings for settings in originals.kept()}
-        if unknown := sorted(set(vm_ids or ()) - kept.keys()):
+        borrowed = {settings.vm_id for settings in core_originals(configuration.state_folder).kept()}
+        if unknown := sorted(set(vm_ids or ()) - kept.keys() - borrowed):
             raise WrongUse(f"nothing was changed on a VM named {unknown[0]!r}")
-        chosen = [kept[vm_id] for vm_id in sorted(kept if vm_ids is None else set(vm_ids))]
-        if not chosen:
-            return PutBack()
-        with closing(open_restorer(configuration)) as host:
-            result = put_back_each(host, originals, chosen)
+        chosen = [kept[vm_id] for vm_id in sorted(kept if vm_ids is None else kept.keys() & set(vm_ids))]
+        result = PutBack()
+        if chosen:
+            with closing(open_restorer(configuration)) as host:
+                result = put_back_each(host, originals, chosen)
+        # Last, for what the burst loop has kept is how it was before the burst loop; all of them, for they go together.
+        left = put_cores_back(configuration.state_folder)
+        done = sorted({*result.done, *(borrowed - left.keys())})
+        result = replace(result, done=tuple(done), left=(*result.left, *left.items()))
         _leave_word(configuration, result.done)
         return result
 

@@ -94,7 +94,8 @@ class BurstLoop:
         rows = np.concatenate([[POOL], vms + 1])
         self.forecaster.keep(rows)
         self._pacer.keep(np.array([POOL]) if self.settings.pooled else vms)
-        self._beats, self._peak = self._beats[vms], self._peak[rows]
+        # What the others used in this window is not held against those that stay.
+        self._beats, self._peak = self._beats[vms], np.zeros(len(rows))
         kept = vms[vms < self._reserved.shape[1]]
         self._reserved = self._reserved[:, kept]
 

@@ -7,6 +7,7 @@ a lender that waits, a roster that is old.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -19,9 +20,10 @@ from forestall.burst.watch import Timing, Watch
 from forestall.learning.peaks.model import LEVELS, PeakModel
 from forestall.learning.peaks.rates import Rates
 from forestall.model.errors import HypervisorError, StoreError
-from forestall.model.samples import FloatArray, IntArray
+from forestall.model.samples import FloatArray
 from forestall.ports.clock import Clock
 from forestall.ports.cores import CoreGuard, CoreHost, CoreUse, Guest, Part
+from forestall.ports.hypervisor import VmSettings
 from forestall.ports.originals import Originals
 
 WAITED_CORES, WAKE_SECONDS = 0.1, 0.001
@@ -29,6 +31,7 @@ WAITED_CORES, WAKE_SECONDS = 0.1, 0.001
 less was not for a borrower, who gives way at once."""
 SIGNALS = ("faults_per_s", "operations_per_s")
 RATE_WINDOWS = (1,)
+PULSE_SECONDS = 0.2
 RATES_AT = 1
 """The beat of a window in which these are read: not the one that decides."""
 EXPECTED_LEVEL = 0.99
@@ -117,51 +120,83 @@ class BurstDriver:
         self._lenders: list[str] = []
         self._frame: FloatArray = np.zeros(0)
         self._refusals: dict[str, str] = {}
-        self._set: set[str] = set()
+        # How borrowers were that are limited now; those of which the entry on the disk is to be dropped still.
+        self._set: dict[str, VmSettings] = {}
+        self._entries_left: set[str] = set()
         self._limits: dict[str, float] = {}
         self._before: CoreUse | None = None
         self._before_window: CoreUse | None = None
         self._rates = Rates(RATE_WINDOWS)
         self._expected: FloatArray = np.zeros((len(SIGNALS), 0))
         self._beat = 0
+        self._pulse_at = -math.inf
+        self._expires_at, self.lapsed = math.inf, False
+        self._elsewhere = 0.0
         self._cycle: BurstCycle | None = None
         self._loan = Loan(settings.cores, 0.0, 0.0, "nothing was decided yet")
         self._waited, self._runs = 0.0, 0.0
         self.decisions = 0
 
-    def attach(self, places: Sequence[Place]) -> None:
-        """Watch these VMs; borrowers that are no longer named, or no longer to be touched, are put back first."""
+    def attach(self, places: Sequence[Place], elsewhere_cores: float = 0.0, lease_seconds: float = math.inf) -> None:
+        """Watch these VMs; borrowers that are no longer named, or no longer to be touched, are put back first.
+
+        Parameters
+        ----------
+        places
+            The VMs.
+        elsewhere_cores
+            Reserved for VMs that are not among them.
+        lease_seconds
+            Unless this is said again within so long, everybody is put back and nobody is watched.
+        """
+        self._expires_at, self.lapsed = self._clock.monotonic() + lease_seconds, False
         wanted = {place.guest.vm_id: place for place in places}
+        self._refusals = {}
         for vm_id in sorted(self._set):
-            place, before = wanted.get(vm_id), self._places[vm_id]
-            if place is None or not place.acting or place.guest != before.guest:
+            place, before = wanted.get(vm_id), self._places.get(vm_id)
+            if place is None or before is None or not place.acting or place.guest != before.guest:
                 self._put_back(vm_id)
         refused = {refusal.vm_id: refusal.reason for refusal in self._host.attach([p.guest for p in places])}
-        self._refusals = refused
+        self._refusals |= refused
         self._places = {vm_id: place for vm_id, place in wanted.items() if vm_id not in refused}
+        # Who cannot be watched may use all of its frame.
+        unseen = [wanted[vm_id] for vm_id in refused if wanted[vm_id].guest.part is Part.LENDER]
+        self._elsewhere = elsewhere_cores + sum(place.frame_cores for place in unseen)
         guests = self._host.guests()
         self._follow([g.vm_id for g in guests if g.part is Part.LENDER and g.vm_id in self._places])
         self._before = self._before_window = None
 
+    def renew(self, lease_seconds: float) -> None:
+        """What was said at the last :meth:`attach` holds for so long from now on."""
+        self._expires_at = self._clock.monotonic() + lease_seconds
+
     def _follow(self, lenders: list[str]) -> None:
         """Let the core know who lends: those that stay keep what is known of them."""
         staying = [k for k, vm_id in enumerate(self._lenders) if vm_id in lenders]
+        known = [self._lenders[k] for k in staying]
+        ordered = known + [vm_id for vm_id in lenders if vm_id not in known]
+        if ordered != self._lenders:
+            self._cycle = None
+            self._rates = Rates(RATE_WINDOWS)
+            self._rates.grow(len(SIGNALS) * len(ordered))
+            self._expected = np.zeros((len(SIGNALS), len(ordered)))
         if len(staying) < len(self._lenders):
             self.loop.keep(np.array(staying, np.int64))
-        self._rates = Rates(RATE_WINDOWS)
-        self._rates.grow(len(SIGNALS) * len(lenders))
-        self._expected = np.zeros((len(SIGNALS), len(lenders)))
-        known = [self._lenders[k] for k in staying]
-        self._lenders = known + [vm_id for vm_id in lenders if vm_id not in known]
-        self.loop.grow(len(self._lenders))
+        self._lenders = ordered
+        if len(ordered) > self.loop.vms:
+            self.loop.grow(len(ordered))
         self._frame = np.array([self._places[vm_id].frame_cores for vm_id in self._lenders])
 
     def tick(self, late_seconds: float) -> None:
         """One beat; it should have begun ``late_seconds`` ago."""
         began = self._clock.monotonic()
         self.watch.begins(late_seconds)
-        if self._beat == 0:
+        if began >= self._expires_at:
+            self.attach(())
+            self.lapsed = True
+        if began - self._pulse_at >= PULSE_SECONDS:
             self._guard.beat()
+            self._pulse_at = began
         all_counters = self._beat == min(RATES_AT, self.settings.window_beats - 1)
         use = self._host.read(all_counters=all_counters)
         before, self._before = self._before, use
@@ -178,13 +213,13 @@ class BurstDriver:
     def _take_in(self, before: CoreUse, use: CoreUse) -> None:
         """Learn what the last beat used, and give back at once if a lender was short."""
         seconds = use.at - before.at
-        rows = self._lender_rows()
-        used = _grown(before.run_seconds, use.run_seconds)[rows] / seconds
-        waits = _grown(before.wait_seconds, use.wait_seconds)[rows]
+        used = self._of_lenders(_grown(before.run_seconds, use.run_seconds)) / seconds
+        waits = self._of_lenders(_grown(before.wait_seconds, use.wait_seconds))
+        used, waits = np.nan_to_num(used), np.nan_to_num(waits)
         self._waited += float(waits.sum())
         # Who runs into its own limit waits too, and nobody can help.
         waited = float(waits[used < AT_ITS_LIMIT * self._frame].sum())
-        runs = float(_grown(before.runs, use.runs)[rows].sum())
+        runs = float(np.nansum(self._of_lenders(_grown(before.runs, use.runs))))
         self._runs += runs
         self.loop.take_in(used, used, float(used.sum()))
         if self.lending.lent == 0:
@@ -198,19 +233,20 @@ class BurstDriver:
         self.lending.miss(why)
         self._limit(0.0)
 
-    def _lender_rows(self) -> IntArray:
-        """Where the lenders stand in the host's arrays."""
+    def _of_lenders(self, counter: FloatArray) -> FloatArray:
+        """A counter of the host's (guest,) for each lender (lender,); NaN for one that is not watched any more."""
         place = {guest.vm_id: k for k, guest in enumerate(self._host.guests())}
-        return np.array([place[vm_id] for vm_id in self._lenders], np.int64)
+        rows = [place.get(vm_id, len(place)) for vm_id in self._lenders]
+        return np.append(counter, np.nan)[np.array(rows, np.int64)]
 
     def _see_rates(self, use: CoreUse) -> None:
         """Learn what lenders did beside computing in the last window, and expect what they will do."""
         before, self._before_window = self._before_window, use
         if before is None:
             return
-        rows, seconds = self._lender_rows(), use.at - before.at
-        counted = np.stack([use.faults - before.faults, use.operations - before.operations])[:, rows]
-        said = self._rates.step(np.maximum(counted, 0.0).ravel() / seconds)
+        pairs = (before.faults, use.faults), (before.operations, use.operations)
+        counted = np.concatenate([self._of_lenders(_grown(*pair)) for pair in pairs])
+        said = self._rates.step(counted / (use.at - before.at))
         self._expected = said[0, :, LEVELS.index(EXPECTED_LEVEL)].reshape(len(SIGNALS), -1)
 
     def _decide(self) -> None:
@@ -220,12 +256,13 @@ class BurstDriver:
         self._cycle = self.loop.decide(self._frame, weight)
         self.watch.decided(self._clock.monotonic() - began)
         self.decisions += 1
-        unsafe = self._unsafe()
-        reserved = self.settings.cores if unsafe else float(self._cycle.total[0])
+        taken, unsafe = float(self._cycle.total[0]) + self._elsewhere, self._unsafe()
+        reserved = self.settings.cores if unsafe else min(taken, self.settings.cores)
         self._loan = self.lending.settle(reserved, self.settings.cores)
         if unsafe:
             self._loan = Loan(reserved, self._loan.lent, self._loan.free, unsafe)
         self._limit(self._loan.lent)
+        self._try_again()
 
     def _unsafe(self) -> str:
         """Why nothing may be lent now; empty if it may."""
@@ -241,10 +278,11 @@ class BurstDriver:
         """Touch every borrower as if for the first time: a guard that has ended may have put some of them back."""
         for vm_id in sorted(self._set):
             self._put_back(vm_id)
-        self._set.clear()
-        places = tuple(self._places.values())
+        # The host, too, must not believe that what it has set is so.
+        guests = self._host.guests()
         self._host.attach(())
-        self.attach(places)
+        self._host.attach(guests)
+        self._before = self._before_window = None
 
     def _limit(self, lent: float) -> None:
         """Share out what is lent."""
@@ -263,29 +301,55 @@ class BurstDriver:
     def _ready(self, place: Place) -> bool:
         """Whether a borrower can be limited: there is a guard, how it was is safe, and it gives way."""
         vm_id = place.guest.vm_id
-        if not place.acting or vm_id in self._set or not self._guard.alive():
-            return vm_id in self._set and self._guard.alive()
+        if not place.acting or not self._guard.alive():
+            return False
+        if vm_id in self._set:
+            return True
         try:
             kept = self._originals.keep(self._host.settings(vm_id))
         except (StoreError, HypervisorError) as error:
             self._refusals[vm_id] = str(error)
             return False
         self._guard.cover(kept)
-        self._set.add(vm_id)
+        if not self._guard.alive():
+            return False
+        self._set[vm_id] = kept
         if refusal := self._host.make_way(vm_id):
-            self._refusals[vm_id] = refusal
+            self._put_back(vm_id)
+            self._refusals[vm_id] = f"it does not give way: {refusal}"
+            return False
+        self._refusals.pop(vm_id, None)
         return True
 
     def _put_back(self, vm_id: str) -> str:
-        """Set a borrower as it was; why not, if not."""
-        kept = next((k for k in self._originals.kept() if k.vm_id == vm_id), None)
-        refusal = self._host.put_back(kept) if kept else ""
-        if not refusal:
-            self._originals.forget(vm_id)
-            self._guard.release(vm_id)
-            self._set.discard(vm_id)
-            self._limits.pop(vm_id, None)
-        return refusal
+        """Set a borrower as it was; why not, if not: it is tried again."""
+        if refusal := self._host.put_back(self._set[vm_id]):
+            self._refusals[vm_id] = f"not as it was: {refusal}"
+            return refusal
+        del self._set[vm_id]
+        self._limits.pop(vm_id, None)
+        self._guard.release(vm_id)
+        self._entries_left.add(vm_id)
+        self._drop_entries()
+        return ""
+
+    def _drop_entries(self) -> None:
+        """Drop the entries of those that were put back; one that cannot be dropped now is tried again."""
+        for vm_id in sorted(self._entries_left - self._set.keys()):
+            try:
+                self._originals.forget(vm_id)
+                self._entries_left.discard(vm_id)
+            except StoreError as error:
+                self._refusals[vm_id] = str(error)
+
+    def _try_again(self) -> None:
+        """Put back who should be and is not, and drop entries that could not be dropped."""
+        for vm_id in sorted(self._set):
+            place = self._places.get(vm_id)
+            if place is None or not place.acting:
+                self._put_back(vm_id)
+        if self._entries_left:
+            self._drop_entries()
 
     def stop(self) -> dict[str, str]:
         """Put every borrower back; those that could not be, and why."""
@@ -294,12 +358,12 @@ class BurstDriver:
 
     def status(self, cpu_share: float) -> BurstStatus:
         """What is so now."""
-        reserved: FloatArray = self._cycle.reserved[0] if self._cycle else np.zeros(0)
+        reserved: FloatArray = self._cycle.reserved[0] if self._cycle else np.full(len(self._lenders), math.nan)
         wake = self._waited / self._runs * 1e6 if self._runs else float("nan")
         self._waited = self._runs = 0.0
         return BurstStatus(
             loan=self._loan,
-            reserved=dict(zip(self._lenders, map(float, reserved), strict=False)),
+            reserved=dict(zip(self._lenders, map(float, reserved), strict=True)),
             limits=dict(self._limits),
             misses=self.lending.misses,
             decisions=self.decisions,

@@ -103,6 +103,7 @@ class Answering:
     def _status(self, request: Mapping[str, Any]) -> Any:
         with self.turn:
             view = asdict(self.driver.view())
+            cores = self.lending.status() if self.lending else {}
         view["cycle_seconds"] /= self.clock.pace
         return {
             "version": __version__,
@@ -111,7 +112,7 @@ class Answering:
             "step_seconds": self.driver.settings.demand.step_seconds,
             "uptime_seconds": (self.clock.monotonic() - self._started) / self.clock.pace,
             **view,
-            "cores": self.lending.status() if self.lending else {},
+            "cores": cores,
         }
 
     def _vms(self, request: Mapping[str, Any]) -> Any:
@@ -130,6 +131,8 @@ class Answering:
             if unknown := sorted(set(names or ()) - self.driver.known):
                 raise WrongUse(f"no VM named {unknown[0]!r} is known here")
             result = self.driver.restore(names)
+            if self.lending:
+                self.lending.turn()  # who is to be left alone is put back by the burst loop, too
         return {"restored": list(result.done), "left": [list(pair) for pair in result.left]}
 
     def _resume(self, request: Mapping[str, Any]) -> Any:

@@ -11,10 +11,10 @@ import os
 import select
 from collections.abc import Callable
 
-from forestall.burst.driver import BurstDriver
+from forestall.burst.driver import BurstDriver, Place
 from forestall.model.errors import ForestallError, in_one_line
 from forestall.ports.clock import Clock
-from forestall.service.burst_messages import Lines, roster_of, status_line
+from forestall.service.burst_messages import Lines, Roster, roster_of, status_line
 
 STATUS_SECONDS = 1.0
 _CHUNK = 1 << 16
@@ -33,6 +33,8 @@ class BurstService:
         File descriptors: rosters come from one, statuses go to the other.
     cpu_seconds
         CPU time of this process so far.
+    sleep
+        Sleeps for so many seconds, whatever the host's clock is set to meanwhile.
     note
         Takes one line for the operator.
     """
@@ -44,15 +46,17 @@ class BurstService:
         rosters: int,
         statuses: int,
         cpu_seconds: Callable[[], float],
+        sleep: Callable[[float], None],
         note: Callable[[str], None],
     ) -> None:
         self._driver, self._clock, self._note = driver, clock, note
         self._rosters, self._statuses = rosters, statuses
-        self._cpu_seconds = cpu_seconds
+        self._cpu_seconds, self._sleep = cpu_seconds, sleep
         self._lines = Lines()
         self._began = (clock.monotonic(), cpu_seconds())
         self._told_at = clock.monotonic()
         self._unsaid = b""
+        self._known: tuple[tuple[Place, ...], float] = ((), 0.0)
         self._deaf = False
 
     def run(self, stopping: Callable[[], bool]) -> int:
@@ -68,13 +72,15 @@ class BurstService:
         first, ticks = self._clock.monotonic(), 0
         try:
             while not stopping() and self._hear():
-                ticks = max(ticks + 1, math.floor((self._clock.monotonic() - first) / beat))
-                due = first + ticks * beat
+                due = first + (ticks + 1) * beat
                 if (left := due - self._clock.monotonic()) > 0:
-                    self._clock.sleep_until(self._clock.now() + left)
-                self._driver.tick(self._clock.monotonic() - due)
+                    self._sleep(left)
+                late = self._clock.monotonic() - due
+                ticks += 1 + math.floor(late / beat)
+                self._driver.tick(late)
                 self._tell()
         finally:
+            os.set_blocking(self._statuses, True)
             left_over = self._driver.stop()
             for vm_id, reason in left_over.items():
                 self._note(f"{vm_id} is not as it was: {reason}")
@@ -91,10 +97,19 @@ class BurstService:
             newest = lines[-1] if lines else newest
         if newest is not None:
             try:
-                self._driver.attach(roster_of(newest).places)
+                self._take_up(roster_of(newest))
             except ForestallError as error:
                 self._note(in_one_line(error))
         return True
+
+    def _take_up(self, roster: Roster) -> None:
+        lease_seconds = math.inf if roster.lease_seconds is None else roster.lease_seconds
+        known = (roster.places, roster.elsewhere_cores)
+        if known == self._known and not self._driver.lapsed:
+            self._driver.renew(lease_seconds)
+            return
+        self._driver.attach(roster.places, roster.elsewhere_cores, lease_seconds)
+        self._known = known
 
     def _tell(self) -> None:
         """Say once a second what is so; who does not read misses some, but never half a line."""

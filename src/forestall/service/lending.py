@@ -16,6 +16,9 @@ from forestall.ports.hypervisor import VmProcess
 from forestall.service.burst_messages import Roster, roster_line
 
 Note = Callable[[str], None]
+SILENT_SECONDS = 10.0
+"""It speaks once a second."""
+WHOLE_HOST_CORES = 1e6
 
 
 class Child(Protocol):
@@ -39,6 +42,10 @@ class Child(Protocol):
 
     def status(self) -> dict[str, Any]:
         """The newest that it has said."""
+        ...
+
+    def silent_seconds(self) -> float:
+        """For how long nothing has been heard of it."""
         ...
 
     def end(self) -> int | None:
@@ -74,30 +81,46 @@ class CoreLending:
         Processes of the VMs.
     child
         The process of the burst loop; started when the first borrower is there.
+    sweep
+        Puts back whom a process has left limited that is gone, with its guard; those that it could not, and why.
+    lease_seconds
+        A roster is told again well within so long, or everybody is put back.
     note
         Takes one line for the operator.
     """
 
-    def __init__(self, loop: Loop, processes: Callable[[], Mapping[str, VmProcess]], child: Child, note: Note) -> None:
+    def __init__(
+        self,
+        loop: Loop,
+        processes: Callable[[], Mapping[str, VmProcess]],
+        child: Child,
+        sweep: Callable[[], Mapping[str, str]],
+        lease_seconds: float,
+        note: Note,
+    ) -> None:
         self._loop, self._processes, self._child, self._note = loop, processes, child, note
+        self._sweep, self._lease_seconds = sweep, lease_seconds
         self._told: Roster | None = None
-        self._started = False
+        self._started, self._swept = False, False
 
     def turn(self) -> None:
-        """Tell the process who there is; start it if it is needed, and again if it has died."""
+        """Tell the process who there is; start it if it is needed, and again if it has died or hangs."""
+        if not self._swept:
+            self._put_leftovers_back()
         roster = self._roster()
         if not any(place.guest.part is Part.BORROWER for place in roster.places):
             self.close()
             return
+        if self._started and self._child.alive() and self._child.silent_seconds() > SILENT_SECONDS:
+            self._note("the burst loop has not spoken for too long and is ended; its guard puts everything back")
+            self._child.end()
         if not self._child.alive():
             if self._started:
                 self._note("the burst loop has ended and is started anew; its guard has put everything back")
             self._child.begin()
-            self._started, self._told = True, None
-        if roster != self._told:
-            self._child.tell(roster_line(roster))
-            self._told = roster
-        self._child.flush()
+            self._started = True
+        self._child.tell(roster_line(roster))
+        self._told = roster
 
     def status(self) -> dict[str, Any]:
         """What the burst loop last said; empty while it does not run."""
@@ -105,9 +128,18 @@ class CoreLending:
 
     def close(self) -> None:
         """End the process; everything is put back."""
-        if self._started and self._child.end() == 1:
+        if not self._started:
+            return
+        if self._child.end() == 1:
             self._note("some borrowers of cores are not as they were; forestall restore tries again")
         self._started, self._told = False, None
+        self._put_leftovers_back()
+
+    def _put_leftovers_back(self) -> None:
+        self._swept = True
+        for vm_id, reason in self._sweep().items():
+            self._swept = False
+            self._note(f"{vm_id} is not as it was before it borrowed cores: {reason}")
 
     def _roster(self) -> Roster:
         """Every VM that lends or borrows and has a process here."""
@@ -119,20 +151,26 @@ class CoreLending:
             processes = self._processes()
         except HypervisorError as error:
             self._note(f"the burst loop keeps to the VMs that it knows: {error}")
-            return self._told or Roster(())
-        vm_ids = tuple(vm_id for vm_id in views if vm_id in processes)
+            return self._told or Roster((), 0.0, self._lease_seconds)
+        vm_ids = tuple(views)
         borrows, lends = policies.borrowing(vm_ids), policies.lending(vm_ids)
-        return Roster(
-            tuple(
-                self._place(views[vm_id], processes[vm_id], Part.BORROWER if borrower else Part.LENDER)
-                for vm_id, borrower, lender in zip(vm_ids, borrows, lends, strict=True)
-                if borrower or lender
-            )
-        )
+        places, elsewhere = [], 0.0
+        for vm_id, borrower, lender in zip(vm_ids, borrows, lends, strict=True):
+            view, process = views[vm_id], processes.get(vm_id)
+            # The demand loop must have let go of a borrower's CPU, or its limit would be taken for the VM's own.
+            if process is not None and (lender or (borrower and not view.in_force < view.limit)):
+                places.append(self._place(view, process, Part.BORROWER if borrower else Part.LENDER))
+            elif not borrower:
+                elsewhere += _frame(view)
+        return Roster(tuple(places), elsewhere, self._lease_seconds)
 
     def _place(self, view: VmView, process: VmProcess, part: Part) -> Place:
         """A VM within its frame: what it holds and, for one that borrows, what it is provisioned with."""
-        amounts = [view.limit] if part is Part.BORROWER else [view.in_force, view.limit]
-        frame = min((amount for amount in amounts if math.isfinite(amount) and amount > 0), default=1.0)
+        frame = view.limit if part is Part.BORROWER and math.isfinite(view.limit) else _frame(view)
         guest = Guest(view.vm_id, process.incarnation, process.pid, part)
         return Place(guest, frame, acting=self._loop.may_act(view.vm_id))
+
+
+def _frame(view: VmView) -> float:
+    """What a VM may use at most, cores; a whole host where nothing is known."""
+    return min((a for a in (view.in_force, view.limit) if math.isfinite(a) and a > 0), default=WHOLE_HOST_CORES)

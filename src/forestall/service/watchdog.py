@@ -74,21 +74,20 @@ class Watchdog:
         try:
             why = self._pulse.why_dead()
             kept = self._originals.kept() if why else ()
-            left = tuple(self._put_cores_back().items()) if why else ()
         except StoreError as error:
             self._say(str(error))
             return (("", str(error)),)
-        if left:
-            self._say("cores not put back yet: " + "; ".join(f"{vm_id}: {reason}" for vm_id, reason in left))
-        if not kept:
-            return left
-        result = self._put_back(kept)
+        if not why:
+            return ()
+        result = self._put_back(kept) if kept else PutBack()
         if result.done:
             self._leave_word(result.done, why)
             self._say(f"{why}: put back {', '.join(result.done)}")
-        if result.left:
-            self._say("not put back yet: " + "; ".join(f"{vm_id}: {reason}" for vm_id, reason in result.left))
-        return (*left, *result.left)
+        # Last: what the burst loop has kept is how cores were limited before it.
+        left = (*result.left, *self._put_cores_back().items())
+        if left:
+            self._say("not put back yet: " + "; ".join(f"{vm_id}: {reason}" for vm_id, reason in left))
+        return left
 
     def _put_back(self, kept: Sequence[VmSettings]) -> PutBack:
         try:

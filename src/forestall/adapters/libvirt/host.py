@@ -113,7 +113,8 @@ class LibvirtHost:
         here = self._connection.is_local
         processes = Processes(proc_root)
         self._processes, self._runs = processes, Runs(processes if here else None)
-        self._held_back = HeldBack(processes, ControlGroups(cgroup_root), clock.monotonic)
+        self._groups = ControlGroups(cgroup_root)
+        self._held_back = HeldBack(processes, self._groups, clock.monotonic)
         self._cpu, self._memory = (
             Cpu(hotplug=hotplug, emulated=hotplug_emulated, shares=cpu_shares),
             Memory("auto" if memory == "off" else memory),
@@ -251,9 +252,16 @@ class LibvirtHost:
         """How a VM is set now, whatever of it may be moved."""
         vm = self._vm(vm_id)
         values = self._actuation.settings(vm)
+        if self._runs_on_lent_cores(vm):
+            values.pop("cpu", None)  # how its CPU is set now is not how it was
         if (period := self._stats_periods.get(run_name(vm.handle))) is not None:
             values["memory"]["stats_period_seconds"] = period
         return VmSettings(vm_id, self._runs.incarnation(vm.handle), values)
+
+    def _runs_on_lent_cores(self, vm: Vm) -> bool:
+        """Whether somebody has put the VM behind all others: the burst loop, which keeps how its CPU was itself."""
+        process = self._runs.process(vm.handle)
+        return process is not None and self._groups.is_idle(self._processes.control_groups(process))
 
     def put_back(self, settings: VmSettings) -> list[Outcome]:
         """Set a VM as it was, also what may not be moved now; nothing for one that is gone or was started anew."""

@@ -8,12 +8,12 @@ from __future__ import annotations
 import json
 import os
 import subprocess
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import Any
 
 END_WITHIN_SECONDS = 5.0
-MOST_WAITING_BYTES = 1 << 20
 _CHUNK = 1 << 16
 
 
@@ -24,18 +24,23 @@ class BurstProcess:
     ----------
     command
         What to run.
+    now
+        Tells the monotonic time, seconds.
     """
 
-    def __init__(self, command: Sequence[str]) -> None:
-        self._command = tuple(command)
+    def __init__(self, command: Sequence[str], now: Callable[[], float] = time.monotonic) -> None:
+        self._command, self._now = tuple(command), now
         self._process: subprocess.Popen[bytes] | None = None
-        self._unheard, self._heard = b"", b""
+        # What is written of a line that the child has not taken whole, and the newest one behind it.
+        self._unfinished, self._waiting, self._heard = b"", b"", b""
         self._status: dict[str, Any] = {}
+        self._spoke_at = 0.0
 
     def begin(self) -> None:
         """Start a child, in place of one that has ended."""
         self.end()
-        self._unheard, self._heard, self._status = b"", b"", {}
+        self._unfinished, self._waiting, self._heard, self._status = b"", b"", b"", {}
+        self._spoke_at = self._now()
         self._process = subprocess.Popen(
             self._command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, bufsize=0, start_new_session=True
         )
@@ -48,17 +53,20 @@ class BurstProcess:
         return self._process is not None and self._process.poll() is None
 
     def tell(self, line: bytes) -> None:
-        """Send a line; what the child does not take now goes before the next one."""
-        if len(self._unheard) < MOST_WAITING_BYTES:
-            self._unheard += line
+        """Send a line; while the child takes none, the newest waits and those before it are forgotten."""
+        self._waiting = line
         self.flush()
 
     def flush(self) -> None:
         """Send what is waiting, as much as the child takes."""
         pipe = self._process.stdin if self._process else None
         with suppress(OSError):  # it ended: whoever asks whether it is alive will know
-            while pipe is not None and self._unheard and (taken := pipe.write(self._unheard)):
-                self._unheard = self._unheard[taken:]
+            while pipe is not None:
+                if not self._unfinished:
+                    self._unfinished, self._waiting = self._waiting, b""
+                if not self._unfinished or not (taken := pipe.write(self._unfinished)):
+                    return
+                self._unfinished = self._unfinished[taken:]
 
     def status(self) -> dict[str, Any]:
         """The newest that it has said; empty before the first."""
@@ -66,8 +74,13 @@ class BurstProcess:
         while pipe is not None and (chunk := pipe.read(_CHUNK)):
             *lines, self._heard = (self._heard + chunk).split(b"\n")
             if lines:
-                self._status = json.loads(lines[-1])
+                self._status, self._spoke_at = json.loads(lines[-1]), self._now()
         return self._status
+
+    def silent_seconds(self) -> float:
+        """For how long nothing has been heard of it."""
+        self.status()
+        return self._now() - self._spoke_at
 
     def end(self) -> int | None:
         """Let it put everything back and end; its exit code, None if there was none."""

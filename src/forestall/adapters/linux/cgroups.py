@@ -71,6 +71,11 @@ class ControlGroups:
         seen = [_throttling(part) for part in (folder, *sorted(folder.glob("vcpu*")))]
         return max(filter(None, seen), key=lambda t: t.throttled_periods, default=None)
 
+    def is_idle(self, groups: Mapping[str, str]) -> bool:
+        """Whether a VM, or the scope around it, is in the idle class: it runs where nobody else wants to."""
+        folder = self.folder("cpu", groups)
+        return folder is not None and any(_read(place / "cpu.idle") == "1" for place in (folder, folder.parent))
+
     def memory_bytes(self, groups: Mapping[str, str]) -> float | None:
         """Memory that is charged to a VM."""
         folder = self.folder("memory", groups)

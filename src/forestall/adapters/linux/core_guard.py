@@ -66,17 +66,18 @@ class CoreGuard:
             It did not start.
         """
         self._kill()
-        self._process = subprocess.Popen(
-            [sys.executable, "-I", "-m", "forestall.adapters.linux.core_guard", *self._arguments],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            bufsize=0,
-            start_new_session=True,
-        )
+        command = [sys.executable, "-I", "-m", "forestall.adapters.linux.core_guard", *self._arguments]
+        try:
+            self._process = subprocess.Popen(
+                command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, bufsize=0, start_new_session=True
+            )
+        except OSError as error:
+            raise HypervisorError(f"the process that would put borrowers back cannot be started: {error}") from error
         assert self._process.stdin is not None
         assert self._process.stdout is not None
-        ready = select.select([self._process.stdout], [], [], START_SECONDS)[0]
-        if not ready or self._process.stdout.read(len(READY)) != READY:
+        poll = select.poll()  # not select(), which knows no more than 1024 files
+        poll.register(self._process.stdout, select.POLLIN)
+        if not poll.poll(START_SECONDS * 1000) or self._process.stdout.read(len(READY)) != READY:
             self._kill()
             raise HypervisorError("the process that would put borrowers back did not start")
         os.set_blocking(self._process.stdin.fileno(), False)

@@ -184,6 +184,17 @@ class LinuxCoreHost:
             self._unlimited[vm_id] = f"it cannot be limited: {error.strerror}"
         return self._unlimited.get(vm_id, "")
 
+    def _shared(self, guest: Guest) -> str:
+        """Why a guest must not be limited although it can be: others would be limited with it."""
+        members = self._limits[guest.vm_id].members()
+        others = [other.vm_id for other in self._guests.values() if other.pid in members and other.pid != guest.pid]
+        if not others and not members & {1, os.getpid(), os.getppid()}:
+            return ""
+        who = ", ".join(map(repr, others)) or "more than the VM"
+        self._unlimited[guest.vm_id] = f"it cannot be limited: its control group holds {who}"
+        self._limits.pop(guest.vm_id).close()
+        return self._unlimited[guest.vm_id]
+
     def _reach(self, vm_id: str) -> str:
         """Have the CPU settings of a guest open; what stands in the way."""
         if vm_id not in self._guests:

@@ -72,6 +72,16 @@ class CoreLimits:
         self._group = CpuGroup(folders[0])
         self._usual = self._group.in_force
         self._cores = math.nan
+        self._folders = [folder for folder in folders if folder is not None]
+
+    def members(self) -> frozenset[int]:
+        """Processes that would be limited: those in its groups, and in groups inside them."""
+        found: set[int] = set()
+        for folder in self._folders:
+            for file in folder.glob("**/cgroup.procs"):
+                with suppress(OSError):
+                    found.update(map(int, file.read_text("ascii").split()))
+        return frozenset(found)
 
     def values(self) -> dict[str, Any]:
         """How the VM is set now, as JSON values: all that :func:`put_back` needs.

@@ -57,7 +57,7 @@ class PeakFit:
         Decay of the exponential mean of the weights, which is what is kept.
     """
 
-    updates: int = 2000
+    updates: int = 2600
     pools: int = 16
     most_vms: int = 8
     beats: int = 1600
