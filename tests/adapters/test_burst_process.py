@@ -33,7 +33,17 @@ class Rig:
     def __init__(self, lender: RealGroup, borrower: RealGroup, state: Path) -> None:
         self.lender, self.borrower, self.state_folder = lender, borrower, state
         self.original = borrower.state()
-        command = [sys.executable, "-m", "forestall", "burst", "--state-folder", str(state), "--cores", str(CORES)]
+        command = [
+            sys.executable,
+            "-m",
+            "forestall",
+            "burst",
+            "--state-folder",
+            str(state),
+            "--cores",
+            str(CORES),
+            "--quota",
+        ]
         self.loop = BurstProcess(command)
 
     def begin(self, *, acting: bool = True) -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from fake_core_trees import BOOT, FakeTrees, line
-from real_core_groups import BUSY, EASY, RealGroup, real_groups, wait_for
+from real_core_groups import BUSY, EASY, ROOT, TREES, RealGroup, real_groups, wait_for
 
 from forestall.adapters.linux.core_host import LinuxCoreHost
 from forestall.adapters.linux.core_limits import put_back
@@ -565,3 +565,34 @@ def test_nothing_stays_open(busy: RealGroup) -> None:
     host.put_back(host.settings(busy.name))
     host.close()
     assert len(os.listdir("/proc/self/fd")) == before
+
+
+def test_who_shares_a_group_with_another_is_not_limited() -> None:
+    with real_groups(EASY, EASY) as (mine, others):
+        for tree in TREES:
+            (ROOT / tree / mine.name / "cgroup.procs").write_text(str(others.pid))
+        host = LinuxCoreHost(time.monotonic)
+        try:
+            both = (Guest("a", "1", mine.pid, Part.BORROWER), Guest("b", "2", others.pid, Part.LENDER))
+            (refusal,) = host.attach(both)
+            assert (refusal.vm_id, "its control group holds 'b'" in refusal.reason) == ("a", True)
+            before = mine.state()
+            assert host.limit({"a": 0.1})
+            assert host.make_way("a")
+            assert mine.state() == before
+            (refusal,) = host.attach(both)  # and it is remembered
+            assert "holds 'b'" in refusal.reason
+        finally:
+            host.close()
+
+
+def test_the_group_of_the_loop_itself_is_not_limited() -> None:
+    with real_groups(EASY) as (mine,):
+        (mine.cpu / "cgroup.procs").write_text(str(os.getpid()))
+        host = LinuxCoreHost(time.monotonic)
+        try:
+            (refusal,) = host.attach((Guest("a", "1", mine.pid, Part.BORROWER),))
+            assert "more than the VM" in refusal.reason
+        finally:
+            host.close()
+            (ROOT / "cpu" / "cgroup.procs").write_text(str(os.getpid()))

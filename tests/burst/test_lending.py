@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from forestall.burst.lending import Lending, LendingSettings, among
+from forestall.burst.lending import Lending, LendingSettings, among, whole
 
 SETTINGS = LendingSettings(step_cores=0.05, patience=2, allowed_share=0.02, first_hold=2, longest_hold=16, memory=100)
 
@@ -110,3 +110,7 @@ def test_all_is_shared_out_or_everybody_is_full(lent: float, borrowers: list[tup
     shares = among(lent, weight, most)
     assert (shares <= most + 1e-9).all()
     assert shares.sum() == pytest.approx(min(lent, most.sum()))
+
+
+def test_whole_cores_are_never_more_than_is_lent_and_a_little_stays_a_little() -> None:
+    assert whole(np.array([0.05, 0.5, 1.0, 1.4, 1.9, 3.0])).tolist() == [0.05, 0.5, 1.0, 1.0, 1.0, 3.0]

@@ -67,7 +67,7 @@ def run_burst_loop(configuration: Configuration, cores: float | None = None) -> 
             budgets=(burst.violation_budget,),
         )
         # What the budget promises, and as much again for what comes by chance.
-        lending = LendingSettings(allowed_share=2.0 * burst.violation_budget)
+        lending = LendingSettings(allowed_share=2.0 * burst.violation_budget, whole_cores=burst.whole_cores)
         guard = CoreGuard()
         driver = BurstDriver(host, guard, originals, clock, settings, lending, shipped_model(tell))
         service = BurstService(
@@ -136,7 +136,7 @@ def lending_of(
     command = [sys.executable, "-m", "forestall", "burst", "--state-folder", str(configuration.state_folder)]
     command += ["--window-ms", str(burst.window_ms), "--beat-ms", str(burst.beat_ms)]
     command += ["--violation-budget", str(burst.violation_budget), "--reserved-cores", str(host.reserved_cores)]
-    command += ["--whole-cores"] * burst.whole_cores
+    command += ["--whole-cores" if burst.whole_cores else "--quota"]
     folder = configuration.state_folder
     lease_seconds = driver.settings.lease_seconds / opened.clock.pace
     sweep = partial(put_cores_back, folder)

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from forestall.burst.core import BurstCycle, BurstLoop
-from forestall.burst.lending import Lending, LendingSettings, Loan, among
+from forestall.burst.lending import Lending, LendingSettings, Loan, among, whole
 from forestall.burst.settings import BurstSettings
 from forestall.burst.watch import Timing, Watch
 from forestall.learning.peaks.model import LEVELS, PeakModel
@@ -115,6 +115,7 @@ class BurstDriver:
         self.settings = settings
         self.loop = BurstLoop(settings, model)
         self.lending = Lending(lending)
+        self._whole_cores = lending.whole_cores
         self.watch = Watch(settings.beat_us / 1e6)
         self._places: dict[str, Place] = {}
         self._lenders: list[str] = []
@@ -293,6 +294,7 @@ class BurstDriver:
         most = np.array([place.frame_cores for place in borrowers])
         least = self._host.least_cores()
         cores = np.maximum(among(lent, weight, most), least)
+        cores = whole(cores) if self._whole_cores else cores
         self._limits = {place.guest.vm_id: float(c) for place, c in zip(borrowers, cores, strict=True)}
         acting = {p.guest.vm_id: self._limits[p.guest.vm_id] for p in borrowers if self._ready(p)}
         for refusal in self._host.limit(acting) if acting else ():

@@ -32,6 +32,8 @@ class LendingSettings:
         Decisions for which nothing is lent after a miss: after one that is allowed, and at most.
     memory
         Decisions after which a miss is forgotten.
+    whole_cores
+        Whether borrowers are given whole cores, as many as there are in what is lent.
     """
 
     step_cores: float = 0.05
@@ -40,6 +42,7 @@ class LendingSettings:
     first_hold: int = 1
     longest_hold: int = 128
     memory: int = 200
+    whole_cores: bool = False
 
 
 @dataclass(frozen=True)
@@ -112,3 +115,8 @@ def among(lent: float, weight: FloatArray, most: FloatArray) -> FloatArray:
         left -= shares[i]
         heavy -= weight[i]
     return shares
+
+
+def whole(cores: FloatArray) -> FloatArray:
+    """The whole cores in these (borrower,); what is less than one stays."""
+    return np.where(cores >= 1.0, np.floor(cores), cores)

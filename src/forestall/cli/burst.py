@@ -24,14 +24,16 @@ def burst(
     ] = None,
     reserved_cores: Annotated[float | None, typer.Option(min=0, help="Kept back for the host itself.")] = None,
     cores: Annotated[float | None, typer.Option(help="What there is to share; default: the cores of the host.")] = None,
-    whole_cores: Annotated[bool, typer.Option("--whole-cores", help="Lend whole cores only.")] = False,
+    whole_cores: Annotated[
+        bool | None, typer.Option("--whole-cores/--quota", help="Lend whole cores, or parts of them by a quota.")
+    ] = None,
 ) -> None:
     """Run the burst loop alone, as `forestall run` does where a policy names borrowers.
 
     Who lends and who borrows comes on standard input, a JSON line whenever it changes; what is so goes to standard
     output, a line a second. When the input ends, everything is put back.
 
-    Example: forestall burst --state-folder /run/burst < rosters
+    Example: mkfifo rosters; forestall burst --state-folder /run/burst < rosters
     """
     from dataclasses import replace
 
@@ -49,7 +51,7 @@ def burst(
         window_ms=window_ms or own.window_ms,
         beat_ms=beat_ms or own.beat_ms,
         violation_budget=violation_budget or own.violation_budget,
-        whole_cores=whole_cores or own.whole_cores,
+        whole_cores=own.whole_cores if whole_cores is None else whole_cores,
     )
     if own.window_ms % own.beat_ms:
         raise WrongUse(f"--window-ms {own.window_ms} is not a multiple of --beat-ms {own.beat_ms}")

@@ -139,14 +139,15 @@ class BurstConfiguration:
     violation_budget
         Share of windows in which lenders together may want more than is reserved.
     whole_cores
-        Lend whole cores only: borrowers are kept off the others by cpuset.
+        Lend whole cores: borrowers are kept off the others by cpuset, below one by a quota. Else by a quota, which lends
+        parts of cores too, and makes lenders wait now and then.
     """
 
     loop: str = "auto"
     window_ms: int = 100
     beat_ms: int = 25
     violation_budget: float = 0.01
-    whole_cores: bool = False
+    whole_cores: bool = True
 
 
 @dataclass(frozen=True)
