@@ -33,7 +33,7 @@ def burst(
     Who lends and who borrows comes on standard input, a JSON line whenever it changes; what is so goes to standard
     output, a line a second. When the input ends, everything is put back.
 
-    Example: mkfifo rosters; forestall burst --state-folder /run/burst < rosters
+    Example: forestall burst --state-folder /run/burst < PIPE
     """
     from dataclasses import replace
 

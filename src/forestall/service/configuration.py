@@ -139,8 +139,8 @@ class BurstConfiguration:
     violation_budget
         Share of windows in which lenders together may want more than is reserved.
     whole_cores
-        Lend whole cores: borrowers are kept off the others by cpuset, below one by a quota. Else by a quota, which lends
-        parts of cores too, and makes lenders wait now and then.
+        Lend whole cores: borrowers are kept off the others by cpuset, below one by a quota. Else a quota lends parts of
+        cores too, and makes lenders wait now and then.
     """
 
     loop: str = "auto"

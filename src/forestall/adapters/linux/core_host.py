@@ -88,6 +88,9 @@ class LinuxCoreHost:
         known = {_run(guest): self._files[vm_id].life.birth for vm_id, guest in self._guests.items()}
         asked = {run: birth for run, birth in self._births.items() if run in map(_run, guests)}
         self._births = asked | known  # of those that are refused too, or they would pass the next time
+        for guest in self._guests.values():
+            if guest.part is Part.BORROWER and not reasons[guest.vm_id]:
+                reasons[guest.vm_id] = self._shared(guest)
         files = [self._files[vm_id] for vm_id in self._guests]
         self._counters = CoreCounters(files, self._now, self._look_seconds)
         return tuple(Refusal(vm_id, reason) for vm_id, reason in reasons.items() if reason)
@@ -155,7 +158,7 @@ class LinuxCoreHost:
         """Open what a guest needs, unless it is open; what stands in the way."""
         vm_id = guest.vm_id
         if vm_id in self._files and (guest.part is Part.LENDER or vm_id in self._limits or vm_id in self._unlimited):
-            return ""
+            return self._unlimited.get(vm_id, "") if guest.part is Part.BORROWER else ""
         try:
             if vm_id not in self._files:
                 files = GuestFiles(guest.pid, self._proc_root, self._cgroup_root)
