@@ -130,7 +130,8 @@ def lending_of(
     if configuration.burst.loop == "off":
         return None
     if os.geteuid() != 0:
-        note("no cores are lent: limiting borrowers needs root")
+        if driver.policies and driver.policies.borrowers:
+            note("no cores are lent: limiting borrowers needs root")
         return None
     burst, host = configuration.burst, configuration.host
     command = [sys.executable, "-m", "forestall", "burst", "--state-folder", str(configuration.state_folder)]

@@ -43,7 +43,7 @@ class BurstReplaySettings:
     history_seconds
         So much of the trace is not scored.
     seed
-        Seed of everything that is random; at present nothing is.
+        Seed of everything that is random: the draws of analogues.
     """
 
     policy: str = FORESTALL
