@@ -154,12 +154,16 @@ class CoreLending:
             return self._told or Roster((), 0.0, self._lease_seconds)
         vm_ids = tuple(views)
         borrows, lends = policies.borrowing(vm_ids), policies.lending(vm_ids)
+        told = {place.guest for place in self._told.places} if self._told else set()
         places, elsewhere = [], 0.0
         for vm_id, borrower, lender in zip(vm_ids, borrows, lends, strict=True):
             view, process = views[vm_id], processes.get(vm_id)
-            # The demand loop must have let go of a borrower's CPU, or its limit would be taken for the VM's own.
-            if process is not None and (lender or (borrower and not view.in_force < view.limit)):
-                places.append(self._place(view, process, Part.BORROWER if borrower else Part.LENDER))
+            place = self._place(view, process, Part.BORROWER if borrower else Part.LENDER) if process else None
+            # Before a VM borrows the demand loop must have let go of its CPU, or that limit would be taken for the VM's
+            # own; from then on what is in force is the burst loop's.
+            free = place is not None and (place.guest in told or not view.in_force < view.limit)
+            if place is not None and (lender or (borrower and free)):
+                places.append(place)
             elif not borrower:
                 elsewhere += _frame(view)
         return Roster(tuple(places), elsewhere, self._lease_seconds)
