@@ -9,7 +9,7 @@ import pytest
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Let one worker run all tests on real guests, one after the other: guests of two would starve each other.
 
-    Under pytest 9.2 pytest-xdist 3.8 does not get its way with groups, and they are spread over workers all the same.
+    pytest is kept below 9.2, with which pytest-xdist 3.8 does not see groups.
     """
     for item in items:
         if item.get_closest_marker("guests"):
