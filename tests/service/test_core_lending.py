@@ -36,8 +36,6 @@ class FakeChild:
     def tell(self, line: bytes) -> None:
         self.told.append(line)
 
-    def flush(self) -> None: ...
-
     def silent_seconds(self) -> float:
         return self.silent
 

@@ -36,10 +36,6 @@ class Child(Protocol):
         """Send a roster."""
         ...
 
-    def flush(self) -> None:
-        """Send what is waiting."""
-        ...
-
     def status(self) -> dict[str, Any]:
         """The newest that it has said."""
         ...
