@@ -15,7 +15,7 @@ from forestall.adapters.clock.system import SystemClock
 from forestall.adapters.files.liveness import locked
 from forestall.adapters.files.originals import FileOriginals
 from forestall.bootstrap.live import tell
-from forestall.model.errors import HypervisorError, StoreError, in_one_line
+from forestall.model.errors import FolderInUse, HypervisorError, StoreError, in_one_line
 
 if TYPE_CHECKING:
     from forestall.bootstrap.live import Opened
@@ -94,8 +94,10 @@ def put_cores_back(state_folder: Path) -> dict[str, str]:
             return {}
         with locked(folder, looks=1):
             return _put_back_kept(originals)
+    except FolderInUse:
+        return {}
     except StoreError as error:
-        return {} if "is in use" in str(error) else {"": str(error)}
+        return {"": str(error)}
 
 
 def _put_back_kept(originals: FileOriginals) -> dict[str, str]:

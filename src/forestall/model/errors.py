@@ -7,6 +7,7 @@
       │    └─ BadPolicy            a policy file says something it cannot mean
       ├─ WrongUse                  exit code 2: a command was called with options that do not fit together
       ├─ StoreError                the behaviour store cannot be read or written
+      │    └─ FolderInUse          another process holds the lock of a folder
       ├─ TransportError            what is to be sent to the centre is not there
       │    ├─ CentreAway           it cannot be reached, or is too busy: worth a later try
       │    └─ FrameRefused         it will never take this frame
@@ -62,6 +63,10 @@ class WrongUse(ForestallError):
 
 class StoreError(ForestallError):
     """The behaviour store or the journal cannot be opened, read or written."""
+
+
+class FolderInUse(StoreError):
+    """Another process holds the lock of a folder."""
 
 
 class TransportError(ForestallError):

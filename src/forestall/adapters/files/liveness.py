@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from forestall.adapters.files.writing import read_json, write_json
-from forestall.model.errors import StoreError
+from forestall.model.errors import FolderInUse, StoreError
 from forestall.model.mode import Mode
 
 LOCK, HEARTBEAT = "lock", "heartbeat.json"
@@ -50,7 +50,7 @@ def locked(folder: Path, *, looks: int = _LOOKS) -> Iterator[None]:
                     file.seek(0)
                     pid = file.read(20).strip()
                     holder = f" by process {pid}" if pid else ""
-                    raise StoreError(f"{folder}: is in use{holder}; one daemon runs on a state folder") from error
+                    raise FolderInUse(f"{folder}: is in use{holder}; one daemon runs on a state folder") from error
                 time.sleep(_LOOK_AGAIN_SECONDS)
         file.truncate(0)
         file.write(f"{os.getpid()}\n")
