@@ -1,6 +1,6 @@
 """A service and a batch job on the same cores, under four regimes in turn: what each costs and what each gains.
 
-    python benchmarks/burst_live.py [--rounds 5] [--seconds 20] [--rate 120] [--out FILE]
+    python benchmarks/burst_live.py [--rounds 5] [--seconds 20] [--rate 120] [--regimes alone ...] [--out FILE]
 
 The service answers requests of an open-loop client (Poisson arrivals, quiet and busy stretches in turn; latency counts
 from when a request should have been sent), each a few milliseconds of work. The batch job counts what it gets done, a
@@ -10,6 +10,7 @@ alone       the batch job is stopped
 partition   half of the cores belong to the service, the others to the batch job
 quota       the batch job may use as much time as half of the cores have, wherever it is
 shares      both may use everything, with equal weight
+idle        both may use everything, the batch job in the idle class; no loop
 forestall   `forestall burst` lends what it does not reserve
 
 Rounds alternate the order. Needs root; two cores are enough. The processes measure themselves; the client's own CPU
@@ -38,7 +39,7 @@ from forestall.burst.driver import Place
 from forestall.ports.cores import Guest, Part
 from forestall.service.burst_messages import Roster, roster_line
 
-REGIMES = ("alone", "partition", "quota", "shares", "forestall")
+REGIMES = ("alone", "partition", "quota", "shares", "idle", "forestall")
 TREE = Path("/sys/fs/cgroup")
 WORK = 9000
 """Steps of a request; about two milliseconds here."""
@@ -77,7 +78,10 @@ while True:
 
 @dataclass
 class Result:
-    """What one regime came to in one round; times in milliseconds, cores as means."""
+    """What one regime came to in one round; times in milliseconds, cores as means.
+
+    ``wake_us`` is the mean time that the service waited for a core each time that it got one.
+    """
 
     regime: str
     latency: np.ndarray
@@ -125,6 +129,10 @@ class Group:
         if cores is not None:
             (folder / "cpu.cfs_quota_us").write_text(str(round(cores * period_us)))
 
+    def idle(self, idle: bool) -> None:
+        """Put it into the idle class, or take it out; out of it its weight is the usual one."""
+        (self.folders[0] / "cpu.idle").write_text(str(int(idle)))
+
     def pin(self, cpus: list[int]) -> None:
         """Let it run on these CPUs only."""
         file = next(folder / "cpuset.cpus" for folder in self.folders if (folder / "cpuset.cpus").exists())
@@ -141,6 +149,14 @@ class Group:
             if (folder / "cpuacct.usage").exists():
                 return int((folder / "cpuacct.usage").read_text()) / 1e9
         return int((self.folders[0] / "cpu.stat").read_text().split()[1]) / 1e6
+
+    def waits(self) -> tuple[float, int]:
+        """Seconds that its threads waited for a core, and how often they got one."""
+        waited, runs = 0, 0
+        for process in (self.folders[0] / "cgroup.procs").read_text().split():
+            _, wait_ns, times = Path(f"/proc/{process}/schedstat").read_text().split()
+            waited, runs = waited + int(wait_ns), runs + int(times)
+        return waited / 1e9, runs
 
     def end(self) -> None:
         """End its processes and remove it."""
@@ -217,6 +233,7 @@ def one(regime: str, service: Group, batch: Group, counts: Path, path: str, inst
     """One regime, once."""
     cores = float(len(os.sched_getaffinity(0)))
     batch.quota(cores / 2 if regime == "quota" else None)
+    batch.idle(regime == "idle")
     cpus = sorted(os.sched_getaffinity(0))
     half = len(cpus) // 2
     service.pin(cpus[:half] if regime == "partition" else cpus)
@@ -239,21 +256,20 @@ def one(regime: str, service: Group, batch: Group, counts: Path, path: str, inst
             for s in statuses:
                 print(s["loan"], s["misses"], s["timing"], s["wake_us"], s["refusals"])
         result.lent = float(np.mean([s["loan"]["lent"] for s in statuses]))
-        wakes = [s["wake_us"] for s in statuses if s["wake_us"] is not None]
-        result.wake_us = float(np.mean(wakes)) if wakes else float("nan")
         result.loop_share = statuses[-1]["timing"]["cpu_share"]
     return result
 
 
 def measured(regime: str, service: Group, batch: Group, counts: Path, path: str, instants: np.ndarray) -> Result:
     """Drive the service, and see what everybody used meanwhile."""
-    began, before = time.monotonic(), (service.cpu_seconds(), batch.cpu_seconds(), done(counts))
+    began, before, waits = time.monotonic(), (service.cpu_seconds(), batch.cpu_seconds(), done(counts)), service.waits()
     latency = drive(path, instants)
     seconds = time.monotonic() - began
     after = (service.cpu_seconds(), batch.cpu_seconds(), done(counts))
+    waited, runs = (b - a for a, b in zip(waits, service.waits(), strict=True))
     used = [(b - a) / seconds for a, b in zip(before, after, strict=True)]
     nothing = float("nan")
-    return Result(regime, latency, used[2], used[0], used[1], nothing, nothing, nothing)
+    return Result(regime, latency, used[2], used[0], used[1], nothing, 1e6 * waited / runs, nothing)
 
 
 def done(counts: Path) -> float:
@@ -266,8 +282,10 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--seconds", type=float, default=20.0)
     parser.add_argument("--rate", type=float, default=60.0)
+    parser.add_argument("--regimes", nargs="+", choices=REGIMES, default=list(REGIMES))
     parser.add_argument("--out", type=Path)
     asked = parser.parse_args()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit("stopped"))
     cores = len(os.sched_getaffinity(0))
     results: list[Result] = []
     service, batch = Group(f"forestall-bench-service-{os.getpid()}"), Group(f"forestall-bench-batch-{os.getpid()}")
@@ -280,7 +298,7 @@ def main() -> None:
             time.sleep(1.0)
             for number in range(asked.rounds):
                 instants = arrivals(np.random.default_rng(number), asked.seconds, asked.rate)
-                for regime in np.roll(REGIMES, number):
+                for regime in np.roll(asked.regimes, number):
                     results.append(one(str(regime), service, batch, counts, path, instants))
                     show(results[-1])
         finally:
@@ -306,13 +324,14 @@ def show(r: Result) -> None:
 def table(results: list[Result], cores: int) -> None:
     """Means over rounds; latency quantiles are medians over rounds."""
     print()
-    for regime in REGIMES:
+    for regime in dict.fromkeys(r.regime for r in results):
         mine = [r for r in results if r.regime == regime]
         q = np.median([np.nanquantile(r.latency, [0.5, 0.95, 0.99]) for r in mine], axis=0)
-        work, batch, used = (np.mean([getattr(r, k) for r in mine]) for k in ("batch", "batch_cores", "service_cores"))
+        names = ("batch", "batch_cores", "service_cores", "wake_us")
+        work, batch, used, wake = (np.mean([getattr(r, k) for r in mine]) for k in names)
         print(
             f"{regime:10} P50 {q[0]:6.2f}  P95 {q[1]:6.2f}  P99 {q[2]:7.2f} ms; batch {work:8.0f}/s, {batch:.2f} cores,"
-            f" {batch / (cores - used):.0%} of what the service left idle"
+            f" {batch / (cores - used):.0%} of what the service left idle; wake to run {wake:.0f} µs"
         )
 
 

@@ -114,7 +114,7 @@ def test_who_is_new_has_its_frame_reserved() -> None:
 
 
 def test_who_leaves_takes_nothing_along() -> None:
-    use = services(6, 2000)
+    use = services(6, 2000) * [1.0, 0.5, 0.25]
     loop = BurstLoop(BurstSettings(CORES, pooled=False), None)
     for k, beat in enumerate(use):
         loop.take_in(beat, beat, float(beat.sum()))
@@ -124,7 +124,7 @@ def test_who_leaves_takes_nothing_along() -> None:
     loop.keep(np.array([0, 2]))
     after = loop.decide(np.full(2, 1.0))
     assert loop.vms == 2
-    np.testing.assert_allclose(after.reserved[0], before.reserved[0, [0, 2]], rtol=0.2)
+    np.testing.assert_allclose(after.reserved[0], before.reserved[0, [0, 2]], rtol=0.4)
 
 
 def test_the_first_horizon_is_the_window_and_the_usual_ones_follow() -> None:

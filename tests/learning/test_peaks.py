@@ -69,34 +69,34 @@ def test_recent_is_what_came_last(use: list[float], beats_back: int) -> None:
 
 def test_tracked_quantiles_are_exceeded_as_often_as_they_say() -> None:
     rng = np.random.default_rng(2)
-    tracked, above = Tracked(1), np.zeros(len(LEVELS))
+    tracked, above = Tracked(1, 1), np.zeros(len(LEVELS))
     tracked.grow(1)
     base, scale = np.array([0.3]), np.array([1.0])
     for k, peak in enumerate(0.3 + rng.exponential(0.2, BEATS)):
         if k >= BEATS // 4:
-            above += peak > tracked.forecast(base[None, :, None])[0, 0]
-        tracked.learn(0, base[:, None], np.array([peak]), scale)
+            above += peak > tracked.forecast(base[:, None])[0, 0, 0]
+        tracked.learn([0], base.reshape(1, 1, 1, 1), np.array([[peak]]), scale[None])
     shares = above / (BEATS - BEATS // 4)
     np.testing.assert_allclose(shares, 1 - np.array(LEVELS), atol=0.02)
 
 
 def test_only_the_horizon_that_came_is_learned_from() -> None:
-    tracked = Tracked(2)
+    tracked = Tracked(1, 2)
     tracked.grow(3)
     rng = np.random.default_rng(3)
     for peak in rng.random((200, 3)):
-        tracked.learn(1, np.full((3, 1), 0.5), peak, np.ones(3))
-    said = tracked.forecast(np.full((1, 3, 1), 0.5))
+        tracked.learn([1], np.full((1, 1, 3, 1), 0.5), peak[None], np.ones((1, 3)))
+    said = tracked.forecast(np.full((3, 1), 0.5))[0]
     assert (said[0] == 0.5).all()
     assert (said[1] != 0.5).any()
 
 
 def test_of_a_base_that_is_silent_nothing_is_learned() -> None:
-    tracked = Tracked(1)
+    tracked = Tracked(1, 1)
     tracked.grow(2)
-    base = np.array([[0.5], [np.nan]])
-    tracked.learn(0, base, np.array([2.0, 2.0]), np.ones(2))
-    said = tracked.forecast(np.full((1, 2, 1), 0.5))[0]
+    base = np.array([0.5, np.nan]).reshape(1, 1, 2, 1)
+    tracked.learn([0], base, np.array([[2.0, 2.0]]), np.ones((1, 2)))
+    said = tracked.forecast(np.full((2, 1), 0.5))[0, 0]
     assert (said[0] > 0.5).all()
     assert (said[1] == 0.5).all()
 
@@ -110,7 +110,7 @@ def test_trust_goes_to_who_is_right_and_silence_costs_nothing() -> None:
         right = -0.3 * np.log(1 - levels)
         said = np.stack([right, 3 * right, np.full(len(levels), np.nan)])[:, None, None]
         combined = trust.combine(said)
-        trust.learn(0, said[:, 0], combined[0], rng.exponential(0.3, 1))
+        trust.learn([0], said, combined, rng.exponential(0.3, (1, 1)))
     weights = trust.weights()[:, 0, 0].mean(axis=1)
     assert weights[0] > 0.7
     assert weights[1] < 0.1
@@ -194,24 +194,24 @@ def test_the_linear_model_finds_what_the_peak_depends_on() -> None:
         peak = 0.2 + 0.6 * features[0, 4]
         if k >= BEATS - 500:
             errors.append(abs(model.forecast(features, scale)[0, 0, median] - peak))
-        model.learn(0, features, scale, np.array([peak]))
+        model.learn([0], features[None], scale[None], np.array([[peak]]))
     assert np.mean(errors) < 0.05
 
 
 def test_experts_keep_the_rows_that_stay() -> None:
     rng = np.random.default_rng(5)
-    tracked, linear = Tracked(1), OnlineLinear(1)
+    tracked, linear = Tracked(1, 1), OnlineLinear(1)
     for part in (tracked, linear):
         part.grow(3)
     features = rng.random((3, FEATURES)).astype(np.float32)
     for peak in rng.random((50, 3)):
-        tracked.learn(0, np.zeros((3, 1)), peak, np.ones(3))
-        linear.learn(0, features, np.ones(3), peak)
-    before = tracked.forecast(np.zeros((1, 3, 1))), linear.forecast(features, np.ones(3))
+        tracked.learn([0], np.zeros((1, 1, 3, 1)), peak[None], np.ones((1, 3)))
+        linear.learn([0], features[None], np.ones((1, 3)), peak[None])
+    before = tracked.forecast(np.zeros((3, 1)))[0], linear.forecast(features, np.ones(3))
     for part in (tracked, linear):
         part.keep(np.array([0, 2]))
         part.grow(3)
-    after = tracked.forecast(np.zeros((1, 3, 1))), linear.forecast(features[[0, 2, 1]], np.ones(3))
+    after = tracked.forecast(np.zeros((3, 1)))[0], linear.forecast(features[[0, 2, 1]], np.ones(3))
     np.testing.assert_array_equal(after[0][:, :2], before[0][:, [0, 2]])
     np.testing.assert_array_equal(after[1][:, :2], before[1][:, [0, 2]])
     assert not after[0][:, 2].any()

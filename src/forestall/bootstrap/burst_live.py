@@ -43,7 +43,7 @@ def run_burst_loop(configuration: Configuration, cores: float | None = None) -> 
     """
     from forestall.adapters.linux.core_guard import CoreGuard
     from forestall.adapters.linux.core_host import LinuxCoreHost
-    from forestall.adapters.linux.own_process import go_first
+    from forestall.adapters.linux.own_process import OwnCpus, go_first
     from forestall.bootstrap.burst import shipped_model
     from forestall.burst.driver import BurstDriver
     from forestall.burst.lending import LendingSettings
@@ -55,7 +55,8 @@ def run_burst_loop(configuration: Configuration, cores: float | None = None) -> 
     go_first()
     with (
         locked(configuration.state_folder / CORE_ORIGINALS),
-        closing(LinuxCoreHost(clock.monotonic, whole_cores=burst.whole_cores)) as host,
+        # What the loop itself takes, it takes from borrowers, not from the service that a lender runs.
+        closing(LinuxCoreHost(clock.monotonic, whole_cores=burst.whole_cores, stand_by=OwnCpus().prefer)) as host,
     ):
         originals = core_originals(configuration.state_folder)
         for vm_id, reason in _put_back_kept(originals).items():

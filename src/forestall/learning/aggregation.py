@@ -47,8 +47,8 @@ CONTRAST = 5.0
 
 
 def pinball(quantiles: FloatArray, levels: FloatArray, actual: FloatArray) -> FloatArray:
-    """Pinball loss of ``quantiles`` (..., vm, level) for ``actual`` (vm,)."""
-    error = actual[:, None] - quantiles
+    """Pinball loss of ``quantiles`` (..., vm, level) for ``actual`` (..., vm)."""
+    error = actual[..., None] - quantiles
     return np.maximum(levels * error, (levels - 1.0) * error)
 
 

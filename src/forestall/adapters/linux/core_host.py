@@ -18,7 +18,7 @@ from forestall.ports.hypervisor import VmSettings
 
 PERIOD_SECONDS = 0.02
 """Short, so that a borrower that has used up its quota does not stand still for long."""
-LOOK_SECONDS = 1.0
+LOOK_SECONDS = 5.0
 Run = tuple[str, str, int]
 NO_PROCESS = (errno.ENOENT, errno.ESRCH)
 
@@ -41,6 +41,8 @@ class LinuxCoreHost:
         were allowed when they were attached, and a quota only below one core.
     look_seconds
         How often to look for threads that came and went.
+    stand_by
+        Told, when it changes, which CPUs borrowers are limited to; none: they are not.
     """
 
     def __init__(
@@ -52,12 +54,13 @@ class LinuxCoreHost:
         period_seconds: float = PERIOD_SECONDS,
         whole_cores: bool = False,
         look_seconds: float = LOOK_SECONDS,
+        stand_by: Callable[[frozenset[int]], None] = lambda _: None,
     ) -> None:
         if not 0.001 <= period_seconds <= 1.0:
             raise ValueError(f"a quota has periods of 0.001 to 1 s, not {period_seconds:g} s")
         self._now, self._proc_root, self._cgroup_root = now, proc_root, cgroup_root
         self._period_us, self._whole_cores = round(period_seconds * 1e6), whole_cores
-        self._look_seconds = look_seconds
+        self._look_seconds, self._stand_by, self._lent = look_seconds, stand_by, frozenset[int]()
         self._guests: dict[str, Guest] = {}
         self._files: dict[str, GuestFiles] = {}
         self._limits: dict[str, CoreLimits] = {}
@@ -127,6 +130,7 @@ class LinuxCoreHost:
         reasons = {
             vm_id: self._not_a_borrower(vm_id) or self._limits[vm_id].limit(wanted) for vm_id, wanted in cores.items()
         }
+        self._see_lent()
         return tuple(Refusal(vm_id, reason) for vm_id, reason in reasons.items() if reason)
 
     def least_cores(self) -> float:
@@ -145,6 +149,7 @@ class LinuxCoreHost:
         reason = put_back(settings.values, self._proc_root)
         if settings.vm_id in self._limits:
             self._limits[settings.vm_id].look_again()
+            self._see_lent()
         return reason
 
     def close(self) -> None:
@@ -153,6 +158,12 @@ class LinuxCoreHost:
             self._let_go(vm_id)
         self._guests = {}
         self._counters = CoreCounters((), self._now, self._look_seconds)
+
+    def _see_lent(self) -> None:
+        lent = frozenset[int]().union(*(limits.cpus for limits in self._limits.values()))
+        if lent != self._lent:
+            self._lent = lent
+            self._stand_by(lent)
 
     def _watch(self, guest: Guest) -> str:
         """Open what a guest needs, unless it is open; what stands in the way."""
@@ -220,6 +231,7 @@ class LinuxCoreHost:
         self._unlimited.pop(vm_id, None)
         if limits := self._limits.pop(vm_id, None):
             limits.close()
+            self._see_lent()
 
 
 def _run(guest: Guest | None) -> Run | None:

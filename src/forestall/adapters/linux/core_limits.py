@@ -56,6 +56,11 @@ class CoreLimits:
 
     How it is set when this is made is what it may have at most: what an earlier limit left must have been put back.
 
+    Attributes
+    ----------
+    cpus
+        CPUs that it was last limited to; empty where it is not limited by them.
+
     Raises
     ------
     OSError
@@ -72,6 +77,7 @@ class CoreLimits:
         self._group = CpuGroup(folders[0])
         self._usual = self._group.in_force
         self._cores = math.nan
+        self.cpus: frozenset[int] = frozenset()
         self._folders = [folder for folder in folders if folder is not None]
 
     def members(self) -> frozenset[int]:
@@ -122,7 +128,7 @@ class CoreLimits:
 
     def look_again(self) -> None:
         """Take what is in force from the files, after somebody else has set them."""
-        self._cores = math.nan
+        self._cores, self.cpus = math.nan, frozenset()
         with suppress(OSError):
             self._group.look_again()
 
@@ -145,11 +151,11 @@ class CoreLimits:
         if self._sets is None:
             self._group.set_quota(*self._quota(cores))
         elif cores >= 1:
-            self._sets.narrow(cores)
+            self.cpus = self._sets.narrow(cores)
             self._group.set_quota(self._usual.quota_us, self._usual.period_us)
         else:
             self._group.set_quota(*self._quota(cores))
-            self._sets.narrow(1)
+            self.cpus = self._sets.narrow(1)
 
     def _quota(self, cores: float) -> tuple[int, int]:
         """Quota and period; a quota that the VM had before any limit stays the most that it gets."""

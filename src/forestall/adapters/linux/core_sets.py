@@ -73,11 +73,18 @@ class CpuSets:
             found |= {str(path.parent): _read(path) for path in sorted(self.folder.glob(f"**/*/{CPUS}"))}
         return found
 
-    def narrow(self, cores: float) -> None:
-        """Leave the VM as many whole CPUs, at least one, the highest of those that it had when this object was made."""
+    def narrow(self, cores: float) -> frozenset[int]:
+        """Leave the VM as many whole CPUs, at least one, the highest of those that it had when this object was made.
+
+        Returns
+        -------
+        frozenset of int
+            Which they are.
+        """
         count = max(int(min(cores, len(self._all))), 1)
         chosen = frozenset(sorted(self._all)[-count:])
         _set({folder: text_of(cpus_of(self._before.get(folder, "")) & chosen or chosen) for folder in self.read()})
+        return chosen
 
     def restore(self, was: Mapping[str, str]) -> None:
         """Set every group as it was; one that has been made since, as the outermost."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -55,14 +56,14 @@ class VmThreads:
 
     def _of(self, pid: int) -> Threads:
         with suppress(OSError):
-            return frozenset((pid, int(path.name)) for path in (self._proc_root / f"{pid}/task").iterdir())
+            return frozenset((pid, int(name)) for name in os.listdir(self._proc_root / f"{pid}/task"))
         return frozenset()
 
     def _members(self) -> set[int]:
         found: set[int] = set()
-        for path in self._group.glob("**/cgroup.procs") if self._group else ():
-            with suppress(OSError):
-                found.update(map(int, path.read_text("ascii").split()))
+        for folder, _, _ in os.walk(self._group) if self._group else ():
+            with suppress(OSError), open(f"{folder}/cgroup.procs", encoding="ascii") as file:
+                found.update(map(int, file.read().split()))
         return found - {self._pid}
 
     def _is_vcpu(self, thread: Thread) -> bool:

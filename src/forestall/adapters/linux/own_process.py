@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import resource
+from collections.abc import Collection
 from contextlib import suppress
 from pathlib import Path
 
@@ -29,6 +30,18 @@ def go_first() -> None:
     except OSError:
         with suppress(OSError):
             os.nice(HIGHEST_PRIORITY - os.nice(0))
+
+
+class OwnCpus:
+    """Where this thread runs: anywhere that it may, until told to prefer some CPUs."""
+
+    def __init__(self) -> None:
+        self._all = os.sched_getaffinity(0)
+
+    def prefer(self, cpus: Collection[int]) -> None:
+        """Run on these CPUs only, as far as they are allowed; anywhere if none of them is."""
+        with suppress(OSError):
+            os.sched_setaffinity(0, self._all & set(cpus) or self._all)
 
 
 def limit_cpu_seconds(seconds: int) -> None:

@@ -113,12 +113,10 @@ class AnaloguePaths:
 
     def look(self) -> None:
         """See now and then which VMs vary most, and how much their features do; not on the way to a decision."""
-        if len(self._busiest) and self._count - self._looked_at < LOOK_BEATS:
+        rows, seen = self._peaks.shape[1], slice(0, min(self._count, REMEMBERED_BEATS))
+        if rows < 2 or not self._count or (len(self._busiest) and self._count - self._looked_at < LOOK_BEATS):
             return
         self._looked_at = self._count
-        rows, seen = self._peaks.shape[1], slice(0, min(self._count, REMEMBERED_BEATS))
-        if rows < 2:
-            return
         spread = self._peaks[seen, 1:].std(axis=0)
         self._busiest = 1 + np.sort(np.argsort(-spread, kind="stable")[:BUSIEST])
         own = self._features[:, self._busiest]

@@ -25,6 +25,7 @@ USUAL_STRETCHES = 6.0
 """The usual length of a stretch is a mean over about so many."""
 LONGEST_STRETCH = 4000.0
 FEATURES = 12
+_FADES = 0.5 ** (1.0 / np.array([[SLOW_BEATS], [MIDDLE_BEATS], [FAST_BEATS]]))
 
 
 class Beats:
@@ -71,29 +72,35 @@ class Beats:
             Array (series, :data:`FEATURES`).
         """
         s = self._state
-        s[5] = np.maximum(peak, s[5] * 0.5 ** (1.0 / SLOW_BEATS))
-        s[6] = np.maximum(peak, s[6] * 0.5 ** (1.0 / MIDDLE_BEATS))
-        s[7] = np.maximum(peak, s[7] * 0.5 ** (1.0 / FAST_BEATS))
+        s[5:8] *= _FADES
+        np.maximum(s[5:8], peak, out=s[5:8])
         s[4] += (mean - s[4]) / MEAN_BEATS
         scale = self.scale
         self._stretch(peak, np.asarray(peak > ON_RATIO * scale))
-        highest = np.maximum(np.maximum(peak, s[0]), np.maximum(s[1], s[2]))
-        seen = np.stack([mean, peak, s[3], highest, s[4], s[7], s[6], s[12]])
-        seen /= scale
-        times = np.stack([np.log1p(s[8]), s[10], s[11]])
-        times *= 0.25
+        seen = np.empty((FEATURES, self.series))
+        seen[0], seen[1], seen[2], seen[4] = mean, peak, s[3], s[4]
+        np.maximum(peak, s[0:3].max(axis=0), out=seen[3])
+        seen[5], seen[6], seen[7] = s[7], s[6], s[12]
+        seen[:8] /= scale
+        np.log1p(s[8], out=seen[8])
+        seen[9:11] = s[10:12]
+        seen[8:11] *= 0.25
+        seen[11] = s[9]
         s[1:3] = s[0:2]
         s[0], s[3] = peak, mean
-        return np.ascontiguousarray(np.concatenate([seen, times, s[9:10]]).T, dtype=np.float32)
+        return np.ascontiguousarray(seen.T, dtype=np.float32)
 
     def _stretch(self, peak: FloatArray, on: BoolArray) -> None:
         """Go on with the stretch of each series, or begin another."""
         s = self._state
         turned = on != (s[9] > 0)
-        length = np.log1p(s[8])
-        ended_on, ended_off = turned & ~on, turned & on
-        s[10] += np.where(ended_off, (length - s[10]) / USUAL_STRETCHES, 0.0)
-        s[11] += np.where(ended_on, (length - s[11]) / USUAL_STRETCHES, 0.0)
-        s[8] = np.where(turned, 1.0, np.minimum(s[8] + 1.0, LONGEST_STRETCH))
-        s[12] = np.where(on, np.where(turned, peak, np.maximum(s[12], peak)), s[12])
-        s[9] = on
+        if turned.any():
+            length = np.log1p(s[8])
+            ended_on, ended_off = turned & ~on, turned & on
+            s[10] += np.where(ended_off, (length - s[10]) / USUAL_STRETCHES, 0.0)
+            s[11] += np.where(ended_on, (length - s[11]) / USUAL_STRETCHES, 0.0)
+            s[8, turned] = 0.0
+            s[12, ended_off] = 0.0
+            s[9] = on
+        np.minimum(s[8] + 1.0, LONGEST_STRETCH, out=s[8])
+        np.maximum(s[12], peak, out=s[12], where=on)

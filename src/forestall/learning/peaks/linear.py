@@ -9,6 +9,8 @@ with features x in units of the series' scale s: the subgradient of the pinball 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from forestall.learning.peaks.beats import FEATURES
@@ -26,7 +28,7 @@ class OnlineLinear:
     """For each horizon and series a vector of weights for each level."""
 
     def __init__(self, horizons: int) -> None:
-        self._weight: FloatArray = np.zeros((horizons, 0, FEATURES + 1, len(LEVELS)))
+        self._weight: FloatArray = np.zeros((horizons, 0, *_START.shape))
 
     def grow(self, series: int) -> None:
         """Make room for so many series."""
@@ -46,14 +48,25 @@ class OnlineLinear:
         said: FloatArray = (_with_one(features)[:, None, :] @ self._weight)[:, :, 0] * scale[:, None]
         return said
 
-    def learn(self, horizon: int, features: Float32Array, scale: FloatArray, peak: FloatArray) -> None:
-        """Take in what came, ``peak`` (series,), where features and scale were these when it was forecast."""
+    def learn(self, horizons: Sequence[int], features: Float32Array, scale: FloatArray, peak: FloatArray) -> None:
+        """Take in what came.
+
+        Parameters
+        ----------
+        horizons
+            For which horizons, by their positions, something came; none twice.
+        features, scale
+            Arrays (horizon, series, feature) and (horizon, series): what they were at the forecast.
+        peak
+            Array (horizon, series): what came.
+        """
+        at, series = list(horizons), peak.shape[1]
         x = _with_one(features)
-        weight = self._weight[horizon, : len(x)]
-        said = (x[:, None, :] @ weight)[:, 0] * scale[:, None]
-        step = RATE * (_LEVELS - (peak[:, None] <= said))
-        weight += (x / (x * x).sum(axis=1, keepdims=True))[:, :, None] * step[:, None, :]
+        weight = self._weight[at, :series]
+        said = (x[..., None, :] @ weight)[..., 0, :] * scale[..., None]
+        step = RATE * (_LEVELS - (peak[..., None] <= said))
+        self._weight[at, :series] = weight + (x / (x * x).sum(axis=-1, keepdims=True))[..., None] * step[..., None, :]
 
 
 def _with_one(features: Float32Array) -> FloatArray:
-    return np.concatenate([features, np.ones((len(features), 1))], axis=1, dtype=np.float64)
+    return np.concatenate([features, np.ones((*features.shape[:-1], 1))], axis=-1, dtype=np.float64)

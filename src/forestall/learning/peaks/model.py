@@ -27,8 +27,9 @@ class PeakModel:
     Attributes
     ----------
     graph
-        ONNX: inputs (row, feature), state (row, cell), ratio (vm,) and member (pool, vm) in; own (row, horizon, level),
-        shared (pool, horizon, level) and state_after (row, cell) out. Rows are the pools, then the VMs.
+        ONNX: inputs (beat, row, feature), state (1, row, cell), and of the last beat ratio (vm,) and member (pool, vm)
+        in; own (row, horizon, level), shared (pool, horizon, level) and state_after (1, row, cell) out. Rows are the
+        pools, then the VMs.
     about
         How it was trained, for a person.
     """
@@ -49,16 +50,16 @@ class ServedPeaks:
 
     def __init__(self, model: PeakModel) -> None:
         self._session: onnxruntime.InferenceSession = session(model.graph)
-        self._cells = int(self._session.get_inputs()[1].shape[1])
+        self._cells = int(self._session.get_inputs()[1].shape[2])
 
     def fresh_state(self, rows: int) -> Float32Array:
-        """State (row, cell) of rows of which nothing is known."""
-        return np.zeros((rows, self._cells), np.float32)
+        """State (1, row, cell) of rows of which nothing is known."""
+        return np.zeros((1, rows, self._cells), np.float32)
 
-    def step(
+    def walk(
         self, inputs: Float32Array, state: Float32Array, ratio: Float32Array, member: Float32Array
     ) -> tuple[Float32Array, Float32Array, Float32Array]:
-        """One step; see :class:`PeakModel`."""
+        """Walk through some beats; see :class:`PeakModel`."""
         own, shared, after = self._session.run(
             None, {"inputs": inputs, "state": state, "ratio": ratio, "member": member}
         )

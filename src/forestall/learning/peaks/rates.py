@@ -31,7 +31,7 @@ class Rates:
     def __init__(self, horizons: tuple[int, ...]) -> None:
         self.horizons = horizons
         self._recent = Recent(max(SECOND_WINDOWS, *horizons))
-        self._tracked = Tracked(len(horizons))
+        self._tracked = Tracked(1, len(horizons))
         self._scale: FloatArray = np.zeros(0)
         self._bases: deque[FloatArray] = deque(maxlen=max(horizons))
 
@@ -57,7 +57,7 @@ class Rates:
         for k, horizon in enumerate(self.horizons):
             if len(self._bases) >= horizon:
                 base = self._bases[-horizon]
-                self._tracked.learn(k, base[:, None], self._recent.peak(horizon), self._scale)
+                self._tracked.learn([k], base[None, None, :, None], self._recent.peak(horizon)[None], self._scale[None])
         self._bases.append(self._recent.peak(SECOND_WINDOWS))
-        said = self._tracked.forecast(self._bases[-1][None, :, None])
+        said = self._tracked.forecast(self._bases[-1][:, None])[0]
         return np.maximum(np.maximum.accumulate(said, axis=-1), 0.0)

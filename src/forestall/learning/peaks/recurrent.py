@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from forestall.learning.peaks.model import HORIZON_BEATS, PeakModel, ServedPeaks
+from forestall.learning.peaks.model import HORIZON_BEATS, LEVELS, PeakModel, ServedPeaks
 from forestall.model.samples import Float32Array, FloatArray, IntArray
 
 
@@ -25,40 +25,50 @@ class RecurrentPeaks:
         self._mix = _between(horizons)
         self._flag: Float32Array = np.ones((1, 1), np.float32)
         self._member: Float32Array = np.zeros((1, 0), np.float32)
+        # What it says (row, horizon of the model's, level) in units of the scale (row,).
+        self._said: Float32Array = np.zeros((1, len(HORIZON_BEATS), len(LEVELS)), np.float32)
+        self._scale: FloatArray = np.zeros(1)
 
     def grow(self, rows: int) -> None:
         """Make room for so many rows."""
-        new = rows - len(self._state)
-        self._state = np.concatenate([self._state, self._served.fresh_state(new)])
+        new = rows - len(self._flag)
+        self._state = np.concatenate([self._state, self._served.fresh_state(new)], axis=1)
         self._flag = np.pad(self._flag, ((0, new), (0, 0)))
         self._member = np.ones((1, rows - 1), np.float32)
+        self._said = np.pad(self._said, ((0, new), (0, 0), (0, 0)))
+        self._scale = np.pad(self._scale, (0, new))
 
     def keep(self, rows: IntArray) -> None:
         """Forget all rows but these."""
-        self._state, self._flag = self._state[rows], self._flag[rows]
+        self._state, self._flag = self._state[:, rows], self._flag[rows]
         self._member = np.ones((1, len(rows) - 1), np.float32)
+        self._said, self._scale = self._said[rows], self._scale[rows]
 
-    def step(self, features: Float32Array, scale: FloatArray) -> FloatArray:
-        """Take in a beat and forecast.
+    def take_in(self, features: Float32Array, scale: FloatArray) -> None:
+        """Take in some beats.
 
         Parameters
         ----------
         features
-            Array (row, feature).
+            Array (beat, row, feature).
         scale
-            Array (row,), cores.
-
-        Returns
-        -------
-        FloatArray
-            Quantiles (horizon, row, level), cores.
+            Array (row,), after the last of them, cores.
         """
-        inputs = np.concatenate([features, self._flag], axis=1)
+        flags = np.broadcast_to(self._flag, (len(features), *self._flag.shape))
         ratio = (scale[1:] / scale[0]).astype(np.float32)
-        said, shared, self._state = self._served.step(inputs, self._state, ratio, self._member)
+        said, shared, self._state = self._served.walk(
+            np.concatenate([features, flags], axis=2), self._state, ratio, self._member
+        )
         said[0] = shared[0]
-        mixed = (self._mix @ said.transpose(1, 0, 2).reshape(len(HORIZON_BEATS), -1)).reshape(-1, *said[:, 0].shape)
-        return np.asarray(mixed * scale[:, None], np.float64)
+        self._said, self._scale = said, scale
+
+    def forecast(self) -> FloatArray:
+        """Quantiles (horizon, row, level) after the last beat, cores."""
+        beats_first = self._said.transpose(1, 0, 2)
+        mixed = (self._mix @ beats_first.reshape(len(HORIZON_BEATS), -1)).reshape(
+            len(self._mix), *self._said[:, 0].shape
+        )
+        return np.asarray(mixed * self._scale[:, None], np.float64)
 
 
 def _between(horizons: tuple[int, ...]) -> Float32Array:

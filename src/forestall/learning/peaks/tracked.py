@@ -9,6 +9,8 @@ last second, the rule of thumb with a margin that is learned; with the quantiles
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from forestall.learning.peaks.model import LEVELS
@@ -20,41 +22,51 @@ _LEVELS = np.asarray(LEVELS)
 
 
 class Tracked:
-    """One base for all series and horizons.
+    """Some bases side by side, for all series and horizons.
 
     Parameters
     ----------
-    horizons
+    bases, horizons
         How many.
     """
 
-    def __init__(self, horizons: int) -> None:
-        self._above: FloatArray = np.zeros((horizons, 0, len(LEVELS)))
-        self._outcomes: FloatArray = np.zeros((horizons, 0))
+    def __init__(self, bases: int, horizons: int) -> None:
+        self._above: FloatArray = np.zeros((bases, horizons, 0, len(LEVELS)))
+        self._outcomes: FloatArray = np.zeros((bases, horizons, 0))
 
     def grow(self, series: int) -> None:
         """Make room for so many series."""
-        new = series - self._above.shape[1]
-        self._above = np.pad(self._above, ((0, 0), (0, new), (0, 0)))
-        self._outcomes = np.pad(self._outcomes, ((0, 0), (0, new)))
+        new = series - self._above.shape[2]
+        self._above = np.pad(self._above, ((0, 0), (0, 0), (0, new), (0, 0)))
+        self._outcomes = np.pad(self._outcomes, ((0, 0), (0, 0), (0, new)))
 
     def keep(self, rows: IntArray) -> None:
         """Forget all series but those of ``rows``."""
-        self._above, self._outcomes = self._above[:, rows], self._outcomes[:, rows]
+        self._above, self._outcomes = self._above[:, :, rows], self._outcomes[:, :, rows]
 
-    def forecast(self, base: FloatArray) -> FloatArray:
-        """Quantiles (horizon, series, level) above ``base`` (horizon or 1, series, level or 1), cores.
+    def forecast(self, bases: FloatArray) -> FloatArray:
+        """Quantiles (base, horizon, series, level) above ``bases``, of that shape or of one that fits, cores.
 
         They may cross, and lie below zero; what is combined of several does not.
         """
-        return base + self._above
+        return bases + self._above
 
-    def learn(self, horizon: int, base: FloatArray, peak: FloatArray, scale: FloatArray) -> None:
-        """Take in what came, ``peak`` (series,), where the base was ``base`` (series, level or 1) at the forecast."""
-        above = self._above[horizon, : len(base)]
-        seen = self._outcomes[horizon, : len(base)]
+    def learn(self, horizons: Sequence[int], bases: FloatArray, peak: FloatArray, scale: FloatArray) -> None:
+        """Take in what came.
+
+        Parameters
+        ----------
+        horizons
+            For which horizons, by their positions, something came; none twice.
+        bases
+            Array (base, horizon, series, level or 1): what they were at the forecast; NaN for one that was silent.
+        peak, scale
+            Arrays (horizon, series): what came, and the measure of the series at the forecast.
+        """
+        at, series = list(horizons), peak.shape[1]
+        above, seen = self._above[:, at, :series], self._outcomes[:, at, :series]
+        speaks = ~np.isnan(bases[..., :1])
         quick = 1.0 + FASTER_AT_FIRST * np.maximum(1.0 - seen / FIRST_OUTCOMES, 0.0)
-        move = _LEVELS - (peak[:, None] <= base + above)
-        silent = np.isnan(base[:, :1])
-        above += np.where(silent, 0.0, (RATE * quick * scale)[:, None] * move)
-        seen += ~silent[:, 0]
+        move = _LEVELS - (peak[..., None] <= bases + above)
+        self._above[:, at, :series] = above + np.where(speaks, (RATE * quick * scale)[..., None] * move, 0.0)
+        self._outcomes[:, at, :series] = seen + speaks[..., 0]

@@ -9,6 +9,8 @@ overlapping windows say little, and experts that err differently are best togeth
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from forestall.learning.aggregation import pinball
@@ -34,7 +36,7 @@ class PeakTrust:
     """
 
     def __init__(self, prior: tuple[float, ...], horizons: int) -> None:
-        self._prior = np.asarray(prior)[:, None, None]
+        self._prior = np.asarray(prior)[:, None, None, None]
         self._weight: FloatArray = np.zeros((len(prior), horizons, 0, len(LEVELS)))
         self._mean: FloatArray = np.zeros((horizons, 0, len(LEVELS)))
         self._outcomes: FloatArray = np.zeros((horizons, 0, 1))
@@ -42,7 +44,7 @@ class PeakTrust:
     def grow(self, rows: int) -> None:
         """Make room for so many rows."""
         experts, horizons, now, levels = self._weight.shape
-        fresh = np.broadcast_to(self._prior[:, None], (experts, horizons, rows - now, levels))
+        fresh = np.broadcast_to(self._prior, (experts, horizons, rows - now, levels))
         self._weight = np.concatenate([self._weight, fresh], axis=2)
         self._mean = np.pad(self._mean, ((0, 0), (0, rows - now), (0, 0)))
         self._outcomes = np.pad(self._outcomes, ((0, 0), (0, rows - now), (0, 0)))
@@ -66,16 +68,28 @@ class PeakTrust:
         mixed = (weight * np.where(silent, 0.0, said)).sum(axis=0) / weight.sum(axis=0)
         return np.asarray(np.maximum.accumulate(np.maximum(mixed, 0.0), axis=-1))
 
-    def learn(self, horizon: int, said: FloatArray, combined: FloatArray, peak: FloatArray) -> None:
-        """Move weights after ``peak`` (row,) came, of which this was ``said`` (expert, row, level) and ``combined``."""
-        n = len(peak)
+    def learn(self, horizons: Sequence[int], said: FloatArray, combined: FloatArray, peak: FloatArray) -> None:
+        """Move weights after something came.
+
+        Parameters
+        ----------
+        horizons
+            For which horizons, by their positions; none twice.
+        said
+            Array (expert, horizon, row, level): what experts had said; NaN where nothing.
+        combined
+            Array (horizon, row, level): what was made of it.
+        peak
+            Array (horizon, row): what came.
+        """
+        at, rows = list(horizons), peak.shape[1]
         own = pinball(combined, _LEVELS, peak)
         loss = pinball(said, _LEVELS, peak)
         loss = np.where(np.isnan(loss), own, loss)
-        seen = self._outcomes[horizon, :n]
-        seen += 1.0
-        mean = self._mean[horizon, :n]
+        seen = self._outcomes[at, :rows] + 1.0
+        mean = self._mean[at, :rows]
         mean += np.maximum(1.0 / seen, 1.0 / MEAN_OUTCOMES) * (own - mean)
+        self._outcomes[at, :rows], self._mean[at, :rows] = seen, mean
         relative = np.minimum(loss / np.maximum(mean, 1e-12), MAX_RELATIVE_LOSS)
-        moved = self._weight[:, horizon, :n] * np.exp(-RATE * relative)
-        self._weight[:, horizon, :n] = (1.0 - SHARE) * moved / moved.sum(axis=0) + SHARE * self._prior
+        moved = self._weight[:, at, :rows] * np.exp(-RATE * relative)
+        self._weight[:, at, :rows] = (1.0 - SHARE) * moved / moved.sum(axis=0) + SHARE * self._prior

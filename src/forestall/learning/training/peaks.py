@@ -123,7 +123,7 @@ class PeakNetwork(nn.Module):
                 weight.copy_(weight.half().float())
 
     def graph(self) -> bytes:
-        """One step of all rows as an ONNX graph; see :class:`~forestall.learning.peaks.model.PeakModel`."""
+        """Some steps of all rows as an ONNX graph; see :class:`~forestall.learning.peaks.model.PeakModel`."""
         return _graph({name: value.detach().numpy() for name, value in self.state_dict().items()})
 
 
@@ -263,7 +263,8 @@ def _graph(weights: dict[str, Float32Array]) -> bytes:
         )
 
     cells = _cell(graph, weights)
-    seen = graph.node("Concat", [cells, "inputs"], "seen", axis=-1)
+    newest = graph.node("Gather", ["inputs", graph.constant("newest", np.array(-1, np.int64))], "inputs.newest", axis=0)
+    seen = graph.node("Concat", [cells, newest], "seen", axis=-1)
     ordered(linear("own_out", linear("own_hidden", seen), positive=False), "own")
     count = graph.node("Shape", ["member"], "count")
     pools = graph.part(count, 0, 1, 0, "pools")
@@ -284,32 +285,31 @@ def _graph(weights: dict[str, Float32Array]) -> bytes:
     return graph.build(
         "peaks",
         {
-            "inputs": ("row", FEATURES + 1),
-            "state": ("row", HIDDEN),
+            "inputs": ("beat", "row", FEATURES + 1),
+            "state": (1, "row", HIDDEN),
             "ratio": ("vm",),
             "member": ("pool", "vm"),
         },
         {
             "own": ("row", horizons, levels),
             "shared": ("pool", horizons, levels),
-            "state_after": ("row", HIDDEN),
+            "state_after": (1, "row", HIDDEN),
         },
     )
 
 
 def _cell(graph: Graph, weights: dict[str, Float32Array]) -> str:
-    """One step of the cell: ``state_after`` (row, cell) of ``inputs`` and ``state``; gates reset, update, new."""
+    """The cell (row, cell) after all beats of ``inputs``, from ``state`` on; it makes ``state_after``.
 
-    def side(name: str, source: str) -> list[str]:
-        weight = graph.weight(f"cell.weight_{name}", np.ascontiguousarray(weights[f"cell.weight_{name}_l0"].T))
-        graph.node("MatMul", [source, weight], f"{name}.product")
-        graph.node("Add", [f"{name}.product", graph.weight(f"cell.bias_{name}", weights[f"cell.bias_{name}_l0"])], name)
-        return [graph.part(name, k * HIDDEN, (k + 1) * HIDDEN, -1, f"{name}.{k}") for k in range(3)]
+    Gates stand as reset, update, new where it was trained (torch), and as update, reset, new in ONNX.
+    """
 
-    new, old = side("ih", "inputs"), side("hh", "state")
-    reset = graph.node("Sigmoid", [graph.node("Add", [new[0], old[0]], "reset.sum")], "reset")
-    update = graph.node("Sigmoid", [graph.node("Add", [new[1], old[1]], "update.sum")], "update")
-    kept = graph.node("Mul", [reset, old[2]], "kept")
-    fresh = graph.node("Tanh", [graph.node("Add", [new[2], kept], "fresh.sum")], "fresh")
-    change = graph.node("Mul", [update, graph.node("Sub", ["state", fresh], "difference")], "change")
-    return graph.node("Add", [fresh, change], "state_after")
+    def gates(name: str) -> Float32Array:
+        reset, update, new = np.split(weights[f"cell.{name}_l0"], 3)
+        return np.concatenate([update, reset, new])
+
+    biases = np.concatenate([gates("bias_ih"), gates("bias_hh")])
+    sides = [graph.weight(f"cell.{name}", gates(name)[None]) for name in ("weight_ih", "weight_hh")]
+    inputs = ["inputs", *sides, graph.weight("cell.bias", biases[None]), "", "state"]
+    graph.node("GRU", inputs, ["", "state_after"], hidden_size=HIDDEN, linear_before_reset=1)
+    return graph.node("Squeeze", ["state_after", graph.constant("layer", np.array([0], np.int64))], "cells")
