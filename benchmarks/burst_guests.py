@@ -26,7 +26,7 @@ from burst_live import REGIMES, arrivals
 from forestall.adapters.clock.system import SystemClock
 from forestall.adapters.linux.cgroups import ControlGroups
 from forestall.adapters.linux.proc import Processes
-from forestall.burst.driver import Place
+from forestall.burst.place import Place
 from forestall.lab.plan import Pace
 from forestall.lab.site import Lab
 from forestall.ports.cores import Guest, Part

@@ -35,7 +35,7 @@ from pathlib import Path
 
 import numpy as np
 
-from forestall.burst.driver import Place
+from forestall.burst.place import Place
 from forestall.ports.cores import Guest, Part
 from forestall.service.burst_messages import Roster, roster_line
 

@@ -24,7 +24,7 @@ from pathlib import Path
 import numpy as np
 
 from forestall.burst.core import BurstLoop
-from forestall.burst.driver import Place
+from forestall.burst.place import Place
 from forestall.burst.settings import BurstSettings
 from forestall.learning.peaks.model import PeakModel
 from forestall.ports.cores import Guest, Part

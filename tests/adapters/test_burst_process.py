@@ -16,7 +16,7 @@ import pytest
 from real_core_groups import BUSY, EASY, RealGroup, real_groups, wait_for
 
 from forestall.adapters.linux.burst_process import BurstProcess
-from forestall.burst.driver import Place
+from forestall.burst.place import Place
 from forestall.ports.cores import Guest, Part
 from forestall.service.burst_messages import Roster, roster_line
 

@@ -9,8 +9,9 @@ from burst_fakes import FakeGuard, FakeOriginals
 
 from forestall.adapters.clock.virtual import VirtualClock
 from forestall.adapters.simulated.core_host import SimulatedCoreHost
-from forestall.burst.driver import BurstDriver, Place
+from forestall.burst.driver import BurstDriver
 from forestall.burst.lending import LendingSettings
+from forestall.burst.place import Place
 from forestall.burst.settings import BurstSettings
 from forestall.ports.cores import CoreUse, Guest, Part
 from forestall.ports.hypervisor import VmSettings

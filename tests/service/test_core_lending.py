@@ -7,8 +7,9 @@ from typing import Any
 
 import pytest
 
-from forestall.burst.driver import BurstStatus, Place
+from forestall.burst.driver import BurstStatus
 from forestall.burst.lending import Loan
+from forestall.burst.place import Place
 from forestall.burst.watch import LATE_IN_A_ROW, ON_TIME_AGAIN, Timing, Watch
 from forestall.demand.policy import PolicySet
 from forestall.demand.view import VmView

@@ -11,7 +11,8 @@ import os
 import select
 from collections.abc import Callable
 
-from forestall.burst.driver import BurstDriver, Place
+from forestall.burst.driver import BurstDriver
+from forestall.burst.place import Place
 from forestall.model.errors import ForestallError, in_one_line
 from forestall.ports.clock import Clock
 from forestall.service.burst_messages import Lines, Roster, roster_of, status_line

@@ -10,7 +10,8 @@ from dataclasses import dataclass
 
 import msgspec
 
-from forestall.burst.driver import BurstStatus, Place
+from forestall.burst.driver import BurstStatus
+from forestall.burst.place import Place
 from forestall.model.errors import BadInput
 
 LONGEST_LINE = 4 << 20

@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
-from forestall.burst.driver import Place
+from forestall.burst.place import Place
 from forestall.demand.policy import PolicySet
 from forestall.demand.view import VmView
 from forestall.model.errors import HypervisorError

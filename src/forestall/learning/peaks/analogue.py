@@ -12,6 +12,8 @@ al., Monthly Weather Review, 2013; kernel-weighted bootstrap: Lall & Sharma, Wat
 
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 
 from forestall.learning.peaks.beats import FEATURES
@@ -48,9 +50,9 @@ class AnaloguePaths:
         self._horizons, self._rng = horizons, rng
         self._longest = max(horizons)
         self._ahead = 1 + np.arange(self._longest)
-        # Where the stretches of a path begin that each horizon adds to the one before.
+        # The bounds of the stretches of a path that each horizon adds to the one before.
         self._order = np.argsort(horizons, kind="stable")
-        self._starts = np.concatenate([[0], np.sort(horizons)[:-1]])
+        self._bounds = [0, *sorted(horizons)]
         # Every moment of a ring stands at its beat's place, whichever is oldest.
         self._features: Float32Array = np.zeros((REMEMBERED_BEATS, 0, FEATURES), np.float32)
         self._peaks: Float32Array = np.zeros((REMEMBERED_BEATS, 0), np.float32)
@@ -103,11 +105,10 @@ class AnaloguePaths:
         counts = np.where(path_is_whole, 0.5 ** (age / HALF_LIFE_BEATS), 0.0).astype(np.float32)
         drawn = self._draw(counts)
         first = drawn + 2 * REMEMBERED_BEATS * np.arange(len(drawn))[:, None]
-        paths = self._used.ravel().take(first[:, :, None] + self._ahead)
-        highest = np.maximum.reduceat(np.concatenate([paths.sum(axis=0)[None], paths[:-1]]), self._starts, axis=2)
-        for k in range(1, len(self._horizons)):
-            np.maximum(highest[:, :, k], highest[:, :, k - 1], out=highest[:, :, k])
-        ordered = np.sort(highest.transpose(2, 0, 1), axis=-1)
+        paths = self._used.ravel().take(self._ahead[:, None, None] + first)  # (beat, vm or others, path)
+        paths = np.concatenate([paths.sum(axis=1, keepdims=True), paths[:, :-1]], axis=1)
+        highest = np.stack([paths[begin:end].max(axis=0) for begin, end in itertools.pairwise(self._bounds)])
+        ordered = np.sort(np.maximum.accumulate(highest, axis=0), axis=-1)
         said[self._order[:, None], [0, *self._busiest]] = _quantiles(ordered)
         return said
 
