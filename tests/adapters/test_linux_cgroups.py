@@ -102,6 +102,19 @@ def test_processes_of_vms(proc: Path) -> None:
     assert processes.vcpu_times(4711) == {}
 
 
+def test_who_only_says_that_it_is_a_vm_is_not_believed(proc: Path) -> None:
+    def claims(pid: int, user: int) -> None:
+        write(proc / f"{pid}/cmdline", "sh\0-uuid\0aaaa\0")
+        write(proc / f"{pid}/status", f"Name:\tsh\nUid:\t{user}\t0\t0\t0\n")
+
+    claims(43, 1000)
+    assert Processes(proc).of_vms(["aaaa"]) == {"aaaa": 41}
+    write(proc / "41/status", "Name:\tqemu\nUid:\t64055\t64055\t64055\t64055\n")
+    assert Processes(proc).of_vms(["aaaa"]) == {"aaaa": 41}
+    claims(44, 0)
+    assert Processes(proc).of_vms(["aaaa"]) == {}
+
+
 def test_our_own_process_on_the_real_tree() -> None:
     processes = Processes()
     assert processes.birth(os.getpid()) == processes.birth(os.getpid()) != processes.birth(1)

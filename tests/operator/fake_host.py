@@ -70,6 +70,8 @@ def good_host(root: Path) -> Path:
     put(root / f"proc/{QEMU}/cgroup", f"0::/{V2_GROUP}\n")
     put(root / "sys/fs/cgroup" / V2_GROUP / "cgroup.controllers", "cpuset cpu io memory pids\n")
     put(root / "sys/fs/cgroup/cgroup.controllers", "cpuset cpu io memory hugetlb pids\n")
+    for name, value in (("cpu.weight", "100\n"), ("cpu.idle", "0\n")):
+        put(root / "sys/fs/cgroup/system.slice" / name, value)
     put(root / "etc/os-release", 'ID=debian\nVERSION_ID="12"\n')
     put(root / "dev/kvm")
     put(root / "usr/sbin/libvirtd")

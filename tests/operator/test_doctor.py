@@ -65,6 +65,15 @@ TREES = {
     "no systemd": ("run/systemd/system", None, "systemd", Status.LIMITED, "does not run", "forestall watchdog"),
     "no damon": ("sys/kernel/mm/damon/admin", None, "damon", Status.LIMITED, "no /sys/kernel/mm/damon", ""),
     "no switch": ("run/openvswitch/db.sock", None, "open vswitch", Status.OK, "is not installed", ""),
+    "no idle class": (
+        "sys/fs/cgroup/system.slice/cpu.idle",
+        None,
+        "core lending",
+        Status.LIMITED,
+        "no cpu.idle",
+        "Linux 5.15",
+    ),
+    "no groups yet": ("sys/fs/cgroup/system.slice", None, "core lending", Status.OK, "whole cores", ""),
     "no cgroups": ("proc/mounts", "proc /proc proc rw 0 0\n", "cgroups", Status.MISSING, "not mounted", "mount -t"),
 }
 
@@ -203,6 +212,13 @@ READERS: dict[str, tuple[dict[str, Any], str, Status, str, str]] = {
         "cannot be written",
         "install -d -m 0700 -o ann",
     ),
+    "an ordinary user": (
+        {"user": lambda: "ann"},
+        "core lending",
+        Status.LIMITED,
+        "ann is not root",
+        "as root",
+    ),
     "bad configuration": (
         {"configuration_problem": "/etc/forestall/forestall.toml: line 3: unknown key 'x'"},
         "configuration",
@@ -211,7 +227,16 @@ READERS: dict[str, tuple[dict[str, Any], str, Status, str, str]] = {
         "correct that line",
     ),
 }
-OBSERVES_WITHOUT = {"pyroute2", "kvm", "balloon", "virtio-mem", "guest memory", "traffic control", "clock"}
+OBSERVES_WITHOUT = {
+    "pyroute2",
+    "kvm",
+    "balloon",
+    "virtio-mem",
+    "guest memory",
+    "traffic control",
+    "clock",
+    "core lending",
+}
 
 
 @pytest.mark.parametrize("name", READERS)
@@ -310,6 +335,24 @@ def test_cgroup_v2_without_the_controller(root: Path) -> None:
     assert finding.status is Status.LIMITED
     assert "v2; controllers of the VM with pid 4711: memory, pids" in finding.what
     assert "+cpu" in finding.fix
+    assert "cannot be limited" in found(root, "core lending").why
+
+
+def test_cgroup_v2_without_cpusets(root: Path) -> None:
+    for path in (root / "sys/fs/cgroup").rglob("cgroup.controllers"):
+        path.write_text("cpu memory pids\n")
+    finding = found(root, "core lending")
+    assert finding.status is Status.LIMITED
+    assert "whole_cores = false" in finding.fix
+
+
+def test_the_idle_class_of_version_1(root: Path) -> None:
+    put(root / "proc/mounts", "cgroup /sys/fs/cgroup/cpu cgroup rw,cpu 0 0\n")
+    assert facts(root).cgroups.idle_class is None
+    put(root / "sys/fs/cgroup/cpu/machine/cpu.shares", "1024\n")
+    assert facts(root).cgroups.idle_class is False
+    put(root / "sys/fs/cgroup/cpu/machine/cpu.idle", "0\n")
+    assert facts(root).cgroups.idle_class is True
 
 
 def test_cgroups_where_no_vm_runs(root: Path) -> None:

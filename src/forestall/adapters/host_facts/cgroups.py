@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from forestall.adapters.host_facts.facts import CgroupFacts
@@ -17,21 +17,32 @@ def read_cgroups(roots: Roots) -> CgroupFacts:
     layout = {(True, True): "hybrid", (True, False): "v2", (False, True): "v1"}.get((bool(unified), bool(separate)))
     pid = next(_qemu_pids(roots), None)
     controllers = _controllers_of(roots, pid, unified) if pid is not None else _all_controllers(unified, separate)
-    return CgroupFacts(layout or "none", frozenset(controllers), pid)
+    return CgroupFacts(layout or "none", frozenset(controllers), pid, _idle_class(separate.get("cpu", unified)))
 
 
-def _mounts(roots: Roots) -> tuple[Path | None, set[str]]:
-    """Return where cgroup v2 is mounted, and the controllers that are mounted as v1."""
-    unified, separate = None, set[str]()
+def _mounts(roots: Roots) -> tuple[Path | None, dict[str, Path]]:
+    """Return where cgroup v2 is mounted, and by controller what is mounted as v1."""
+    unified, separate = None, dict[str, Path]()
     for line in text_of(roots.proc / "mounts").splitlines():
         words = line.split()
         if len(words) < 4:
             continue
         if words[2] == "cgroup2":
-            unified = roots.sys / words[1].removeprefix(_MOUNT_ROOT).lstrip("/")
+            unified = _mounted(roots, words[1])
         elif words[2] == "cgroup":
-            separate |= {word for word in words[3].split(",") if word in _KNOWN}
+            separate |= {word: _mounted(roots, words[1]) for word in words[3].split(",") if word in _KNOWN}
     return unified, separate
+
+
+def _mounted(roots: Roots, folder: str) -> Path:
+    return roots.sys / folder.removeprefix(_MOUNT_ROOT).lstrip("/")
+
+
+def _idle_class(tree: Path | None) -> bool | None:
+    """Whether groups of the controller cpu have an idle class; None where there is no group to look at."""
+    groups = (path for path in sorted(tree.iterdir()) if path.is_dir()) if tree and tree.is_dir() else ()
+    seen = next((path for path in groups if any((path / name).exists() for name in ("cpu.weight", "cpu.shares"))), None)
+    return (seen / "cpu.idle").exists() if seen else None
 
 
 _KNOWN = frozenset({"cpu", "cpuacct", "cpuset", "memory", "blkio", "io", "pids", "devices", "freezer", "net_cls"})
@@ -54,7 +65,7 @@ def _controllers_of(roots: Roots, pid: int, unified: Path | None) -> Iterator[st
             yield from text_of(unified / path.lstrip("/") / "cgroup.controllers").split()
 
 
-def _all_controllers(unified: Path | None, separate: set[str]) -> Iterator[str]:
+def _all_controllers(unified: Path | None, separate: Iterable[str]) -> Iterator[str]:
     yield from separate
     if unified is not None:
         yield from text_of(unified / "cgroup.controllers").split()

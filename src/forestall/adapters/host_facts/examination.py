@@ -20,6 +20,7 @@ def examine(facts: HostFacts) -> list[Finding]:
         host.check_kvm(facts),
         *live.check_vms(facts),
         host.check_cgroups(facts),
+        host.check_lending(facts),
         host.check_pressure(facts),
         live.check_traffic(facts),
         live.check_openvswitch(facts),

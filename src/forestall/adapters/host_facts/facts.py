@@ -47,12 +47,13 @@ class CgroupFacts:
     """Control groups: ``layout`` is ``v1``, ``v2``, ``hybrid`` or ``none``.
 
     ``controllers`` are those of the group of ``vm_pid``, the first QEMU process that was found, or of the whole host
-    where there is none.
+    where there is none. ``idle_class`` is whether groups have ``cpu.idle``; None where there is no group to look at.
     """
 
     layout: str
     controllers: frozenset[str] = frozenset()
     vm_pid: int | None = None
+    idle_class: bool | None = None
 
 
 @dataclass(frozen=True)

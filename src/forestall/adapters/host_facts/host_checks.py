@@ -47,6 +47,27 @@ def check_cgroups(facts: HostFacts) -> Finding:
     return Finding("cgroups", Status.OK, what)
 
 
+def check_lending(facts: HostFacts) -> Finding:
+    """What lending idle cores needs: root, cpusets, and an idle class for control groups."""
+    groups = facts.cgroups
+    if facts.user != "root":
+        why = "idle cores are not lent: limiting borrowers needs root"
+        return Finding("core lending", Status.LIMITED, f"{facts.user} is not root", why, "run Forestall as root")
+    if "cpu" not in groups.controllers:
+        why = "idle cores are not lent: borrowers cannot be limited"
+        return Finding("core lending", Status.LIMITED, "VMs have no control group for CPU time", why, "see cgroups")
+    if groups.idle_class is False:
+        why = (
+            "borrowers are only given the least weight: a lender that wakes up may wait a few milliseconds for its core"
+        )
+        return Finding("core lending", Status.LIMITED, "groups have no cpu.idle", why, "use Linux 5.15 or later")
+    if "cpuset" not in groups.controllers:
+        fix = "mount the controller cpuset, or set whole_cores = false under [burst] in forestall.toml"
+        return Finding("core lending", Status.LIMITED, "no cpuset", "borrowers cannot be given whole cores", fix)
+    what = "borrowers can be given whole cores" + (", in the idle class" if groups.idle_class else "")
+    return Finding("core lending", Status.OK, what)
+
+
 def check_pressure(facts: HostFacts) -> Finding:
     """Pressure stall information."""
     if facts.pressure:

@@ -107,7 +107,7 @@ class LinuxCoreHost:
         return self._counters.read(all_counters=all_counters)
 
     def settings(self, vm_id: str) -> VmSettings:
-        """How a guest is set now; a lender too, for the sake of :meth:`let_burst`.
+        """How a guest is set now.
 
         Raises
         ------
@@ -136,10 +136,6 @@ class LinuxCoreHost:
     def least_cores(self) -> float:
         """What the smallest quota gives."""
         return LEAST_QUOTA_US / self._period_us
-
-    def let_burst(self, vm_id: str) -> str:
-        """Let a guest that has a quota save up what it does not use of it; what stands in the way."""
-        return self._reach(vm_id) or self._limits[vm_id].let_burst()
 
     def put_back(self, settings: VmSettings) -> str:
         """Set a VM as it was, whether it is watched here or not."""

@@ -103,7 +103,6 @@ class CoreLimits:
             "birth": self._life.birth,
             "group": str(self._group.folder),
             "cpu": plain(self._group.look_again()),
-            "bursts": {str(inner.folder): inner.in_force.burst_us for inner in groups_inside(self._group.folder)},
             "cpuset": str(self._sets.folder) if self._sets else "",
             "cpus": self._sets.read() if self._sets else {},
         }
@@ -111,10 +110,6 @@ class CoreLimits:
     def make_way(self) -> str:
         """Put the VM behind all others."""
         return self._tried(self._group.stand_behind)
-
-    def let_burst(self) -> str:
-        """Let the VM save up as much unused quota as it has quota, in its group and in those inside."""
-        return self._tried(self._save_up)
 
     def limit(self, cores: float) -> str:
         """Let the VM use so many cores, at least what the smallest quota gives, at most what it had; inf: all that."""
@@ -150,6 +145,8 @@ class CoreLimits:
     def _limit_to(self, cores: float) -> None:
         if self._sets is None:
             self._group.set_quota(*self._quota(cores))
+            # What it has left of a period it may use in the next: it is in nobody's way.
+            self._group.set_burst(max(self._group.in_force.quota_us, 0))
         elif cores >= 1:
             self.cpus = self._sets.narrow(cores)
             self._group.set_quota(self._usual.quota_us, self._usual.period_us)
@@ -171,12 +168,6 @@ class CoreLimits:
                 return f"the group {inner.folder.name} inside its own has a quota of {inner.in_force.cores:g} cores"
         return "a group around its own has a smaller quota"
 
-    def _save_up(self) -> None:
-        if self._group.in_force.quota_us != NO_QUOTA:
-            self._group.set_burst(self._group.in_force.quota_us)
-        for inner in groups_inside(self._group.folder):
-            inner.set_burst(inner.in_force.quota_us)
-
 
 def put_back(values: Mapping[str, Any], proc_root: Path = Path("/proc")) -> str:
     """Set a VM as :meth:`CoreLimits.values` says that it was; what could not be, and why.
@@ -190,17 +181,11 @@ def put_back(values: Mapping[str, Any], proc_root: Path = Path("/proc")) -> str:
                 return ""
             reasons = [
                 group.restore(CpuSettings(**values["cpu"])),
-                *(refusal("burst", partial(_restore_burst, folder, us)) for folder, us in values["bursts"].items()),
                 refusal("CPUs", partial(_restore_cpus, values["cpuset"], values["cpus"])),
             ]
             return "; ".join(filter(None, reasons))
     except OSError as error:
         return "" if error.errno in (*GONE, errno.ESRCH) else str(error.strerror)
-
-
-def _restore_burst(folder: str, burst_us: int | None) -> None:
-    with closing(CpuGroup(Path(folder))) as group:
-        group.set_burst(burst_us)
 
 
 def _restore_cpus(folder: str, was: Mapping[str, str]) -> None:

@@ -7,6 +7,7 @@ admin-guide/cgroup-v2.rst.
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Mapping
 from itertools import groupby
 from pathlib import Path
@@ -105,7 +106,14 @@ def _set(wanted: Mapping[str, str]) -> None:
 
 
 def _write(folder: str, text: str) -> None:
-    (Path(folder) / CPUS).write_text(f"{text}\n", "ascii")
+    """Set the CPUs of a group; none in version 2: those of the group around it, which the kernel may want to be told."""
+    try:
+        (Path(folder) / CPUS).write_text(f"{text}\n", "ascii")
+    except OSError as error:
+        if text or error.errno != errno.ENOSPC:
+            raise
+        # A group that was given CPUs, and has processes, keeps some by name (validate_change in kernel/cgroup/cpuset.c).
+        (Path(folder) / CPUS).write_text(f"{text_of(allowed(Path(folder).parent))}\n", "ascii")
 
 
 def _read(path: Path) -> str:

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import re
+from collections import defaultdict
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 _START_TIME = 22 - 3
 """Position of ``starttime`` in /proc/PID/stat, counted behind the name (proc_pid_stat(5))."""
+
+PEOPLE = range(1000, 60000)
+"""Users with these numbers are people; what is below and above is given to daemons (login.defs(5), Debian Policy 9.2)."""
+_OWNER = re.compile(r"^Uid:\s+(\d+)", re.MULTILINE)
 
 
 @dataclass(frozen=True)
@@ -25,12 +31,20 @@ class Processes:
         self._root = root
 
     def of_vms(self, uuids: Collection[str]) -> Mapping[str, int]:
-        """Process of each VM, by UUID: the QEMU that was started with ``-uuid UUID``."""
-        wanted, found = set(uuids), {}
+        """Process of each VM, by UUID: the QEMU that was started with ``-uuid UUID``.
+
+        Anybody on the host can write such a command line. Where several processes have one, those of people's accounts
+        are not believed, and nobody is if several are left.
+        """
+        wanted, claims = set(uuids), defaultdict[str, list[int]](list)
         for folder in self._root.iterdir() if wanted else ():
             if folder.name.isdigit() and (uuid := _uuid(_read(folder / "cmdline"))) in wanted:
-                found[uuid] = int(folder.name)
-        return found
+                claims[uuid].append(int(folder.name))
+        believed = {
+            uuid: pids if len(pids) == 1 else [pid for pid in pids if self._owner(pid) not in PEOPLE]
+            for uuid, pids in claims.items()
+        }
+        return {uuid: pids[0] for uuid, pids in believed.items() if len(pids) == 1}
 
     def is_of_vm(self, pid: int, uuid: str) -> bool:
         """Whether a process that is there is that of a VM."""
@@ -66,6 +80,11 @@ class Processes:
             return None if theirs.stat().st_ino == ours.stat().st_ino else theirs
         except OSError:
             return None
+
+    def _owner(self, pid: int) -> int:
+        """Real user of a process; -1 where it is gone. (What ``/proc/PID`` belongs to is up to the process.)"""
+        found = _OWNER.search(_read(self._root / f"{pid}/status"))
+        return int(found[1]) if found else -1
 
     def _tasks(self, pid: int) -> list[Path]:
         try:
