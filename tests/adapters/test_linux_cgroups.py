@@ -107,9 +107,9 @@ def test_who_only_says_that_it_is_a_vm_is_not_believed(proc: Path) -> None:
         write(proc / f"{pid}/cmdline", "sh\0-uuid\0aaaa\0")
         write(proc / f"{pid}/status", f"Name:\tsh\nUid:\t{user}\t0\t0\t0\n")
 
-    claims(43, 1000)
-    assert Processes(proc).of_vms(["aaaa"]) == {"aaaa": 41}
     write(proc / "41/status", "Name:\tqemu\nUid:\t64055\t64055\t64055\t64055\n")
+    for pid, user in ((43, 1000), (45, 100_000)):
+        claims(pid, user)
     assert Processes(proc).of_vms(["aaaa"]) == {"aaaa": 41}
     claims(44, 0)
     assert Processes(proc).of_vms(["aaaa"]) == {}

@@ -404,6 +404,43 @@ def test_a_borrower_may_save_up_its_quota(trees: FakeTrees) -> None:
     assert line(own / burst) == "0"
 
 
+def test_a_quota_of_its_own_is_the_most_that_a_borrower_may_use(trees: FakeTrees) -> None:
+    quota, burst = ("cpu.cfs_quota_us", "cpu.cfs_burst_us") if trees.version == 1 else ("cpu.max", "cpu.max.burst")
+    (trees.group("b") / quota).write_text("50000\n" if trees.version == 1 else "50000 100000\n")
+    host = host_of(trees)
+    host.attach([BORROWER])
+    assert host.limit({"b": 3.0}) == ()
+    assert line(trees.group("b") / quota).split()[0] == "10000"
+    assert line(trees.group("b") / burst) == "0"
+
+
+def test_borrowers_of_whole_cores_stand_beside_each_other(trees: FakeTrees) -> None:
+    host = host_of(trees, whole_cores=True)
+    host.attach([BORROWER, replace(LENDER, part=Part.BORROWER)])
+    for first, second, expected in ((1.0, 2.0, ["3", "1-2"]), (2.0, 2.0, ["2-3", "0-1"]), (3.0, 2.0, ["1-3", "0,3"])):
+        assert host.limit({"b": first, "a": second}) == ()
+        assert [line(trees.group(vm, "cpuset") / "cpuset.cpus") for vm in ("b", "a")] == expected
+
+
+def test_a_group_inside_that_goes_meanwhile_keeps_no_other_narrowed(
+    v1: FakeTrees, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    host, own = host_of(v1, whole_cores=True), v1.group("b", "cpuset")
+    host.attach([BORROWER])
+    settings, before = host.settings("b"), _cpusets(v1)
+    host.limit({"b": 1.0})
+    write, gone = Path.write_text, own / "vcpu0/cpuset.cpus"
+
+    def fails(path: Path, *words: str) -> int:
+        if path == gone:
+            raise FileNotFoundError(2, "No such file")
+        return write(path, *words)
+
+    monkeypatch.setattr(Path, "write_text", fails)
+    assert host.put_back(settings) == ""
+    assert [*_cpusets(v1)[:2], _cpusets(v1)[3]] == [*before[:2], before[3]]
+
+
 def test_cores_of_the_host(trees: FakeTrees, tmp_path: Path) -> None:
     assert host_of(trees).total_cores() == 4
     bare = LinuxCoreHost(Ticks(), proc_root=tmp_path, cgroup_root=tmp_path / "none")
@@ -583,7 +620,7 @@ def test_a_real_borrower_is_given_whole_cores_and_as_many_as_before_at_the_end(b
     host.limit({busy.name: 0.5})
     assert host.put_back(settings) == ""
     assert os.sched_getaffinity(busy.pid) == os.sched_getaffinity(0)
-    assert [len(cpus) for cpus in stood] == [1, 2, 1, 0]
+    assert [len(cpus) for cpus in stood] == [1, 2, 0], "below a core there is none to stand on"
     assert stood[0] == {highest}
     host.close()
 

@@ -343,6 +343,7 @@ def test_cgroup_v2_without_cpusets(root: Path) -> None:
         path.write_text("cpu memory pids\n")
     finding = found(root, "core lending")
     assert finding.status is Status.LIMITED
+    assert "+cpuset" in finding.fix
     assert "whole_cores = false" in finding.fix
 
 

@@ -43,7 +43,7 @@ class Borrowers:
         self._host, self._guard, self._originals = host, guard, originals
         self._whole_cores = whole_cores
         # How they were that are limited now; those of which the entry on the disk is to be dropped still.
-        self._set: dict[str, VmSettings] = {}
+        self._limited: dict[str, VmSettings] = {}
         self._entries_left: set[str] = set()
         self.limits: dict[str, float] = {}
         self.refusals: dict[str, str] = {}
@@ -63,14 +63,15 @@ class Borrowers:
 
     def leave_only(self, places: Mapping[str, Place], before: Mapping[str, Place]) -> None:
         """Put back those that are not to be touched any more, or are not the run of the VM that they were before."""
-        for vm_id in sorted(self._set):
+        for vm_id in sorted(self._limited):
             place, earlier = places.get(vm_id), before.get(vm_id)
             if place is None or earlier is None or not place.acting or place.guest != earlier.guest:
                 self._put_back(vm_id)
+        self.limits = {vm_id: cores for vm_id, cores in self.limits.items() if vm_id in places}
 
     def try_again(self, places: Mapping[str, Place]) -> None:
         """Put back who should be and is not, and drop entries that could not be dropped."""
-        for vm_id in sorted(self._set):
+        for vm_id in sorted(self._limited):
             place = places.get(vm_id)
             if place is None or not place.acting:
                 self._put_back(vm_id)
@@ -79,7 +80,7 @@ class Borrowers:
 
     def put_back_all(self) -> dict[str, str]:
         """Put everybody back; those that could not be, and why."""
-        left = {vm_id: self._put_back(vm_id) for vm_id in sorted(self._set)}
+        left = {vm_id: self._put_back(vm_id) for vm_id in sorted(self._limited)}
         return {vm_id: reason for vm_id, reason in left.items() if reason}
 
     def _ready(self, place: Place) -> bool:
@@ -87,7 +88,7 @@ class Borrowers:
         vm_id = place.guest.vm_id
         if not place.acting or not self._guard.alive():
             return False
-        if vm_id in self._set:
+        if vm_id in self._limited:
             return True
         try:
             kept = self._originals.keep(self._host.settings(vm_id))
@@ -97,7 +98,7 @@ class Borrowers:
         self._guard.cover(kept)
         if not self._guard.alive():
             return False
-        self._set[vm_id] = kept
+        self._limited[vm_id] = kept
         if refusal := self._host.make_way(vm_id):
             self._put_back(vm_id)
             self.refusals[vm_id] = f"it does not give way: {refusal}"
@@ -107,10 +108,10 @@ class Borrowers:
 
     def _put_back(self, vm_id: str) -> str:
         """Set one as it was; why not, if not: it is tried again."""
-        if refusal := self._host.put_back(self._set[vm_id]):
+        if refusal := self._host.put_back(self._limited[vm_id]):
             self.refusals[vm_id] = f"not as it was: {refusal}"
             return refusal
-        del self._set[vm_id]
+        del self._limited[vm_id]
         self.limits.pop(vm_id, None)
         self._guard.release(vm_id)
         self._entries_left.add(vm_id)
@@ -119,7 +120,7 @@ class Borrowers:
 
     def _drop_entries(self) -> None:
         """Drop the entries of those that were put back; one that cannot be dropped now is tried again."""
-        for vm_id in sorted(self._entries_left - self._set.keys()):
+        for vm_id in sorted(self._entries_left - self._limited.keys()):
             try:
                 self._originals.forget(vm_id)
                 self._entries_left.discard(vm_id)

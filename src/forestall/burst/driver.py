@@ -93,12 +93,14 @@ class BurstDriver:
         self.watch = Watch(settings.beat_us / 1e6)
         self._borrowers = Borrowers(host, guard, originals, whole_cores=lending.whole_cores)
         self._lenders = Lenders()
+        # All that are to be watched, and those that are.
+        self._wanted: dict[str, Place] = {}
         self._places: dict[str, Place] = {}
         self._frame: FloatArray = np.zeros(0)
         self._beat = 0
         self._pulse_at = -math.inf
         self._expires_at, self.lapsed = math.inf, False
-        self._elsewhere = 0.0
+        self._elsewhere_told = self._elsewhere = 0.0
         self._cycle: BurstCycle | None = None
         self._loan = Loan(settings.cores, 0.0, 0.0, "nothing was decided yet")
         self._waited, self._runs = 0.0, 0.0
@@ -120,12 +122,18 @@ class BurstDriver:
         wanted = {place.guest.vm_id: place for place in places}
         self._borrowers.refusals.clear()
         self._borrowers.leave_only(wanted, self._places)
-        refused = {refusal.vm_id: refusal.reason for refusal in self._host.attach([p.guest for p in places])}
+        self._wanted, self._elsewhere_told = wanted, elsewhere_cores
+        self._watch_all()
+
+    def _watch_all(self) -> None:
+        """Have the host watch all VMs that are wanted."""
+        wanted = self._wanted
+        refused = {r.vm_id: r.reason for r in self._host.attach([place.guest for place in wanted.values()])}
         self._borrowers.refusals |= refused
         self._places = {vm_id: place for vm_id, place in wanted.items() if vm_id not in refused}
         # Who cannot be watched may use all of its frame.
         unseen = [wanted[vm_id] for vm_id in refused if wanted[vm_id].guest.part is Part.LENDER]
-        self._elsewhere = elsewhere_cores + sum(place.frame_cores for place in unseen)
+        self._elsewhere = self._elsewhere_told + sum(place.frame_cores for place in unseen)
         self._follow()
 
     def renew(self, lease_seconds: float) -> None:
@@ -218,10 +226,8 @@ class BurstDriver:
         """Touch every borrower as if for the first time: a guard that has ended may have put some of them back."""
         self._borrowers.put_back_all()
         # The host, too, must not believe that what it has set is so.
-        guests = self._host.guests()
         self._host.attach(())
-        self._host.attach(guests)
-        self._follow()
+        self._watch_all()
 
     def _limit(self, lent: float) -> None:
         borrowers = [place for place in self._places.values() if place.guest.part is Part.BORROWER]

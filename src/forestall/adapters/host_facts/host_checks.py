@@ -56,14 +56,15 @@ def check_lending(facts: HostFacts) -> Finding:
     if "cpu" not in groups.controllers:
         why = "idle cores are not lent: borrowers cannot be limited"
         return Finding("core lending", Status.LIMITED, "VMs have no control group for CPU time", why, "see cgroups")
-    if groups.idle_class is False:
-        why = (
-            "borrowers are only given the least weight: a lender that wakes up may wait a few milliseconds for its core"
-        )
-        return Finding("core lending", Status.LIMITED, "groups have no cpu.idle", why, "use Linux 5.15 or later")
     if "cpuset" not in groups.controllers:
-        fix = "mount the controller cpuset, or set whole_cores = false under [burst] in forestall.toml"
-        return Finding("core lending", Status.LIMITED, "no cpuset", "borrowers cannot be given whole cores", fix)
+        v2 = "echo +cpuset > /sys/fs/cgroup/cgroup.subtree_control"
+        add = v2 if groups.layout == "v2" else "add cpuset to cgroup_controllers in /etc/libvirt/qemu.conf"
+        fix = f"{add}, or lend parts of cores: whole_cores = false under [burst] in forestall.toml"
+        why = "idle cores are not lent as whole ones"
+        return Finding("core lending", Status.LIMITED, "VMs have no cpuset of their own", why, fix)
+    if groups.idle_class is False:
+        why = "borrowers only have the least weight: a lender that wakes up may wait a few milliseconds for its core"
+        return Finding("core lending", Status.LIMITED, "groups have no cpu.idle", why, "use Linux 5.15 or later")
     what = "borrowers can be given whole cores" + (", in the idle class" if groups.idle_class else "")
     return Finding("core lending", Status.OK, what)
 

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import getpass
 import importlib.util
 import os
 import platform
+import pwd
 import re
 import shutil
 from collections.abc import Callable
@@ -32,8 +32,8 @@ def has_module(name: str) -> bool:
 def current_user() -> str:
     """Name of the user who asks, or their number where there is no name."""
     try:
-        return getpass.getuser()
-    except (KeyError, OSError):
+        return pwd.getpwuid(os.geteuid()).pw_name
+    except KeyError:
         return str(os.geteuid())
 
 

@@ -10,7 +10,7 @@ from forestall.adapters.linux.proc import Processes
 
 
 class Runs:
-    """Processes of VMs, looked for once for each run.
+    """Processes of VMs, looked for until found, once for each run.
 
     Parameters
     ----------
@@ -20,7 +20,7 @@ class Runs:
 
     def __init__(self, processes: Processes | None) -> None:
         self._processes = processes
-        self._process: dict[str, int | None] = {}
+        self._process: dict[str, int] = {}
 
     def process(self, domain: Handle) -> int | None:
         """Process of a VM; None if none can be seen."""
@@ -33,8 +33,8 @@ class Runs:
         new = {run: run.partition("/")[0] for run in wanted if run not in self._process}
         if new:
             found = self._processes.of_vms(new.values()) if self._processes else {}
-            self._process.update({run: found.get(uuid) for run, uuid in new.items()})
-        return {run: self._process[run] for run in wanted}
+            self._process.update({run: found[uuid] for run, uuid in new.items() if uuid in found})
+        return {run: self._process.get(run) for run in wanted}
 
     def keep(self, runs: Iterable[str]) -> None:
         """Forget all other runs."""

@@ -60,7 +60,7 @@ class LinuxCoreHost:
             raise ValueError(f"a quota has periods of 0.001 to 1 s, not {period_seconds:g} s")
         self._now, self._proc_root, self._cgroup_root = now, proc_root, cgroup_root
         self._period_us, self._whole_cores = round(period_seconds * 1e6), whole_cores
-        self._look_seconds, self._stand_by, self._lent = look_seconds, stand_by, frozenset[int]()
+        self._look_seconds, self._stand_by, self._lent_cpus = look_seconds, stand_by, frozenset[int]()
         self._guests: dict[str, Guest] = {}
         self._files: dict[str, GuestFiles] = {}
         self._limits: dict[str, CoreLimits] = {}
@@ -96,6 +96,7 @@ class LinuxCoreHost:
                 reasons[guest.vm_id] = self._shared(guest)
         files = [self._files[vm_id] for vm_id in self._guests]
         self._counters = CoreCounters(files, self._now, self._look_seconds)
+        self._see_lent()
         return tuple(Refusal(vm_id, reason) for vm_id, reason in reasons.items() if reason)
 
     def guests(self) -> tuple[Guest, ...]:
@@ -126,10 +127,11 @@ class LinuxCoreHost:
         return self._not_a_borrower(vm_id) or self._limits[vm_id].make_way()
 
     def limit(self, cores: Mapping[str, float]) -> tuple[Refusal, ...]:
-        """Set how many cores these borrowers may use from now on."""
-        reasons = {
-            vm_id: self._not_a_borrower(vm_id) or self._limits[vm_id].limit(wanted) for vm_id, wanted in cores.items()
-        }
+        """Set how many cores these borrowers may use from now on, whole ones beside each other as far as there are."""
+        reasons, beside = dict[str, str](), 0
+        for vm_id, wanted in cores.items():
+            reasons[vm_id] = self._not_a_borrower(vm_id) or self._limits[vm_id].limit(wanted, beside)
+            beside += len(self._limits[vm_id].cpus) if vm_id in self._limits else 0
         self._see_lent()
         return tuple(Refusal(vm_id, reason) for vm_id, reason in reasons.items() if reason)
 
@@ -145,7 +147,7 @@ class LinuxCoreHost:
         reason = put_back(settings.values, self._proc_root)
         if settings.vm_id in self._limits:
             self._limits[settings.vm_id].look_again()
-            self._see_lent()
+        self._see_lent()
         return reason
 
     def close(self) -> None:
@@ -157,8 +159,8 @@ class LinuxCoreHost:
 
     def _see_lent(self) -> None:
         lent = frozenset[int]().union(*(limits.cpus for limits in self._limits.values()))
-        if lent != self._lent:
-            self._lent = lent
+        if lent != self._lent_cpus:
+            self._lent_cpus = lent
             self._stand_by(lent)
 
     def _watch(self, guest: Guest) -> str:

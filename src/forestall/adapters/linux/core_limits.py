@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import math
+import os
 from collections.abc import Callable, Mapping
 from contextlib import closing, suppress
 from functools import partial
@@ -54,12 +55,12 @@ class CoreLimits:
     whole_cores
         Whether to limit by CPUs instead of a quota, as far as it is whole cores.
 
-    How it is set when this is made is what it may have at most: what an earlier limit left must have been put back.
-
     Attributes
     ----------
     cpus
-        CPUs that it was last limited to; empty where it is not limited by them.
+        Whole CPUs that it was last limited to; empty where it was not.
+
+    How it is set when this is made is what it may have at most: what an earlier limit left must have been put back.
 
     Raises
     ------
@@ -76,17 +77,17 @@ class CoreLimits:
         self._sets = CpuSets(folders[1]) if whole_cores and folders[1] else None
         self._group = CpuGroup(folders[0])
         self._usual = self._group.in_force
-        self._cores = math.nan
+        self._wanted: tuple[float, int] | None = None
         self.cpus: frozenset[int] = frozenset()
         self._folders = [folder for folder in folders if folder is not None]
 
     def members(self) -> frozenset[int]:
         """Processes that would be limited: those in its groups, and in groups inside them."""
         found: set[int] = set()
-        for folder in self._folders:
-            for file in folder.glob("**/cgroup.procs"):
+        for outermost in self._folders:
+            for folder, _, _ in os.walk(outermost):
                 with suppress(OSError):
-                    found.update(map(int, file.read_text("ascii").split()))
+                    found.update(map(int, Path(folder, "cgroup.procs").read_text("ascii").split()))
         return frozenset(found)
 
     def values(self) -> dict[str, Any]:
@@ -97,7 +98,7 @@ class CoreLimits:
         OSError
             The group is gone.
         """
-        self._cores = math.nan
+        self._wanted = None
         return {
             "pid": self._life.pid,
             "birth": self._life.birth,
@@ -111,19 +112,23 @@ class CoreLimits:
         """Put the VM behind all others."""
         return self._tried(self._group.stand_behind)
 
-    def limit(self, cores: float) -> str:
-        """Let the VM use so many cores, at least what the smallest quota gives, at most what it had; inf: all that."""
-        if cores == self._cores and self._life.goes_on():
+    def limit(self, cores: float, beside: int = 0) -> str:
+        """Let the VM use so many cores, at least what the smallest quota gives, at most what it had; inf: all that.
+
+        Whole ones are not the first ``beside`` of its CPUs, which are another's, as far as there are others.
+        """
+        if (cores, beside) == self._wanted and self._life.goes_on():
             return ""
         if not cores >= 0:
             return f"{cores:g} is not a number of cores"
-        reason = self._tried(lambda: self._limit_to(cores), lambda: self._obstacle(cores))
-        self._cores = math.nan if reason else cores
+        reason = self._tried(lambda: self._limit_to(cores, beside), lambda: self._obstacle(cores))
+        self._wanted = None if reason else (cores, beside)
+        self.cpus = frozenset() if reason else self.cpus
         return reason
 
     def look_again(self) -> None:
         """Take what is in force from the files, after somebody else has set them."""
-        self._cores, self.cpus = math.nan, frozenset()
+        self._wanted, self.cpus = None, frozenset()
         with suppress(OSError):
             self._group.look_again()
 
@@ -142,17 +147,21 @@ class CoreLimits:
             return (why_invalid() if error.errno == errno.EINVAL else "") or f"the kernel refuses it: {error.strerror}"
         return ""
 
-    def _limit_to(self, cores: float) -> None:
+    def _limit_to(self, cores: float, beside: int) -> None:
+        self.cpus = frozenset()
         if self._sets is None:
             self._group.set_quota(*self._quota(cores))
-            # What it has left of a period it may use in the next: it is in nobody's way.
-            self._group.set_burst(max(self._group.in_force.quota_us, 0))
+            # What it leaves of a period it may use in the next, unless its own quota says otherwise.
+            quota_us = max(self._group.in_force.quota_us, 0)
+            own_us = self._usual.burst_us or 0
+            self._group.set_burst(quota_us if self._usual.quota_us == NO_QUOTA else min(quota_us, own_us))
         elif cores >= 1:
-            self.cpus = self._sets.narrow(cores)
+            self.cpus = self._sets.narrow(cores, beside)
             self._group.set_quota(self._usual.quota_us, self._usual.period_us)
+            self._group.set_burst(self._usual.burst_us)
         else:
             self._group.set_quota(*self._quota(cores))
-            self.cpus = self._sets.narrow(1)
+            self._sets.narrow(1, beside)
 
     def _quota(self, cores: float) -> tuple[int, int]:
         """Quota and period; a quota that the VM had before any limit stays the most that it gets."""

@@ -74,16 +74,20 @@ class CpuSets:
             found |= {str(path.parent): _read(path) for path in sorted(self.folder.glob(f"**/*/{CPUS}"))}
         return found
 
-    def narrow(self, cores: float) -> frozenset[int]:
-        """Leave the VM as many whole CPUs, at least one, the highest of those that it had when this object was made.
+    def narrow(self, cores: float, beside: int = 0) -> frozenset[int]:
+        """Leave the VM as many whole CPUs, at least one, of those that it had when this object was made.
+
+        The highest ones below the first ``beside``, which are somebody else's, as far as there are such.
 
         Returns
         -------
         frozenset of int
             Which they are.
         """
-        count = max(int(min(cores, len(self._all))), 1)
-        chosen = frozenset(sorted(self._all)[-count:])
+        # In version 2 a group without any CPU of the group around it has all of those.
+        there = sorted(self._all & allowed(self.folder.parent) or self._all, reverse=True)
+        count, skip = max(int(min(cores, len(there))), 1), beside % max(len(there), 1)
+        chosen = frozenset([*there[skip:], *there[:skip]][:count])
         _set({folder: text_of(cpus_of(self._before.get(folder, "")) & chosen or chosen) for folder in self.read()})
         return chosen
 
@@ -94,26 +98,40 @@ class CpuSets:
 
 
 def _set(wanted: Mapping[str, str]) -> None:
-    """Set groups, named outermost first: to what they have and want together, then from inside to what they want."""
+    """Set groups, named outermost first: to what they have and want together, then from inside to what they want.
+
+    Of groups inside that go meanwhile nothing is wanted any more.
+    """
     now = {folder: cpus_of(_read(Path(folder) / CPUS)) for folder in wanted}
     changed = [folder for folder, text in wanted.items() if cpus_of(text) != now[folder]]
+    outermost = next(iter(wanted), "")
     for folder in changed:
         if wanted[folder] and not cpus_of(wanted[folder]) <= now[folder]:
-            _write(folder, text_of(now[folder] | cpus_of(wanted[folder])))
+            _write(folder, text_of(now[folder] | cpus_of(wanted[folder])), inside=folder != outermost)
     for folder in reversed(changed):
         if cpus_of(_read(Path(folder) / CPUS)) != cpus_of(wanted[folder]):
-            _write(folder, wanted[folder])
+            _write(folder, wanted[folder], inside=folder != outermost)
 
 
-def _write(folder: str, text: str) -> None:
-    """Set the CPUs of a group; none in version 2: those of the group around it, which the kernel may want to be told."""
+def _write(folder: str, text: str, *, inside: bool) -> None:
+    """Set the CPUs of a group; one inside another that has gone meanwhile needs none."""
+    path = Path(folder) / CPUS
     try:
-        (Path(folder) / CPUS).write_text(f"{text}\n", "ascii")
+        path.write_text(f"{text}\n", "ascii")
     except OSError as error:
+        if inside and error.errno in (errno.ENOENT, errno.ENODEV):
+            return
         if text or error.errno != errno.ENOSPC:
             raise
-        # A group that was given CPUs, and has processes, keeps some by name (validate_change in kernel/cgroup/cpuset.c).
-        (Path(folder) / CPUS).write_text(f"{text_of(allowed(Path(folder).parent))}\n", "ascii")
+        # Once given CPUs, a group with processes cannot be without (validate_change in kernel/cgroup/cpuset.c). With
+        # all of the host's it has those of the group around it.
+        path.write_text(f"{text_of(allowed(_root(path.parent)))}\n", "ascii")
+
+
+def _root(folder: Path) -> Path:
+    while (folder.parent / "cgroup.controllers").exists():
+        folder = folder.parent
+    return folder
 
 
 def _read(path: Path) -> str:

@@ -11,8 +11,8 @@ from pathlib import Path
 _START_TIME = 22 - 3
 """Position of ``starttime`` in /proc/PID/stat, counted behind the name (proc_pid_stat(5))."""
 
-PEOPLE = range(1000, 60000)
-"""Users with these numbers are people; what is below and above is given to daemons (login.defs(5), Debian Policy 9.2)."""
+_DAEMONS = frozenset(range(1000)) | frozenset(range(60000, 65534))
+"""Users with these numbers are daemons; others are people's (login.defs(5), subuid(5))."""
 _OWNER = re.compile(r"^Uid:\s+(\d+)", re.MULTILINE)
 
 
@@ -41,7 +41,7 @@ class Processes:
             if folder.name.isdigit() and (uuid := _uuid(_read(folder / "cmdline"))) in wanted:
                 claims[uuid].append(int(folder.name))
         believed = {
-            uuid: pids if len(pids) == 1 else [pid for pid in pids if self._owner(pid) not in PEOPLE]
+            uuid: pids if len(pids) == 1 else [pid for pid in pids if self._owner(pid) in _DAEMONS]
             for uuid, pids in claims.items()
         }
         return {uuid: pids[0] for uuid, pids in believed.items() if len(pids) == 1}
