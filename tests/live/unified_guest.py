@@ -19,7 +19,7 @@ LEFT_OUT = shutil.ignore_patterns("tests", "__pycache__", "*.pyi", "*.a", "shipp
 PROCESSOR = "Nehalem"
 """The oldest one that numpy runs on."""
 PASSED = "unified-guest: the tests ended with 0"
-BOOT_SECONDS = 600
+BOOT_SECONDS = 300
 INIT = """#!/bin/busybox sh
 /bin/busybox --install -s /bin
 mkdir -p /proc /sys /dev /disk

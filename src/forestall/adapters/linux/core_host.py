@@ -38,11 +38,11 @@ class LinuxCoreHost:
         Length of the periods of a borrower's quota, 0.001 to 1.
     whole_cores
         Whether borrowers are limited by CPUs, as far as it is whole cores: they get the highest ones of those that they
-        were allowed when they were attached, and a quota only below one core.
+        were allowed when they were attached, beside each other as far as there are enough, and a quota only below one.
     look_seconds
         How often to look for threads that came and went.
     stand_by
-        Told, when it changes, which CPUs borrowers are limited to; none: they are not.
+        Told, when it changes, which whole CPUs borrowers are limited to; none while none is lent.
     """
 
     def __init__(
