@@ -20,7 +20,7 @@ from forestall.ports.vectors import Profile, VectorBatch, VectorKind
 from forestall.profiling.applications import FEATURES
 from forestall.service import recognition as module
 from forestall.service.outside import NAMES, SCORE_NAMES, SCORE_SECONDS, TAG_SECONDS, VECTOR_SECONDS, Outside
-from forestall.service.recognition import AGAIN_ROUNDS, NEW_ROUNDS, ROUND_VMS, Recognition, described, summed_up
+from forestall.service.recognition import AGAIN_ROUNDS, NEW_ROUNDS, PUZZLING_ROUNDS, ROUND_VMS, Recognition, described, summed_up
 
 WEB = Flow("HTTP", "Web", True, 6, 80, 90_000, 90, "abcd")
 
@@ -113,6 +113,19 @@ def test_the_new_are_listened_to_first_and_everybody_again_later(setting: Settin
     setting.follow(*names, "late")
     setting.recognition.listen()
     assert "late" in ear.rounds[quiet]
+
+
+def test_who_serves_what_is_not_recognised_is_listened_to_for_longer(setting: Setting, ear: Ear) -> None:
+    setting.follow("riddle")
+    ear.flows = [WEB._replace(protocol="", category="")]
+    for _ in range(PUZZLING_ROUNDS + 3):
+        setting.recognition.listen()
+    assert len(ear.rounds) == PUZZLING_ROUNDS, "and not for ever"
+    setting.follow("riddle", "solved")
+    for flows in (ear.flows, ear.flows, [WEB], [WEB], [WEB]):
+        ear.flows = flows
+        setting.recognition.listen()
+    assert sum("solved" in mine for mine in ear.rounds) == NEW_ROUNDS
 
 
 def test_each_trust_group_has_its_key(setting: Setting, ear: Ear) -> None:

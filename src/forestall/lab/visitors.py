@@ -7,6 +7,7 @@ import os
 import random
 import socket
 import sys
+import time
 from abc import ABC, abstractmethod
 from contextlib import suppress
 from typing import TYPE_CHECKING, Self
@@ -36,7 +37,8 @@ class Visitor(ABC):
     """How many there are at a time."""
     patience_seconds = REQUEST_SECONDS
     requests = sys.maxsize
-    """After so many one comes anew."""
+    stays_seconds = float("inf")
+    """After so many requests, or so long, one comes anew."""
 
     @classmethod
     @abstractmethod
@@ -109,7 +111,7 @@ class Clerk(Visitor):
     """Keeps orders in the network database: takes one, looks one up, and now and then wants a summary; connects anew
     every so often."""
 
-    full_rate_per_second, together, requests = 16.0, 2, 150
+    full_rate_per_second, together, requests, stays_seconds = 16.0, 2, 150, 20.0
     ORDERS, CUSTOMERS, SUMMARY_ORDERS = 60_000, 1_000, 3_000
     ORDER_SHARE, SUMMARY_SHARE = 0.5, 0.03
     SCHEMA = """
@@ -248,9 +250,9 @@ async def _stay(kind: type[Visitor], plan: GuestPlan, arrivals: Arrivals, log: W
     """Serve the queue over one connection, until that breaks: who is being served then has come in vain."""
     async with asyncio.timeout(REQUEST_SECONDS):
         visitor = await kind.connect(plan.address, plan.port)
-    served = 0
+    served, until = 0, time.monotonic() + kind.stays_seconds
     try:
-        while served < kind.requests:
+        while served < kind.requests and time.monotonic() < until:
             if (arrived_at := arrivals.next()) is None:
                 await asyncio.sleep(PAUSE_SECONDS)
             else:

@@ -118,6 +118,12 @@ class Recogniser:
         behaviour = nothing if self._behaviour is None else self._behaviour
         return Signature(traffic, behaviour, together(traffic, behaviour), dict(self._protocols), dict(self._names))
 
+    @property
+    def is_puzzling(self) -> bool:
+        """Whether most of what it was heard to serve was not recognised."""
+        total = float(self._bytes.sum())
+        return total >= LEAST_BYTES and float(self._bytes[-1]) > total / 2
+
     def _known(self, flow: Flow) -> Flow:
         """The flow, with the protocol that was recognised at its port before where it was not recognised itself."""
         place = (flow.transport, flow.port)

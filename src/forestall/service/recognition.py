@@ -17,8 +17,9 @@ from forestall.profiling.applications import ApplicationModel, features_of
 from forestall.profiling.signature import Recogniser, Signature
 
 ROUND_SECONDS, ROUND_VMS = 30.0, 8
-NEW_ROUNDS, AGAIN_ROUNDS = 3, 10
-"""A VM is listened to in its first rounds, and then after so many again."""
+NEW_ROUNDS, PUZZLING_ROUNDS, AGAIN_ROUNDS = 3, 15, 10
+"""A VM is listened to in its first rounds, more of them while it serves what is not recognised (most protocols can be
+told at the beginning of a connection alone), and then after so many again."""
 KEEP_ROUNDS = 2
 CLOSE_SECONDS = 1.0
 NAMES = tuple(f"{source}_{claim}" for source in ("traffic", "behaviour", "together") for claim in CLAIMS)
@@ -177,12 +178,12 @@ class Recognition:
 
     def _due(self) -> list[str]:
         """Who is listened to next: the new first, then who was not for longest."""
-        turns = {vm_id: self._turns.get(vm_id, NO_TURNS) for vm_id in self._taps}
-        due = [
-            (mine.last, vm_id)
-            for vm_id, mine in turns.items()
-            if mine.rounds < NEW_ROUNDS or self._rounds - mine.last >= AGAIN_ROUNDS
-        ]
+        due = []
+        for vm_id in self._taps:
+            rounds, last = self._turns.get(vm_id, NO_TURNS)
+            first = PUZZLING_ROUNDS if vm_id in self._known and self._known[vm_id].is_puzzling else NEW_ROUNDS
+            if rounds < first or self._rounds - last >= AGAIN_ROUNDS:
+                due.append((last, vm_id))
         return [vm_id for _, vm_id in sorted(due)]
 
     def _run(self) -> None:
