@@ -20,7 +20,15 @@ from forestall.ports.vectors import Profile, VectorBatch, VectorKind
 from forestall.profiling.applications import FEATURES
 from forestall.service import recognition as module
 from forestall.service.outside import NAMES, SCORE_NAMES, SCORE_SECONDS, TAG_SECONDS, VECTOR_SECONDS, Outside
-from forestall.service.recognition import AGAIN_ROUNDS, NEW_ROUNDS, PUZZLING_ROUNDS, ROUND_VMS, Recognition, described, summed_up
+from forestall.service.recognition import (
+    AGAIN_ROUNDS,
+    NEW_ROUNDS,
+    PUZZLING_ROUNDS,
+    ROUND_VMS,
+    Recognition,
+    described,
+    summed_up,
+)
 
 WEB = Flow("HTTP", "Web", True, 6, 80, 90_000, 90, "abcd")
 

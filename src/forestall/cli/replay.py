@@ -15,6 +15,7 @@ def register(app: typer.Typer) -> None:
     group = typer.Typer(help="Replay a loop on a recorded trace.", no_args_is_help=True)
     group.command("demand")(demand)
     group.command("burst")(burst)
+    group.command("access")(access)
     group.command("anomaly")(anomaly)
     app.add_typer(group, name="replay")
 
@@ -152,6 +153,47 @@ def burst(
         seed=seed,
     )
     typer.echo(burst_replay_to_folder(trace, out, settings, quiet=quiet))
+
+
+def access(
+    trace: Annotated[Path, typer.Argument(help="Access trace: a Parquet or CSV file, or a folder of them.")],
+    out: Annotated[Path, typer.Option(help="Folder to write to.")],
+    policy: Annotated[
+        str, typer.Option(help="forestall, a peer, several separated by commas, or all: side by side.")
+    ] = "forestall",
+    cache_items: Annotated[int, typer.Option(min=1, max=10_000_000, help="Items that the cache holds.")] = 1024,
+    threshold: Annotated[
+        float | None,
+        typer.Option(help="Stage what is used with at least this probability; default: what costs least, learned."),
+    ] = None,
+    arrival_delay: Annotated[
+        int, typer.Option(min=0, max=4096, help="What is asked for arrives so many accesses later.")
+    ] = 0,
+    history_share: Annotated[float, typer.Option(help="So much of the trace is learned from, not scored.")] = 0.2,
+    seed: Annotated[int, typer.Option(min=0, help="Written into the report; nothing is random.")] = 0,
+    quiet: Annotated[bool, typer.Option("--quiet", help="No progress bar.")] = False,
+) -> None:
+    """Bring blocks, pages or connections near before they are used, as if the trace were happening.
+
+    Columns: sequence, vm_id, program_id, resource_type (block, page or connection), resource_id, op, size_bytes; writes
+    prefetches.parquet. Peers: none, readahead_1, readahead_4, readahead_8, linux_like, stride, leap, markov_1,
+    markov_2, markov_1_misses, markov_2_misses, probability_graph, mithril, amp, stms, domino, pg_linux, domino_linux,
+    belady.
+
+    Example: forestall replay access trace.parquet --out out --cache-items 4096 --policy all
+    """
+    from forestall.bootstrap.access import access_replay_to_folder
+    from forestall.replay.access.replay import AccessReplaySettings
+
+    settings = AccessReplaySettings(
+        policy=policy,
+        cache_items=cache_items,
+        arrival_delay=arrival_delay,
+        threshold=threshold,
+        history_share=history_share,
+        seed=seed,
+    )
+    typer.echo(access_replay_to_folder(trace, out, settings, quiet=quiet))
 
 
 def anomaly(

@@ -118,3 +118,22 @@ def _is_text(kind: pa.DataType) -> bool:
 
 def _texts(column: pa.ChunkedArray) -> pd.Series[Any]:
     return pd.Series(column.cast(pa.string()).fill_null("").to_numpy(zero_copy_only=False), dtype=object).str.strip()
+
+
+def whole_numbers(path: Path, column: pa.ChunkedArray, name: str) -> NDArray[np.uint64]:
+    """Numbers from 0 to 2**64 - 1; ``name`` is the column's, for messages."""
+    if column.null_count:
+        row = int(np.argmax(column.is_null().to_numpy(zero_copy_only=False))) + 1
+        raise BadInput("is empty", path=path, row=row, column=name)
+    try:
+        return np.asarray(column.cast(pa.uint64()).to_numpy(), dtype=np.uint64)
+    except pa.ArrowException:
+        texts = column.cast(pa.string()).to_numpy(zero_copy_only=False)
+    row = next((i for i, text in enumerate(texts) if not _is_whole(text)), 0)
+    raise BadInput(
+        f"{texts[row][:40]!r} is not a whole number from 0 to 2**64 - 1", path=path, row=row + 1, column=name
+    )
+
+
+def _is_whole(text: str) -> bool:
+    return text.strip().isdigit() and int(text) < 1 << 64

@@ -1,0 +1,1 @@
+"""Prefetchers to compare with."""
