@@ -15,7 +15,7 @@ from forestall.replay.report.ink import ACCENT, FAINT, INK, PALETTE, inline_svg,
 from forestall.replay.report.probability_charts import diagonal
 from forestall.replay.result import Variant
 
-_SHARES = tuple(float(share) for share in np.arange(0, 11) / 10)
+_SHARES = tuple(float(share) for share in np.arange(0, 6) / 5)
 
 
 def removed_against_waste(points: Sequence[AccessPoint], name: str) -> Markup:

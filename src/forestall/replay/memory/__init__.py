@@ -1,0 +1,1 @@
+"""The staging loop through recorded first touches of guest memory."""
