@@ -61,7 +61,7 @@ def main() -> None:
         if done % (10 * PIECE) == 0 or done >= asked.accesses:
             peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
             print(
-                f"{done:,} accesses: {done / spent:,.0f} a second of CPU time, the model {loop.memory_bytes / 1e6:.0f} MB, "
+                f"{done:,} accesses: {done / spent:,.0f} a second, the model {loop.memory_bytes / 1e6:.0f} MB, "
                 f"the process {peak / 1e6:.0f} MB at most, {loop.counts}",
                 flush=True,
             )

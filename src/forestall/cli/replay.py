@@ -16,6 +16,7 @@ def register(app: typer.Typer) -> None:
     group.command("demand")(demand)
     group.command("burst")(burst)
     group.command("access")(access)
+    group.command("memory")(memory)
     group.command("anomaly")(anomaly)
     app.add_typer(group, name="replay")
 
@@ -194,6 +195,33 @@ def access(
         seed=seed,
     )
     typer.echo(access_replay_to_folder(trace, out, settings, quiet=quiet))
+
+
+def memory(
+    trace: Annotated[Path, typer.Argument(help="Memory trace: a Parquet or CSV file, or a folder of them.")],
+    out: Annotated[Path, typer.Option(help="Folder to write to.")],
+    policy: Annotated[
+        str, typer.Option(help="forestall, a peer, several separated by commas, or all: side by side.")
+    ] = "forestall",
+    staging_bytes: Annotated[
+        int, typer.Option(min=1, help="Size of the staging area of all VMs; pages have 4096 bytes.")
+    ] = 256 * 4096,
+    history_share: Annotated[float, typer.Option(help="So much of the trace is learned from, not scored.")] = 0.0,
+    seed: Annotated[int, typer.Option(min=0, help="Written into the report; nothing is random.")] = 0,
+    quiet: Annotated[bool, typer.Option("--quiet", help="No progress bar.")] = False,
+) -> None:
+    """Populate guest memory before it is touched, as if the trace were happening.
+
+    Columns: sequence, vm_id, trust_group, page (in the order of first touch; a page that comes again means that its VM
+    began anew); writes staging.parquet. Peers: none, next_4, next_8, next_16, around_64, leap, markov, history, oracle.
+
+    Example: forestall replay memory trace.parquet --out out --staging-bytes 1048576 --policy all
+    """
+    from forestall.bootstrap.memory import memory_replay_to_folder
+    from forestall.replay.memory.replay import MemoryReplaySettings
+
+    settings = MemoryReplaySettings(policy, staging_bytes, history_share, seed)
+    typer.echo(memory_replay_to_folder(trace, out, settings, quiet=quiet))
 
 
 def anomaly(
