@@ -1,0 +1,260 @@
+"""Pages of a VM whose memory is a memfd that is shared with its process (QEMU: memory-backend-memfd, share=on).
+
+What the VM has touched stands in the page table of its process; what the host holds, in the page cache of the memfd.
+A page that the host holds and the VM never touched is all zeros, and punching a hole into it changes nothing that can
+be read. So a page is given back only if, at a moment when every thread of the process stands still, it is neither in
+the page table nor anything but zeros: even if the page table no longer knew of a touched page (a page that was
+reclaimed, or moved), its content would not change. What writes to the memory without the process' threads (vhost,
+devices that were passed through) would not stand still: such VMs are refused.
+
+Sources: memfd_create(2), madvise(2), fallocate(2), lseek(2), proc_pid_pagemap(5), admin-guide/mm/pagemap.rst.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import mmap
+import os
+import re
+from collections.abc import Callable
+from contextlib import AbstractContextManager, ExitStack
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from forestall.adapters.linux.stillness import still
+from forestall.model.errors import HypervisorError, Unsupported
+from forestall.model.samples import BoolArray, IntArray
+
+_KEEP_SIZE, _PUNCH_HOLE = 0x01, 0x02
+_POPULATE_WRITE = 23
+_PRESENT_OR_SWAPPED = np.uint64(3 << 62)
+_ENTRY_BYTES = 8
+AT_ONCE = 1024
+"""So many pages are given back while the process stands still: a few milliseconds."""
+LEAST_BYTES = 1 << 20
+"""A smaller memfd is not the memory of a VM."""
+_MAPPING = re.compile(r"^([0-9a-f]+)-([0-9a-f]+) ...s ([0-9a-f]+) \S+ (\d+) +/memfd:(\S*)", re.MULTILINE)
+_UNSTOPPABLE = ("/dev/vhost-", "/dev/vfio/", "anon_inode:kvm-vfio")
+
+
+class Region(NamedTuple):
+    """A memfd that the process has mapped.
+
+    Attributes
+    ----------
+    address, offset, bytes
+        Where it is mapped, from which byte of it on, and how much.
+    inode, name
+        Which memfd it is.
+    """
+
+    address: int
+    offset: int
+    bytes: int
+    inode: int
+    name: str
+
+
+class MemfdPages:
+    """The pages of one VM; see :class:`~forestall.ports.guest_pages.GuestPages`.
+
+    Parameters
+    ----------
+    pid
+        Process of the VM.
+    root
+        Where ``/proc`` is.
+    at_rest
+        Has a process stand still.
+    """
+
+    def __init__(
+        self, pid: int, root: Path = Path("/proc"), at_rest: Callable[[int], AbstractContextManager[bool]] = still
+    ) -> None:
+        self._pid, self._root, self._at_rest = pid, root, at_rest
+        self._region = region_of(pid, root)
+        with ExitStack() as on_error:
+            self._memory = _open_memfd(pid, self._region, root)
+            on_error.callback(os.close, self._memory)
+            self._table = _opened(root / f"{pid}/pagemap")
+            on_error.callback(os.close, self._table)
+            self.page_bytes = max(os.fstat(self._memory).st_blksize, mmap.PAGESIZE)
+            self.pages = self._region.bytes // self.page_bytes
+            self._window = _mapped(self._memory, self._region)
+            on_error.pop_all()
+
+    def close(self) -> None:
+        """Let go of the VM; what is populated stays so."""
+        self._window.close()
+        os.close(self._memory)
+        os.close(self._table)
+
+    def touched(self, first: int, pages: int) -> BoolArray:
+        """As in the port."""
+        small = self.page_bytes // mmap.PAGESIZE
+        start = self._region.address // mmap.PAGESIZE + first * small
+        try:
+            entries = os.pread(self._table, pages * small * _ENTRY_BYTES, start * _ENTRY_BYTES)
+        except OSError as error:
+            raise HypervisorError(f"page table of process {self._pid}: {error.strerror}") from error
+        if len(entries) < pages * small * _ENTRY_BYTES:
+            raise HypervisorError(f"process {self._pid} of the VM is gone")
+        known = (np.frombuffer(entries, np.uint64) & _PRESENT_OR_SWAPPED) != 0
+        touched: BoolArray = known.reshape(pages, small).any(axis=1)
+        return touched
+
+    def populated(self, first: int, pages: int) -> BoolArray:
+        """As in the port; by the holes of the file (lseek(2))."""
+        found = np.zeros(pages, np.bool_)
+        at, end = self._offset(first), self._offset(first + pages)
+        while at < end:
+            try:
+                data = os.lseek(self._memory, at, os.SEEK_DATA)
+            except OSError as error:
+                if error.errno == errno.ENXIO:
+                    break
+                raise HypervisorError(f"memory of process {self._pid}: {error.strerror}") from error
+            hole = os.lseek(self._memory, data, os.SEEK_HOLE)
+            start = self._offset(first)
+            found[max(data - start, 0) // self.page_bytes : max(hole - start, 0) // self.page_bytes] = True
+            at = hole
+        return found
+
+    def populate(self, first: int, pages: int) -> None:
+        """As in the port."""
+        self._within(first, pages)
+        try:
+            self._window.madvise(_POPULATE_WRITE, first * self.page_bytes, pages * self.page_bytes)
+        except OSError as error:
+            if error.errno == errno.EINVAL:
+                raise Unsupported("this kernel does not populate memory (Linux 5.14 or newer does)") from error
+            raise HypervisorError(f"the host has no memory for {pages} pages: {error.strerror}") from error
+
+    def give_back(self, pages: IntArray) -> IntArray:
+        """As in the port."""
+        refuse_unstoppable(self._pid, self._root)
+        pages = np.unique(pages)
+        if len(pages):
+            self._within(int(pages[0]), int(pages[-1] - pages[0]) + 1)
+        return np.concatenate([np.zeros(0, np.int64), *map(self._give_back, _runs(pages))])
+
+    def _give_back(self, pages: IntArray) -> IntArray:
+        """Give back pages that follow each other, if the process comes to rest."""
+        first, count = int(pages[0]), len(pages)
+        with self._at_rest(self._pid) as resting:
+            if not resting:
+                return pages[:0]
+            untouched = ~self.touched(first, count) & self.populated(first, count)
+            free = pages[untouched & self._empty(first, count)]
+            for run in _runs(free):
+                self._punch(int(run[0]), len(run))
+        return free
+
+    def _empty(self, first: int, pages: int) -> BoolArray:
+        """Which pages are all zeros."""
+        content = np.frombuffer(os.pread(self._memory, pages * self.page_bytes, self._offset(first)), np.uint64)
+        return np.logical_not(content.reshape(pages, -1).any(axis=1))
+
+    def _punch(self, first: int, pages: int) -> None:
+        libc = ctypes.CDLL(None, use_errno=True)
+        offset, size = ctypes.c_int64(self._offset(first)), ctypes.c_int64(pages * self.page_bytes)
+        if libc.fallocate(self._memory, _KEEP_SIZE | _PUNCH_HOLE, offset, size):
+            number = ctypes.get_errno()
+            raise HypervisorError(f"memory of process {self._pid} is not given back: {os.strerror(number)}")
+
+    def _offset(self, page: int) -> int:
+        return self._region.offset + page * self.page_bytes
+
+    def _within(self, first: int, pages: int) -> None:
+        if first < 0 or pages < 1 or first + pages > self.pages:
+            raise HypervisorError(f"pages {first} to {first + pages - 1} of a VM that has {self.pages}")
+
+
+def region_of(pid: int, root: Path = Path("/proc")) -> Region:
+    """The largest memfd that a process shares.
+
+    Raises
+    ------
+    Unsupported
+        It shares none that is large enough for the memory of a VM.
+    HypervisorError
+        The process is gone.
+    """
+    try:
+        maps = (root / f"{pid}/maps").read_text()
+    except OSError as error:
+        raise HypervisorError(f"process {pid} of the VM is gone") from error
+    regions = [
+        Region(int(start, 16), int(offset, 16), int(end, 16) - int(start, 16), int(inode), name)
+        for start, end, offset, inode, name in _MAPPING.findall(maps)
+    ]
+    largest = max(regions, key=lambda region: region.bytes, default=None)
+    if largest is None or largest.bytes < LEAST_BYTES:
+        raise Unsupported("its memory is no shared memfd: <memoryBacking><source type='memfd'/><access mode='shared'/>")
+    return largest
+
+
+def refuse_unstoppable(pid: int, root: Path = Path("/proc")) -> None:
+    """Refuse a VM whose memory is written by others than its own threads.
+
+    Raises
+    ------
+    Unsupported
+        It has vhost, or a device that was passed through.
+    HypervisorError
+        The process is gone.
+    """
+    for target in _open_files(pid, root).values():
+        if target.startswith(_UNSTOPPABLE):
+            raise Unsupported(f"{target} writes to its memory also while it stands still")
+
+
+def _open_memfd(pid: int, region: Region, root: Path) -> int:
+    """A descriptor of our own of the memfd that is mapped there."""
+    for link, target in _open_files(pid, root).items():
+        if target.startswith(f"/memfd:{region.name}"):
+            descriptor = _opened(link, os.O_RDWR)
+            if os.fstat(descriptor).st_ino == region.inode:
+                return descriptor
+            os.close(descriptor)
+    raise Unsupported(f"process {pid} has closed the descriptor of its memory")
+
+
+def _mapped(memory: int, region: Region) -> mmap.mmap:
+    """The VM's memory, as far as its process has it, in our own addresses."""
+    try:
+        return mmap.mmap(memory, region.bytes, offset=region.offset)
+    except (OSError, ValueError) as error:
+        raise HypervisorError(f"the memory of the VM cannot be mapped: {error}") from error
+
+
+def _open_files(pid: int, root: Path) -> dict[Path, str]:
+    """What a process has open."""
+    found = {}
+    try:
+        for link in (root / f"{pid}/fd").iterdir():
+            try:
+                found[link] = str(link.readlink())
+            except OSError:  # closed meanwhile
+                continue
+    except OSError as error:
+        raise HypervisorError(f"open files of process {pid}: {error.strerror}") from error
+    return found
+
+
+def _opened(path: Path, flags: int = os.O_RDONLY) -> int:
+    try:
+        return os.open(path, flags | os.O_CLOEXEC)
+    except OSError as error:
+        raise HypervisorError(f"{path}: {error.strerror}") from error
+
+
+def _runs(pages: IntArray) -> list[IntArray]:
+    """Pages (increasing) in runs of neighbours, none longer than may be done at once."""
+    if not len(pages):
+        return []
+    runs = np.split(pages, np.flatnonzero(np.diff(pages) != 1) + 1)
+    return [run[k : k + AT_ONCE] for run in runs for k in range(0, len(run), AT_ONCE)]

@@ -1,0 +1,68 @@
+"""The memory of a VM, page by page: what it has touched, what is populated, and how to populate and give back.
+
+Pages are numbered from 0 in the order in which the host lays the VM's memory out.
+"""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from forestall.model.samples import BoolArray, IntArray
+
+
+class GuestPages(Protocol):
+    """The pages of one VM that runs."""
+
+    @property
+    def page_bytes(self) -> int:
+        """Size of a page."""
+        ...
+
+    @property
+    def pages(self) -> int:
+        """How many there are."""
+        ...
+
+    def touched(self, first: int, pages: int) -> BoolArray:
+        """Which pages of a range the VM has; array (page,). A page that it has may be missed, never the reverse.
+
+        Raises
+        ------
+        HypervisorError
+            The VM is gone.
+        """
+        ...
+
+    def populated(self, first: int, pages: int) -> BoolArray:
+        """Which pages of a range the host holds memory for, touched or not; array (page,).
+
+        Raises
+        ------
+        HypervisorError
+            The VM is gone.
+        """
+        ...
+
+    def populate(self, first: int, pages: int) -> None:
+        """Have the host hold memory for a range, so that the VM finds it there. What it has already does not change.
+
+        Raises
+        ------
+        HypervisorError
+            The VM is gone, or the host has no memory for it.
+        """
+        ...
+
+    def give_back(self, pages: IntArray) -> IntArray:
+        """Take the host's memory back of those of these pages (page,) that the VM has never touched; which they were.
+
+        Whatever happens meanwhile, nothing that the VM could read changes.
+
+        Raises
+        ------
+        Unsupported
+            It cannot be known of this VM what it has touched.
+        HypervisorError
+            The VM is gone.
+        """
+        ...

@@ -1,0 +1,221 @@
+"""Pages of a process' shared memfd: populated ahead, given back untouched, and never a byte of it changed."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO
+
+import numpy as np
+import pytest
+
+from forestall.adapters.linux.guest_pages import AT_ONCE, MemfdPages, refuse_unstoppable, region_of
+from forestall.adapters.linux.stillness import still
+from forestall.model.errors import HypervisorError, Unsupported
+
+PAGES = 4096
+GUEST = f"""
+import mmap, os, random, sys, threading
+PAGES = {PAGES}
+memory = os.memfd_create("pc.ram")
+os.ftruncate(memory, PAGES * 4096)
+ram = mmap.mmap(memory, PAGES * 4096)
+known = {{}}
+
+def work(seed, until):
+    # Touches pages at random: writes, zeros that are written, and reads; checks what it knows of each.
+    rng = random.Random(seed)
+    count = 0
+    while not until.is_set():
+        page = rng.randrange(seed % 2, PAGES, 2)
+        if page in known and ram[4096 * page : 4096 * page + 8] != known[page]:
+            print("LOST", page, flush=True)
+            os._exit(1)
+        word = rng.choice([bytes(8), rng.randbytes(8), None])
+        if word is not None:
+            ram[4096 * page : 4096 * page + 8] = word
+            known[page] = word
+        count += 1
+    return count
+
+print("ready", flush=True)
+for line in sys.stdin:
+    name, *words = line.split()
+    numbers = [int(word) for word in words]
+    if name == "write":
+        for page in range(*numbers):
+            ram[4096 * page + 100] = 7
+    elif name == "read":
+        sum(ram[4096 * page] for page in range(*numbers))
+    elif name == "sum":
+        print(sum(ram[4096 * page + 100] for page in range(*numbers)))
+    elif name == "work":
+        until = threading.Event()
+        threads = [threading.Thread(target=work, args=(seed, until)) for seed in numbers]
+        for thread in threads:
+            thread.start()
+    elif name == "rest":
+        until.set()
+        for thread in threads:
+            thread.join()
+    print("done", flush=True)
+"""
+
+
+class Process:
+    """A process that stands for a VM."""
+
+    def __init__(self) -> None:
+        self._process = subprocess.Popen(
+            [sys.executable, "-c", GUEST], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        )
+        assert self._process.stdin
+        assert self._process.stdout
+        self._in: IO[str] = self._process.stdin
+        self._out: IO[str] = self._process.stdout
+        assert self._out.readline() == "ready\n"
+        self.pid = self._process.pid
+
+    def do(self, *words: object) -> list[str]:
+        self._in.write(" ".join(map(str, words)) + "\n")
+        self._in.flush()
+        said = []
+        while (line := self._out.readline()) != "done\n":
+            assert line, said
+            said.append(line.strip())
+            assert not line.startswith("LOST"), line
+        return said
+
+    def end(self) -> None:
+        self._process.kill()
+        self._process.wait()
+
+
+@pytest.fixture
+def guest() -> Iterator[Process]:
+    process = Process()
+    try:
+        yield process
+    finally:
+        process.end()
+
+
+@pytest.fixture
+def pages(guest: Process) -> Iterator[MemfdPages]:
+    pages = MemfdPages(guest.pid)
+    try:
+        yield pages
+    finally:
+        pages.close()
+
+
+def test_what_is_populated_and_what_is_touched_are_told_apart(guest: Process, pages: MemfdPages) -> None:
+    assert (pages.pages, pages.page_bytes) == (PAGES, 4096)
+    assert not pages.populated(0, PAGES).any()
+    guest.do("write", 10, 20)
+    pages.populate(15, 30)
+    populated, touched = pages.populated(0, PAGES), pages.touched(0, PAGES)
+    assert np.flatnonzero(populated).tolist() == list(range(10, 45))
+    assert np.flatnonzero(touched).tolist() == list(range(10, 20))
+    assert np.flatnonzero(pages.populated(12, 5)).tolist() == [0, 1, 2, 3, 4]
+    guest.do("write", 30, 32)
+    assert np.flatnonzero(pages.touched(20, 40)).tolist() == [10, 11]
+    assert guest.do("sum", 0, PAGES) == [str(7 * 12)]
+
+
+def test_only_what_was_never_touched_is_given_back(guest: Process, pages: MemfdPages) -> None:
+    guest.do("write", 0, 50)
+    pages.populate(0, 3000)
+    guest.do("read", 100, 110)
+    guest.do("write", 200, 210)
+    asked = np.arange(0, 4000)
+    gone = pages.give_back(asked)
+    kept = {*range(50), *range(100, 110), *range(200, 210)}
+    around = {page for page in range(3000) if 80 <= page < 128}  # a read maps what is populated around it, too
+    assert not kept & set(gone.tolist())
+    assert set(gone.tolist()) >= set(range(3000)) - kept - around
+    assert set(np.flatnonzero(pages.populated(0, PAGES)).tolist()) == set(range(3000)) - set(gone.tolist())
+    assert guest.do("sum", 0, PAGES) == [str(7 * 60)]
+    assert len(pages.give_back(asked)) == 0, "again: nothing is left to give back"
+
+
+def test_a_touched_page_that_the_page_table_has_forgotten_is_kept(guest: Process, pages: MemfdPages) -> None:
+    """A page may leave the page table (reclaimed, moved): what stands in it still tells."""
+    guest.do("write", 5, 6)
+    pages.populate(0, 10)
+    real, pages.touched = pages.touched, lambda first, count: np.zeros(count, np.bool_)  # type: ignore[method-assign]
+    gone = pages.give_back(np.arange(10))
+    pages.touched = real  # type: ignore[method-assign]
+    assert gone.tolist() == [0, 1, 2, 3, 4, 6, 7, 8, 9]
+    assert guest.do("sum", 0, PAGES) == ["7"]
+
+
+def test_nothing_is_given_back_unless_all_stand_still(guest: Process) -> None:
+    @contextmanager
+    def restless(pid: int) -> Iterator[bool]:
+        yield False
+
+    pages = MemfdPages(guest.pid, at_rest=restless)
+    pages.populate(0, 100)
+    assert len(pages.give_back(np.arange(100))) == 0
+    assert pages.populated(0, 100).all()
+    pages.close()
+
+
+@pytest.mark.slow
+def test_nothing_that_a_guest_can_read_ever_changes(guest: Process, pages: MemfdPages) -> None:
+    """Two threads write and check at random, while everything is populated and given back again and again."""
+    rng = np.random.default_rng(4)
+    guest.do("work", 2, 3)
+    until, given_back = time.monotonic() + 8.0, 0
+    while time.monotonic() < until:
+        first = int(rng.integers(0, PAGES - 600))
+        pages.populate(first, 600)
+        given_back += len(pages.give_back(np.arange(first, first + 600)))
+    guest.do("rest")
+    assert given_back > 100, "there was something to lose"
+
+
+def test_a_process_goes_on_after_it_stood_still(guest: Process) -> None:
+    def states() -> set[str]:
+        tasks = Path(f"/proc/{guest.pid}/task").glob("*/stat")
+        return {task.read_text().rpartition(")")[2].split()[0] for task in tasks}
+
+    with still(guest.pid) as resting:
+        assert resting
+        assert states() == {"T"}
+        with still(guest.pid) as inner:
+            assert inner
+        assert states() == {"T"}, "who was stopped by somebody else stays so"
+    assert guest.do("sum", 0, 1) == ["0"]
+    with pytest.raises(ZeroDivisionError), still(guest.pid):
+        raise ZeroDivisionError
+    assert guest.do("sum", 0, 1) == ["0"]
+
+
+def test_who_cannot_be_staged_for_is_refused(guest: Process, pages: MemfdPages, tmp_path: Path) -> None:
+    with subprocess.Popen(["sleep", "60"]) as other:
+        with pytest.raises(Unsupported, match="its memory is no shared memfd: <memoryBacking>"):
+            region_of(other.pid)
+        other.kill()
+    with pytest.raises(HypervisorError, match="process 999999999 of the VM is gone"):
+        MemfdPages(999_999_999)
+    with pytest.raises(HypervisorError, match="pages 4090 to 4099 of a VM that has 4096"):
+        pages.populate(4090, 10)
+    (tmp_path / "7/fd").mkdir(parents=True)
+    (tmp_path / "7/fd/3").symlink_to("/dev/vhost-net")
+    with pytest.raises(Unsupported, match="/dev/vhost-net writes to its memory also while it stands still"):
+        refuse_unstoppable(7, tmp_path)
+
+
+def test_a_guest_that_dies(guest: Process, pages: MemfdPages) -> None:
+    pages.populate(0, 2 * AT_ONCE)
+    guest.end()
+    with pytest.raises(HypervisorError):
+        pages.give_back(np.arange(100))
+    with pytest.raises(HypervisorError):
+        pages.touched(0, 10)
