@@ -12,12 +12,11 @@ from forestall.model.errors import WrongUse
 from forestall.staging.loop import StagingLoop
 from forestall.staging.settings import NEVER, StagingSettings
 
-RNG = np.random.default_rng(5)
-
 
 @pytest.mark.parametrize("delay", [0, 16])
 def test_a_loop_of_scrambled_items_is_found(delay: int) -> None:
-    number = looping(RNG, 12_000, 600, noise=0.02)
+    rng = np.random.default_rng(5)
+    number = looping(rng, 12_000, 600, noise=0.02)
     assert misses(number, 100)[3000:].mean() > 0.95, "too long for the cache alone"
     assert removed(number, 100, delay, first=3000) > (0.9 if delay == 0 else 0.85)
 
@@ -25,17 +24,30 @@ def test_a_loop_of_scrambled_items_is_found(delay: int) -> None:
 @pytest.mark.parametrize("delay", [0, 8])
 @pytest.mark.parametrize("step", [1, -1, 7])
 def test_runs_are_found_where_nobody_has_been(step: int, delay: int) -> None:
-    number = runs(RNG, 12_000, 32, step)
+    rng = np.random.default_rng(5)
+    number = runs(rng, 12_000, 32, step)
     hopeless = (3 + delay) / 32 if step != 1 else (1 + delay) / 32  # a run must begin before one can see it
     assert removed(number, 200, delay, first=3000) > 0.9 * (1 - hopeless)
 
 
 def test_runs_that_are_interleaved_are_found() -> None:
+    rng = np.random.default_rng(5)
     many = [runs(np.random.default_rng(seed), 4000, 200) for seed in range(4)]
-    turn = RNG.integers(0, 4, 12_000)
+    turn = rng.integers(0, 4, 12_000)
     taken = [iter(each.tolist()) for each in many]
-    number = np.array([next(taken[k]) for k in turn if True][:12_000])
+    number = np.array([next(taken[k]) for k in turn])
     assert removed(number, 200, first=3000) > 0.9
+
+
+@pytest.mark.parametrize("in_turn", [True, False])
+def test_runs_of_many_streams_arrive_in_time(in_turn: bool) -> None:
+    """Eight streams read runs at once: each goes on after eight accesses, so that two of its steps are delay enough."""
+    rng = np.random.default_rng(5)
+    stream = np.arange(16_000) % 8 if in_turn else rng.integers(0, 8, 16_000)
+    taken = [iter(runs(np.random.default_rng(seed), 4000).tolist()) for seed in range(8)]
+    number = np.array([next(taken[k]) for k in stream])
+    asked = staged(number, StagingSettings(500, 16, **SMALL), stream, stream)
+    assert misses(number, 500, asked, 16)[4000:].mean() < 0.25
 
 
 def test_streams_are_told_apart() -> None:
@@ -55,7 +67,8 @@ def test_streams_are_told_apart() -> None:
 
 
 def test_the_same_number_in_another_space_is_another_item() -> None:
-    number = np.tile(scrambled(RNG, 400), 20)
+    rng = np.random.default_rng(5)
+    number = np.tile(scrambled(rng, 400), 20)
     space = np.arange(len(number)) // 400 % 2
     asked = staged(number, StagingSettings(64, **SMALL), space, space)
     assert len(asked.number)
@@ -108,7 +121,8 @@ def test_it_does_not_matter_in_how_many_pieces_accesses_come(seed: int, cuts: li
 
 
 def test_the_shelf_that_is_there_is_what_the_cache_would_hold() -> None:
-    number = looping(RNG, 20_000, 700, noise=0.1)
+    rng = np.random.default_rng(5)
+    number = looping(rng, 20_000, 700, noise=0.1)
     nothing = np.zeros(len(number), np.int32)
     for delay in (0, 16):
         loop = StagingLoop(StagingSettings(80, delay, **SMALL))
@@ -140,7 +154,8 @@ def test_what_is_stated_is_what_comes() -> None:
 
 
 def test_a_threshold_that_is_asked_for_is_kept() -> None:
-    number = looping(RNG, 10_000, 500, noise=0.3)
+    rng = np.random.default_rng(5)
+    number = looping(rng, 10_000, 500, noise=0.3)
     few, many = (staged(number, StagingSettings(100, threshold=p, **SMALL)) for p in (0.8, 0.1))
     assert few.probability.min() > 0.8
     assert many.probability.min() > 0.1
@@ -185,6 +200,9 @@ def test_memory_is_bounded_and_old_items_are_forgotten() -> None:
         ({"cache_items": 9, "delay": -1}, "an arrival delay of -1 accesses: must not be negative"),
         ({"cache_items": 9, "threshold": 1.5}, "a threshold of 1.5: must be between 0 and 1"),
         ({"cache_items": 9, "history": 1000}, "a history of 1000 accesses: must be a power of two"),
+        ({"cache_items": 9, "history": 0}, "a history of 0 accesses: must be a power of two"),
+        ({"cache_items": 9, "reach": 64}, "a reach of 64 steps: must be from 1 to 63"),
+        ({"cache_items": 9, "streams": 0}, "0 streams: must be at least 1"),
     ],
 )
 def test_settings_that_cannot_be(wrong: dict[str, float], text: str) -> None:

@@ -162,10 +162,12 @@ def access(
     policy: Annotated[
         str, typer.Option(help="forestall, a peer, several separated by commas, or all: side by side.")
     ] = "forestall",
-    cache_items: Annotated[int, typer.Option(min=1, max=10_000_000, help="Items that the cache holds.")] = 1024,
+    cache_items: Annotated[
+        int, typer.Option(min=1, max=1_000_000, help="Items that the cache holds; a million take 1.5 GB.")
+    ] = 1024,
     threshold: Annotated[
         float | None,
-        typer.Option(help="Stage what is used with at least this probability; default: what costs least, learned."),
+        typer.Option(help="Stage what is used with more than this probability, where that pays; default: learned."),
     ] = None,
     arrival_delay: Annotated[
         int, typer.Option(min=0, max=4096, help="What is asked for arrives so many accesses later.")

@@ -18,6 +18,8 @@ OUTPUTS = (
     "decisions.parquet",
     "scores.parquet",
     "grants.parquet",
+    "prefetches.parquet",
+    "staging.parquet",
     "summary.json",
     "report.html",
 )

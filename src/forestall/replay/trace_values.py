@@ -125,15 +125,30 @@ def whole_numbers(path: Path, column: pa.ChunkedArray, name: str) -> NDArray[np.
     if column.null_count:
         row = int(np.argmax(column.is_null().to_numpy(zero_copy_only=False))) + 1
         raise BadInput("is empty", path=path, row=row, column=name)
+    if pa.types.is_floating(column.type):
+        return _exact(path, column.to_numpy(), name)
     try:
         return np.asarray(column.cast(pa.uint64()).to_numpy(), dtype=np.uint64)
     except pa.ArrowException:
-        texts = column.cast(pa.string()).to_numpy(zero_copy_only=False)
+        pass
+    try:
+        texts = column.cast(pa.string()).to_pylist()
+    except pa.ArrowException as error:
+        raise BadInput(f"holds {column.type}, expected whole numbers", path=path, column=name) from error
     row = next((i for i, text in enumerate(texts) if not _is_whole(text)), 0)
     raise BadInput(
         f"{texts[row][:40]!r} is not a whole number from 0 to 2**64 - 1", path=path, row=row + 1, column=name
     )
 
 
+def _exact(path: Path, values: NDArray[Any], name: str) -> NDArray[np.uint64]:
+    """Whole numbers that came as doubles, which hold them exactly up to 2**53 only."""
+    bad = ~((values >= 0) & (values < 1 << 53) & (values % 1 == 0))
+    if bad.any():
+        row = int(np.argmax(bad))
+        raise BadInput(f"{values[row]} is not a whole number below 2**53", path=path, row=row + 1, column=name)
+    return values.astype(np.uint64)
+
+
 def _is_whole(text: str) -> bool:
-    return text.strip().isdigit() and int(text) < 1 << 64
+    return text.isascii() and text.isdigit() and int(text) < 1 << 64

@@ -18,7 +18,7 @@ from forestall.learning.access.history import MATCHES, ORDERS, Followers, Histor
 from forestall.learning.access.items import NOBODY, Items
 from forestall.learning.access.odds import Odds
 from forestall.learning.access.runs import Runs
-from forestall.learning.compiled import compiled
+from forestall.learning.compiled import compiled, entry
 from forestall.model.samples import FloatArray, IntArray
 from forestall.staging import flight, shelves
 from forestall.staging.flight import Flight
@@ -29,6 +29,7 @@ QUESTIONS = 1 << 16
 EACH = 16
 """So often thresholds are compared, and runs looked at that seem to be none, accesses."""
 HOPELESS = 0.02
+MOST_USES = 1 << 30
 NOW, ACTIVE = 0, 1
 FADING, WASTE_COST, INERTIA = 0, 1, 2
 DELAY, REACH, HORIZON = 0, 1, 2
@@ -117,7 +118,7 @@ class Asked(NamedTuple):
         )  # fmt: skip
 
 
-@compiled
+@entry
 def take_in(core: Core, stream: NDArray[np.int32], space: NDArray[np.int32], number: IntArray, asked: Asked) -> int:
     """Take in accesses (access,) in their order, until there is no room for what is asked for; how many it were."""
     most = len(core.followers.slots)
@@ -137,7 +138,7 @@ def _access(core: Core, stream: int, space: int, number: int, asked: Asked, inde
     odds.answer(core.odds, slot, now, delay)
     odds.give_up(core.odds, now, min(core.whole[HORIZON], core.shelves.life[0]) + delay)
     shelves.use(core.shelves, slot, now, core.real[WASTE_COST], core.real[FADING])
-    core.items.uses[slot] += 1
+    core.items.uses[slot] = min(core.items.uses[slot] + 1, MOST_USES)
     core.items.last[slot] = now
     history.append(core.history, now, stream, core.items.tag[slot])
     runs.run_on(core.runs, now, stream, space, number)
@@ -145,6 +146,8 @@ def _access(core: Core, stream: int, space: int, number: int, asked: Asked, inde
         core.at[ACTIVE] = shelves.cheapest(core.shelves, core.at[ACTIVE], core.real[INERTIA])
     history.match(core.history, now, core.matches)
     history.gather(core.history, core.items, now, core.matches, delay, core.whole[REACH], core.followers)
+    for k in range(core.followers.total[0]):  # so that nobody takes their slots over before they are looked at
+        shelves.mention(core.shelves, core.followers.slots[k], False)
     _look_ahead(core, stream, space, number)
     for k in range(core.followers.total[0]):
         _consider(core, core.followers.slots[k], slot, stream, asked, index)

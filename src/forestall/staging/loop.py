@@ -63,6 +63,8 @@ class StagingLoop:
         number
             Array (access,): what is used, within its space.
         """
+        stream, space = (np.require(names, np.int32, ("C", "W")) for names in (stream, space))  # one compiled form
+        number = np.require(number, np.int64, ("C", "W"))
         parts, done = [], 0
         while done < len(number):
             count = take_in(self._core, stream[done:], space[done:], number[done:], self._asked)

@@ -9,6 +9,9 @@ from forestall.model.errors import WrongUse
 THRESHOLDS = (0.03, 0.07, 0.15, 0.25, 0.4, 0.6)
 NEVER = 2.0
 """A threshold that no probability reaches."""
+MOST_REACH = 63
+"""Steps further on have no bin (learning/access/evidence)."""
+LEAST_SPARE = 1 << 10
 SLOTS_AN_ITEM = 8
 """A thing that is on no shelf must be found when another needs its slot."""
 
@@ -24,7 +27,8 @@ class StagingSettings:
     delay
         What is asked for is there after so many more accesses.
     threshold
-        Stage what is used with at least this probability; None: whatever has cost least of late.
+        Stage what is used with more than this probability, and nothing while that does not pay; None: whatever has
+        cost least of late.
     waste_cost
         Cost of an item that was staged and let go unused; a miss costs 1.
     memory_accesses, inertia
@@ -60,8 +64,12 @@ class StagingSettings:
             raise WrongUse(f"an arrival delay of {self.delay} accesses: must not be negative")
         if self.threshold is not None and not 0 < self.threshold < 1:
             raise WrongUse(f"a threshold of {self.threshold:g}: must be between 0 and 1")
-        if self.history & (self.history - 1):
+        if self.history < 2 or self.history & (self.history - 1):
             raise WrongUse(f"a history of {self.history} accesses: must be a power of two")
+        if not 1 <= self.reach <= MOST_REACH:
+            raise WrongUse(f"a reach of {self.reach} steps: must be from 1 to {MOST_REACH}")
+        if self.streams < 1:
+            raise WrongUse(f"{self.streams} streams: must be at least 1")
 
     @property
     def thresholds(self) -> tuple[float, ...]:
@@ -71,4 +79,4 @@ class StagingSettings:
     @property
     def slots(self) -> int:
         """How many items are known at a time."""
-        return max(self.least_slots, SLOTS_AN_ITEM * self.cache_items)
+        return max(self.least_slots, SLOTS_AN_ITEM * self.cache_items + LEAST_SPARE)

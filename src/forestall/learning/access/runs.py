@@ -57,11 +57,11 @@ def run_on(runs: Runs, now: int, stream: int, space: int, number: int) -> None:
     """Take in an access; ``runs.now`` is of the longer of its two runs."""
     region = mixed(number >> REGION_SHIFT, space)
     place = len(runs.key) - REGIONS + (region & (REGIONS - 1))
-    _take(runs, now, stream, stream, number)
+    own = _take(runs, now, stream, stream, number)
     gap = _take(runs, now, place, region, number)
     longer = place if runs.length[place] > runs.length[stream] else stream
     runs.now[STEP], runs.now[LENGTH] = runs.step[longer], runs.length[longer]
-    runs.now[GAP] = max(gap, 1) if longer == place else 1
+    runs.now[GAP] = max(gap if longer == place else own, 1)
     if runs.now[STEP] != 1 and runs.now[LENGTH] < SURE:
         runs.now[STEP], runs.now[LENGTH] = 1, 0
 

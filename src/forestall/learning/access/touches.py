@@ -13,7 +13,7 @@ import math
 
 import numpy as np
 
-from forestall.learning.compiled import compiled
+from forestall.learning.compiled import compiled, entry
 from forestall.model.samples import FloatArray, IntArray
 
 BELOW, ABOVE = 16, 32
@@ -28,7 +28,7 @@ _GAP, _DISTANCE, _ABOVE, _AFTER_TOUCHED, _BEFORE_TOUCHED = -0.26, -0.74, 0.62, 1
 _RUN, _AFTER_RUN, _SAME_STEP, _BUSY, _BASE = -0.13, 0.28, 1.33, 0.51, -0.19
 
 
-@compiled
+@entry
 def chances(touched_at: IntArray, here: int, now: int, found: FloatArray) -> None:
     """Find the probability that each neighbour is touched.
 

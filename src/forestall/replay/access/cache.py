@@ -12,7 +12,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from forestall.learning.compiled import compiled
+from forestall.learning.compiled import entry
 from forestall.model.samples import BoolArray, IntArray
 from forestall.staging.shelves import REAL, Shelves, stage, use
 
@@ -56,7 +56,7 @@ def serve(item: NDArray[np.int32], capacity: int, at: IntArray, wanted: NDArray[
     return Outcome(hit, fate)
 
 
-@compiled
+@entry
 def _serve(
     shelves: Shelves,
     item: NDArray[np.int32],

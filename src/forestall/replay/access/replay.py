@@ -17,7 +17,7 @@ from forestall.replay.access.peers.base import run_prefetcher
 from forestall.replay.access.peers.registry import PEERS
 from forestall.replay.access.prefetches import Prefetches
 from forestall.replay.access.result import AccessPoint, Calibration
-from forestall.replay.access.trace import AccessTrace
+from forestall.replay.access.trace import AccessTrace, item_keys
 from forestall.replay.policy_names import FORESTALL, asked_policies
 from forestall.replay.result import Variant
 from forestall.replay.scores.access import score_access
@@ -169,9 +169,10 @@ class AccessReplay:
         return shipped
 
     def _serve(self, fetched: Prefetches) -> Outcome:
-        wanted = items_of(self._trace, fetched)
+        wanted, sequence = items_of(self._trace, fetched), self._trace.sequence
+        after = np.searchsorted(sequence, sequence[fetched.at], side="right") - 1  # helps later numbers only
         asked = self._settings
-        return serve(self._trace.item, asked.cache_items, fetched.at, wanted, asked.arrival_delay)
+        return serve(self._trace.item, asked.cache_items, after, wanted, asked.arrival_delay)
 
     def _add(self, name: str, variant: Variant, knob: str, fetched: Prefetches, outcome: Outcome) -> None:
         scores = score_access(outcome, fetched.at, self._plain, self._jumps, self._first)
@@ -210,8 +211,7 @@ def items_of(trace: AccessTrace, fetched: Prefetches) -> NDArray[np.int32]:
     """Number of each prefetched item (prefetch,), as in the trace; what never occurs there has numbers above."""
     space = np.concatenate([trace.space, fetched.space])
     resource = np.concatenate([trace.resource, fetched.resource])
-    key = pd.MultiIndex.from_arrays([space, resource]) if space.any() else resource
-    code, _ = pd.factorize(key)
+    code, _ = pd.factorize(item_keys(space, resource))
     return np.asarray(code[len(trace) :], np.int32)
 
 

@@ -67,7 +67,7 @@ class AccessPoint:
 
 @dataclass(frozen=True)
 class Calibration:
-    """How often what was staged at a probability was used; only what was staged and did not stand there already.
+    """How often what was staged at a probability was used.
 
     Attributes
     ----------

@@ -18,14 +18,23 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from forestall.model.errors import BadInput
-from forestall.model.samples import BoolArray, FloatArray, IntArray
+from forestall.model.samples import BoolArray, IntArray
 from forestall.replay.trace_files import VM_ID_TYPE, Piece, read_pieces
-from forestall.replay.trace_values import numbers, timestamps, vm_codes, whole_numbers
+from forestall.replay.trace_values import vm_codes, whole_numbers
 
 KINDS = ("block", "page", "connection")
 OPERATIONS = ("r", "w", "x")
-COLUMNS = ("sequence", "vm_id", "program_id", "resource_type", "resource_id", "op", "size_bytes", "timestamp_us")
-OPTIONAL = ("program_id", "op", "size_bytes", "timestamp_us")
+COLUMNS = ("sequence", "vm_id", "program_id", "resource_type", "resource_id", "op")
+OPTIONAL = ("program_id", "op")
+TYPES = {
+    "sequence": pa.uint64(),
+    "vm_id": VM_ID_TYPE,
+    "program_id": VM_ID_TYPE,
+    "resource_type": VM_ID_TYPE,
+    "resource_id": pa.uint64(),
+    "op": VM_ID_TYPE,
+}
+MOST_SEQUENCE = 1 << 63
 Warn = Callable[[str], None]
 
 
@@ -47,12 +56,8 @@ class AccessTrace:
         Number of the block, page or connection, modulo 2**64 as a signed number.
     item
         The same for the same space and number: 0, 1, ... in order of appearance.
-    size_bytes
-        Size of each access.
-    time_us
-        When; None if the trace does not say.
     digest
-        SHA-256 of the content.
+        SHA-256 of the streams, and of the sequence and number of each access.
     name
         What to call it.
     """
@@ -64,8 +69,6 @@ class AccessTrace:
     stream: NDArray[np.int32]
     resource: IntArray
     item: NDArray[np.int32]
-    size_bytes: FloatArray
-    time_us: IntArray | None
     digest: str
     name: str
 
@@ -86,10 +89,9 @@ class AccessTrace:
     def jumps(self) -> BoolArray:
         """Whether each access does not follow the one before in its space, nor repeats it; array (access,)."""
         jumps = np.ones(len(self), np.bool_)
-        for space in range(len(self.spaces)):
-            mine = np.flatnonzero(self.space == space)
-            step = np.diff(self.resource[mine])
-            jumps[mine[1:]] = (step != 1) & (step != 0)
+        order = np.argsort(self.space, kind="stable")
+        step, same = np.diff(self.resource[order]), np.diff(self.space[order]) == 0
+        jumps[order[1:]] = ~same | ((step != 1) & (step != 0))
         return jumps
 
 
@@ -99,8 +101,8 @@ def read_access_trace(path: Path, warn: Warn) -> AccessTrace:
     Parameters
     ----------
     path
-        Columns ``sequence``, ``vm_id``, ``resource_type``, ``resource_id``; optional ``program_id``, ``op``,
-        ``size_bytes``, ``timestamp_us``.
+        Columns ``sequence``, ``vm_id``, ``resource_type``, ``resource_id``; optional ``program_id``, ``op``. Others are
+        not read.
     warn
         Takes one line for each thing that was repaired.
 
@@ -110,20 +112,20 @@ def read_access_trace(path: Path, warn: Warn) -> AccessTrace:
         It cannot be read or understood; the text names file, row and column.
     """
     names: dict[str, int] = {}
-    types = {"vm_id": VM_ID_TYPE, "program_id": VM_ID_TYPE, "resource_type": VM_ID_TYPE, "op": VM_ID_TYPE}
-    frames = [_frame(piece, names, warn) for piece in read_pieces(path, COLUMNS, types)]
+    frames = [_frame(piece, names) for piece in read_pieces(path, COLUMNS, TYPES)]
     frame = pd.concat(frames, ignore_index=True) if frames else pd.DataFrame()
     if not len(frame):
         raise BadInput("has no rows", path=path)
     if not frame["sequence"].is_monotonic_increasing:
         warn(f"repair: {path}: column sequence: rows are out of order, sorted")
         frame = frame.sort_values("sequence", kind="stable", ignore_index=True)
-    if frame["sequence"].duplicated().any():
-        warn(f"warning: {path}: column sequence: {int(frame['sequence'].duplicated().sum())} accesses share a number")
+    if shared := int(frame["sequence"].duplicated().sum()):
+        what = f"{shared} accesses share a number; what is staged after them helps later numbers only"
+        warn(f"warning: {path}: column sequence: {what}")
     return _trace(path.name, frame, tuple(names))
 
 
-def _frame(piece: Piece, names: dict[str, int], warn: Warn) -> pd.DataFrame:
+def _frame(piece: Piece, names: dict[str, int]) -> pd.DataFrame:
     """The columns of a piece as numbers; names of VMs and programs by their place in ``names``."""
     for column in COLUMNS:
         count = list(piece.header).count(column)
@@ -132,7 +134,7 @@ def _frame(piece: Piece, names: dict[str, int], warn: Warn) -> pd.DataFrame:
     path, table = piece.path, piece.table
     kind = _choices(path, table.column("resource_type"), KINDS, "resource_type")
     found: dict[str, NDArray[Any]] = {
-        "sequence": timestamps(path, table.column("sequence"), "sequence", "accesses"),
+        "sequence": sequence_of(path, table.column("sequence")),
         "vm": vm_codes(path, table.column("vm_id"), names),
         "kind": kind,
         "resource": whole_numbers(path, table.column("resource_id"), "resource_id").view(np.int64),
@@ -140,23 +142,30 @@ def _frame(piece: Piece, names: dict[str, int], warn: Warn) -> pd.DataFrame:
     found["program"] = _programs(path, table, names)
     if "op" in piece.header:
         _choices(path, table.column("op"), OPERATIONS, "op")
-    found["size"] = _sizes(path, table, warn)
-    frame = pd.DataFrame(found)
-    if "timestamp_us" in piece.header:
-        frame["time_us"] = timestamps(path, table.column("timestamp_us"), "timestamp_us", "microseconds")
-    return frame
+    return pd.DataFrame(found)
+
+
+def sequence_of(path: Path, column: pa.ChunkedArray) -> IntArray:
+    """Numbers that tell the order."""
+    found = whole_numbers(path, column, "sequence")
+    if (found >= MOST_SEQUENCE).any():
+        row = int(np.argmax(found >= MOST_SEQUENCE))
+        raise BadInput(f"{int(found[row])} is too large", path=path, row=row + 1, column="sequence")
+    return found.astype(np.int64)
 
 
 def _programs(path: Path, table: pa.Table, names: dict[str, int]) -> IntArray:
     """Programs; who has none is in one of no name."""
     if "program_id" not in table.column_names:
         return np.full(len(table), -1)
-    column = table.column("program_id").cast(pa.string()).fill_null("")
+    kind = table.column("program_id").type
+    try:
+        column = table.column("program_id").cast(pa.string()).fill_null("").combine_chunks()
+    except pa.ArrowException as error:
+        raise BadInput(f"holds {kind}, expected text", path=path, column="program_id") from error
     empty = pa.compute.equal(column, "").to_numpy(zero_copy_only=False)
-    named = pa.compute.if_else(pa.array(empty), "-", column)
-    return np.where(
-        empty, -1, vm_codes(path, pa.chunked_array([named]) if isinstance(named, pa.Array) else named, names)
-    )
+    named = pa.chunked_array([pa.compute.if_else(pa.array(empty), "-", column)])
+    return np.where(empty, -1, vm_codes(path, named, names, "program_id"))
 
 
 def _choices(path: Path, column: pa.ChunkedArray, known: tuple[str, ...], name: str) -> IntArray:
@@ -172,23 +181,12 @@ def _choices(path: Path, column: pa.ChunkedArray, known: tuple[str, ...], name: 
     return found
 
 
-def _sizes(path: Path, table: pa.Table, warn: Warn) -> FloatArray:
-    if "size_bytes" not in table.column_names:
-        return np.full(len(table), np.nan)
-    sizes = numbers(path, "size_bytes", table.column("size_bytes"))
-    bad = ~(sizes >= 0) & ~np.isnan(sizes) | np.isinf(sizes)
-    if bad.any():
-        row = int(np.argmax(bad)) + 1
-        warn(f"repair: {path}: row {row}, column size_bytes: not possible, left out ({int(bad.sum())} in all)")
-    return np.where(bad, np.nan, sizes)
-
-
 def _trace(name: str, frame: pd.DataFrame, names: tuple[str, ...]) -> AccessTrace:
     named = (*names, "")  # -1 is nobody's name
     space, spaces = _numbered(frame, ["vm", "kind"])
     stream, streams = _numbered(frame, ["vm", "program", "kind"])
     resource = frame["resource"].to_numpy(np.int64)
-    item, _ = pd.factorize(_keys(space, resource))
+    item, _ = pd.factorize(item_keys(space, resource))
     kinds = [(named[vm], KINDS[kind]) for vm, kind in spaces]
     programs = [(named[vm], named[program], KINDS[kind]) for vm, program, kind in streams]
     digest = hashlib.sha256(repr((kinds, programs)).encode())
@@ -202,8 +200,6 @@ def _trace(name: str, frame: pd.DataFrame, names: tuple[str, ...]) -> AccessTrac
         stream=stream,
         resource=resource,
         item=item.astype(np.int32),
-        size_bytes=frame["size"].to_numpy(np.float64),
-        time_us=frame["time_us"].to_numpy(np.int64) if "time_us" in frame and frame["time_us"].notna().all() else None,
         digest=digest.hexdigest(),
         name=name,
     )
@@ -216,6 +212,6 @@ def _numbered(frame: pd.DataFrame, columns: list[str]) -> tuple[NDArray[np.int32
     return code.astype(np.int32), [tuple(int(part) for part in each) for each in unique]
 
 
-def _keys(space: NDArray[np.int32], resource: IntArray) -> Any:
+def item_keys(space: NDArray[np.int32], resource: IntArray) -> Any:
     """One key for each resource of each space."""
     return pd.MultiIndex.from_arrays([space, resource]) if space.any() else resource

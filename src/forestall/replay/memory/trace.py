@@ -13,15 +13,18 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 from numpy.typing import NDArray
 
 from forestall.model.errors import BadInput
 from forestall.model.samples import IntArray
+from forestall.replay.access.trace import sequence_of
 from forestall.replay.trace_files import VM_ID_TYPE, Piece, read_pieces
-from forestall.replay.trace_values import timestamps, vm_codes, whole_numbers
+from forestall.replay.trace_values import vm_codes, whole_numbers
 
-COLUMNS = ("sequence", "vm_id", "trust_group", "page", "time_us")
-OPTIONAL = ("trust_group", "time_us")
+COLUMNS = ("sequence", "vm_id", "trust_group", "page")
+OPTIONAL = ("trust_group",)
+TYPES = {"sequence": pa.uint64(), "vm_id": VM_ID_TYPE, "trust_group": VM_ID_TYPE, "page": pa.uint64()}
 MOST_PAGES = 1 << 52
 """A page of 4 KiB of a machine with 64-bit addresses has a smaller number."""
 
@@ -40,8 +43,6 @@ class MemoryTrace:
         Index of each touch's VM and trust group.
     page
         Number of the page.
-    time_us
-        When; None if the trace does not say.
     digest
         SHA-256 of the content.
     name
@@ -54,7 +55,6 @@ class MemoryTrace:
     vm: NDArray[np.int32]
     group: NDArray[np.int32]
     page: IntArray
-    time_us: IntArray | None
     digest: str
     name: str
 
@@ -68,7 +68,7 @@ def read_memory_trace(path: Path, warn: Callable[[str], None]) -> MemoryTrace:
     Parameters
     ----------
     path
-        Columns ``sequence``, ``vm_id``, ``page``; optional ``trust_group``, ``time_us``.
+        Columns ``sequence``, ``vm_id``, ``page``; optional ``trust_group``. Others are not read.
     warn
         Takes one line for each thing that was repaired.
 
@@ -78,8 +78,7 @@ def read_memory_trace(path: Path, warn: Callable[[str], None]) -> MemoryTrace:
         It cannot be read or understood; the text names file, row and column.
     """
     vms, groups = dict[str, int](), dict[str, int]()
-    types = {"vm_id": VM_ID_TYPE, "trust_group": VM_ID_TYPE}
-    frames = [_frame(piece, vms, groups) for piece in read_pieces(path, COLUMNS, types)]
+    frames = [_frame(piece, vms, groups) for piece in read_pieces(path, COLUMNS, TYPES)]
     frame = pd.concat(frames, ignore_index=True) if frames else pd.DataFrame()
     if not len(frame):
         raise BadInput("has no rows", path=path)
@@ -100,17 +99,14 @@ def _frame(piece: Piece, vms: dict[str, int], groups: dict[str, int]) -> pd.Data
         row = int(np.argmax(page >= MOST_PAGES))
         raise BadInput(f"{int(page[row])} is not the number of a page", path=path, row=row + 1, column="page")
     found: dict[str, NDArray[Any]] = {
-        "sequence": timestamps(path, table.column("sequence"), "sequence", "touches"),
+        "sequence": sequence_of(path, table.column("sequence")),
         "vm": vm_codes(path, table.column("vm_id"), vms),
         "page": page.astype(np.int64),
     }
     # Who is in no group is alone.
     known = "trust_group" in piece.header
     found["group"] = vm_codes(path, table.column("trust_group"), groups, "trust_group") if known else -1 - found["vm"]
-    frame = pd.DataFrame(found)
-    if "time_us" in piece.header:
-        frame["time_us"] = timestamps(path, table.column("time_us"), "time_us", "microseconds")
-    return frame
+    return pd.DataFrame(found)
 
 
 def _trace(name: str, frame: pd.DataFrame, vms: tuple[str, ...], groups: tuple[str, ...]) -> MemoryTrace:
@@ -122,7 +118,6 @@ def _trace(name: str, frame: pd.DataFrame, vms: tuple[str, ...], groups: tuple[s
     digest = hashlib.sha256(repr((vm_ids, group_names)).encode())
     for array in (sequence, vm.astype(np.int32), group.astype(np.int32), page):
         digest.update(np.ascontiguousarray(array).tobytes())
-    timed = "time_us" in frame and frame["time_us"].notna().all()
     return MemoryTrace(
         vm_ids=vm_ids,
         groups=group_names,
@@ -130,7 +125,6 @@ def _trace(name: str, frame: pd.DataFrame, vms: tuple[str, ...], groups: tuple[s
         vm=vm.astype(np.int32),
         group=group.astype(np.int32),
         page=page,
-        time_us=frame["time_us"].to_numpy(np.int64) if timed else None,
         digest=digest.hexdigest(),
         name=name,
     )

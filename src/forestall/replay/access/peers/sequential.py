@@ -11,6 +11,8 @@ from forestall.replay.access.peers.table import Table
 
 REMEMBERED_KEYS = 1024
 STREAM_KEYS = 16_384
+MOST_DELAY = 64
+"""No more keys than that are asked for because of a delay: each is a fetch."""
 
 
 class Readahead(Prefetcher):
@@ -25,7 +27,7 @@ class Readahead(Prefetcher):
     """
 
     def __init__(self, ahead: int, delay: int = 0) -> None:
-        self._ahead = ahead + delay
+        self._ahead = ahead + min(delay, MOST_DELAY)
 
     def access(self, key: int, hit: bool) -> Iterable[int]:
         """As :meth:`Prefetcher.access`."""

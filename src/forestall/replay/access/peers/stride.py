@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 
 from forestall.replay.access.peers.base import Prefetcher
 from forestall.replay.access.peers.neighbours import neighbours
+from forestall.replay.access.peers.sequential import MOST_DELAY
 from forestall.replay.access.peers.table import Table
 
 REGION_SHIFT = 8
@@ -26,7 +27,7 @@ class Stride(Prefetcher):
     """
 
     def __init__(self, degree: int = 4, delay: int = 0) -> None:
-        self._ahead = degree + delay
+        self._ahead = degree + min(delay, MOST_DELAY)
         self._regions: Table[int, tuple[int, int]] = Table(REGIONS)
 
     def access(self, key: int, hit: bool) -> Iterable[int]:
@@ -58,7 +59,7 @@ class Leap(Prefetcher):
     """
 
     def __init__(self, delay: int = 0, history: int = 32, most: int = 8) -> None:
-        self._delay, self._most = delay, most
+        self._delay, self._most = min(delay, MOST_DELAY), most
         self._steps: deque[int] = deque(maxlen=history)
         self._asked: Table[int, None] = Table(ASKED_KEYS)
         self._last: int | None = None
