@@ -122,7 +122,8 @@ def test_a_killed_agent_is_heard_again_and_nothing_twice(channels: GuestChannels
     killed_at = time.time()
     _until(lambda: ear.listen() and ear.ends()[-1] > killed_at + 2, "windows of the next agent")
     assert ear.ends() == sorted(set(ear.ends()))
-    assert min(np.diff(ear.ends())) > 0.05
+    # Ends are dated by the fastest message so far, so two may come near each other; but there are no more than fit.
+    assert len(ear.ends()) <= (ear.ends()[-1] - ear.ends()[0]) / 0.1 + 5
     traces = link.ask({"run": ["ls", "/sys/kernel/tracing/instances"]})["run"]["output"].split()
     assert traces == ["forestall-guest"]
 

@@ -10,6 +10,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 
 from forestall.learning.access.touches import ABOVE, BELOW, MARGIN_ABOVE, MARGIN_BELOW, chances, untouched
 from forestall.model.errors import WrongUse
+from forestall.staging import past_runs
 from forestall.staging.memory import MemoryStaging
 from forestall.staging.past_runs import PastRuns
 
@@ -91,6 +92,19 @@ def test_a_past_that_misleads_is_left() -> None:
     misled = served([(0, 0, page) for page in one] + [(1, 0, page) for page in two], first=len(one))
     assert misled[0] > plain[0] - 0.02
     assert misled[1] > plain[1] - 0.08
+
+
+def test_the_past_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The oldest run goes first; of one that is longer than all that is kept the beginning stays."""
+    monkeypatch.setattr(past_runs, "MOST_PAGES", 100)
+    runs = PastRuns()
+    for vm, pages in enumerate((range(60), range(1000, 1060), range(5000, 5400))):
+        for page in pages:
+            runs.follow(vm, 0, page)
+    group = runs._groups[0]
+    assert sum(map(len, group.logs.values())) == len(group.where) == group.pages == 100
+    assert set(group.where) == set(range(5000, 5100))
+    assert any(runs.follow(9, 0, page) for page in range(5000, 5050))
 
 
 def test_chances_by_hand() -> None:

@@ -93,12 +93,14 @@ class PastRuns:
 
     @staticmethod
     def _write_down(past: _Group, run: int, page: int) -> None:
+        if past.pages >= MOST_PAGES:
+            oldest = next((other for other in past.order if other != run), None)
+            if oldest is None:
+                return  # the rest of a run that is longer than all that is kept
+            past.order.remove(oldest)
+            past.pages -= len(past.logs.pop(oldest))
+            past.where = {page: where for page, where in past.where.items() if where[0] != oldest}
         log = past.logs[run]
         past.where[page] = run, len(log)
         log.append(page)
         past.pages += 1
-        if past.pages > MOST_PAGES and len(past.order) > 1:
-            oldest = next(r for r in past.order if r != run)
-            past.order.remove(oldest)
-            past.pages -= len(past.logs.pop(oldest))
-            past.where = {page: where for page, where in past.where.items() if where[0] != oldest}
