@@ -105,6 +105,21 @@ def test_the_past_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     assert sum(map(len, group.logs.values())) == len(group.where) == group.pages == 100
     assert set(group.where) == set(range(5000, 5100))
     assert any(runs.follow(9, 0, page) for page in range(5000, 5050))
+    assert runs.follow(0, 0, 60) == [], "a VM whose own run is forgotten goes on"
+    assert sum(map(len, group.logs.values())) == group.pages <= 100
+
+
+def test_a_vm_that_comes_into_another_group() -> None:
+    """What it did in the one it has left stays there, and it learns from the new one."""
+    pages, theirs = program(6, 300), program(7, 300)
+    runs = PastRuns()
+    for page in theirs:
+        runs.follow(5, 2, page)
+    for page in pages:
+        runs.follow(1, 1, page)
+    assert any(runs.follow(1, 2, page) for page in theirs)
+    assert not any(runs.follow(6, 2, page) for page in pages), "and takes nothing with it"
+    assert any(runs.follow(7, 1, page) for page in pages)
 
 
 def test_chances_by_hand() -> None:

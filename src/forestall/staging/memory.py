@@ -17,7 +17,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from forestall.learning.access.touches import BELOW, MARGIN_ABOVE, MARGIN_BELOW, chances, untouched
+from forestall.learning.access.touches import ABOVE, BELOW, MARGIN_ABOVE, MARGIN_BELOW, chances, untouched
 from forestall.model.errors import WrongUse
 from forestall.model.samples import IntArray
 from forestall.staging.past_runs import PastRuns
@@ -108,7 +108,7 @@ class MemoryStaging:
         self._before: set[Page] = set()
         self._past = PastRuns()
         self._touches = 0
-        self._chances = np.zeros(BELOW + 1 + 32)
+        self._chances = np.zeros(BELOW + ABOVE + 1)
 
     def touch(self, vm: int, group: int, page: int) -> MemoryMoves:
         """Take in the first touch of a page, and decide.

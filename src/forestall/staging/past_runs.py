@@ -28,7 +28,6 @@ class _Group:
 
     logs: dict[int, list[int]] = field(default_factory=dict)
     where: dict[int, tuple[int, int]] = field(default_factory=dict)
-    order: list[int] = field(default_factory=list)
     pages: int = 0
 
 
@@ -36,6 +35,7 @@ class _Group:
 class _Follower:
     """One VM: its own run, and the place in a past one where it seems to be."""
 
+    group: int
     run: int
     log: Sequence[int] = ()
     place: int = 0
@@ -54,9 +54,9 @@ class PastRuns:
     def follow(self, vm: int, group: int, page: int) -> list[int]:
         """Take in the first touch of a page, and name the pages that followed then, if that is to be trusted."""
         past = self._groups.setdefault(group, _Group())
-        if vm not in self._followers:
-            self._followers[vm] = self._new_run(past)
-        follower = self._followers[vm]
+        follower = self._followers.get(vm)
+        if follower is None or follower.group != group:  # what it did in another group stays there
+            follower = self._followers[vm] = self._new_run(group, past)
         self._move(follower, past, page)
         self._write_down(past, follower.run, page)
         if follower.trust < TRUSTED:
@@ -72,11 +72,10 @@ class PastRuns:
         """A VM's run has ended; it remains as a past one."""
         self._followers.pop(vm, None)
 
-    def _new_run(self, past: _Group) -> _Follower:
+    def _new_run(self, group: int, past: _Group) -> _Follower:
         self._runs += 1
         past.logs[self._runs] = []
-        past.order.append(self._runs)
-        return _Follower(self._runs)
+        return _Follower(group, self._runs)
 
     @staticmethod
     def _move(follower: _Follower, past: _Group, page: int) -> None:
@@ -93,14 +92,18 @@ class PastRuns:
 
     @staticmethod
     def _write_down(past: _Group, run: int, page: int) -> None:
-        if past.pages >= MOST_PAGES:
-            oldest = next((other for other in past.order if other != run), None)
+        log = past.logs.get(run)
+        if log is None:
+            return  # so many came after it that its beginning is not kept
+        while past.pages >= MOST_PAGES:
+            oldest = next((other for other in past.logs if other != run), None)
             if oldest is None:
                 return  # the rest of a run that is longer than all that is kept
-            past.order.remove(oldest)
-            past.pages -= len(past.logs.pop(oldest))
-            past.where = {page: where for page, where in past.where.items() if where[0] != oldest}
-        log = past.logs[run]
+            forgotten = past.logs.pop(oldest)
+            past.pages -= len(forgotten)
+            for other in forgotten:
+                if past.where.get(other, (run,))[0] == oldest:
+                    del past.where[other]
         past.where[page] = run, len(log)
         log.append(page)
         past.pages += 1

@@ -21,7 +21,7 @@ def still(pid: int, root: Path = Path("/proc")) -> Iterator[bool]:
 
     A thread that is in the middle of a call that cannot be interrupted, such as reading from a disk into the memory
     of a guest, is not at rest: then the answer is False, and nothing may be taken for settled. A process that somebody
-    else had stopped stays so.
+    else had stopped stays so. Nobody lets it go on if we are killed meanwhile: whoever drives this needs a guard.
 
     Raises
     ------
