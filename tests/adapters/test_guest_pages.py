@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import os
+import select
+import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,6 +16,7 @@ from typing import IO
 
 import numpy as np
 import pytest
+from real_core_groups import wait_for
 
 from forestall.adapters.linux.guest_pages import AT_ONCE, MemfdPages, refuse_unstoppable, region_of
 from forestall.adapters.linux.stillness import still
@@ -19,7 +24,7 @@ from forestall.model.errors import HypervisorError, Unsupported
 
 PAGES = 4096
 GUEST = f"""
-import mmap, os, random, sys, threading
+import mmap, os, random, signal, sys, threading
 PAGES = {PAGES}
 memory = os.memfd_create("pc.ram")
 os.ftruncate(memory, PAGES * 4096)
@@ -45,7 +50,7 @@ def work(seed, until):
 print("ready", flush=True)
 for line in sys.stdin:
     name, *words = line.split()
-    numbers = [int(word) for word in words]
+    numbers = [int(word) for word in words if word.isdecimal()]
     if name == "write":
         for page in range(*numbers):
             ram[4096 * page + 100] = 7
@@ -62,6 +67,9 @@ for line in sys.stdin:
         until.set()
         for thread in threads:
             thread.join()
+    elif name == "answer":
+        answers = os.open(words[0], os.O_WRONLY)
+        signal.signal(signal.SIGUSR1, lambda *_: os.write(answers, b"1"))
     print("done", flush=True)
 """
 
@@ -180,21 +188,75 @@ def test_nothing_that_a_guest_can_read_ever_changes(guest: Process, pages: Memfd
     assert given_back > 100, "there was something to lose"
 
 
-def test_a_process_goes_on_after_it_stood_still(guest: Process) -> None:
-    def states() -> set[str]:
-        tasks = Path(f"/proc/{guest.pid}/task").glob("*/stat")
-        return {task.read_text().rpartition(")")[2].split()[0] for task in tasks}
+def states(pid: int) -> set[str]:
+    tasks = Path(f"/proc/{pid}/task").glob("*/stat")
+    return {task.read_text().rpartition(")")[2].split()[0] for task in tasks}
 
+
+def test_a_process_goes_on_after_it_stood_still(guest: Process) -> None:
     with still(guest.pid) as resting:
         assert resting
-        assert states() == {"T"}
+        assert states(guest.pid) == {"t"}
         with still(guest.pid) as inner:
-            assert inner
-        assert states() == {"T"}, "who was stopped by somebody else stays so"
+            assert not inner, "somebody else has it"
+        assert states(guest.pid) == {"t"}
     assert guest.do("sum", 0, 1) == ["0"]
     with pytest.raises(ZeroDivisionError), still(guest.pid):
         raise ZeroDivisionError
     assert guest.do("sum", 0, 1) == ["0"]
+
+
+def test_who_was_stopped_by_somebody_else_stays_so(guest: Process) -> None:
+    os.kill(guest.pid, signal.SIGSTOP)
+    wait_for(lambda: states(guest.pid) == {"T"}, "it stands")
+    with still(guest.pid) as resting:
+        assert resting
+    wait_for(lambda: states(guest.pid) == {"T"}, "it stands still")
+    os.kill(guest.pid, signal.SIGCONT)
+    assert guest.do("sum", 0, 1) == ["0"]
+
+
+def test_whoever_is_killed_leaves_nobody_standing(guest: Process) -> None:
+    code = "import sys, time\nfrom forestall.adapters.linux.stillness import still\n"
+    code += f"with still({guest.pid}) as resting:\n    print(resting, flush=True)\n    time.sleep(60)"
+    for _ in range(5):
+        other = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
+        assert other.stdout
+        assert other.stdout.readline() == "True\n"
+        assert states(guest.pid) == {"t"}
+        other.kill()
+        other.wait()
+        other.stdout.close()
+        wait_for(lambda: not states(guest.pid) & {"t", "T"}, "it goes on")
+        assert guest.do("sum", 0, 1) == ["0"]
+
+
+def test_no_signal_is_lost_to_who_stands_still(guest: Process, tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "answers")
+    answers = os.open(tmp_path / "answers", os.O_RDONLY | os.O_NONBLOCK)
+    guest.do("answer", tmp_path / "answers")
+    over = threading.Event()
+
+    def send() -> None:
+        for _ in range(300):
+            os.kill(guest.pid, signal.SIGUSR1)
+            if not select.select([answers], [], [], 10)[0]:
+                break
+            answered.append(os.read(answers, 1))
+            over.wait(0.002)
+        over.set()
+
+    answered: list[bytes] = []
+    sender = threading.Thread(target=send)
+    sender.start()
+    stood = 0
+    while not over.is_set():
+        with still(guest.pid) as resting:
+            stood += resting
+    sender.join()
+    os.close(answers)
+    assert len(answered) == 300
+    assert stood > 30
 
 
 def test_who_cannot_be_staged_for_is_refused(guest: Process, pages: MemfdPages, tmp_path: Path) -> None:
