@@ -24,26 +24,29 @@ from forestall.model.errors import HypervisorError, Unsupported
 
 PAGES = 4096
 GUEST = f"""
-import mmap, os, random, signal, sys, threading
+import mmap, os, random, signal, sys, threading, time
 PAGES = {PAGES}
 memory = os.memfd_create("pc.ram")
 os.ftruncate(memory, PAGES * 4096)
 ram = mmap.mmap(memory, PAGES * 4096)
-known = {{}}
 
 def work(seed, until):
     # Touches pages at random: writes, zeros that are written, and reads; checks what it knows of each.
     rng = random.Random(seed)
-    count = 0
+    count, known, began = 0, {{}}, time.monotonic()
     while not until.is_set():
-        page = rng.randrange(seed % 2, PAGES, 2)
+        # New pages all the time, not all of them at once.
+        fresh = len(known) < 100 * (time.monotonic() - began)
+        page = rng.randrange(seed % 2, PAGES, 2) if fresh else rng.choice(list(known) or [seed % 2])
         if page in known and ram[4096 * page : 4096 * page + 8] != known[page]:
             print("LOST", page, flush=True)
             os._exit(1)
         word = rng.choice([bytes(8), rng.randbytes(8), None])
-        if word is not None:
+        if word is None:
+            ram[4096 * page]
+        else:
             ram[4096 * page : 4096 * page + 8] = word
-            known[page] = word
+        known[page] = ram[4096 * page : 4096 * page + 8]
         count += 1
     return count
 
