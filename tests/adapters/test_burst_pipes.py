@@ -9,7 +9,7 @@ from collections.abc import Iterator
 import pytest
 from real_core_groups import wait_for
 
-from forestall.adapters.linux.burst_process import BurstProcess
+from forestall.adapters.linux.loop_process import LoopProcess
 
 CHATTY = """
 import sys, json, time
@@ -28,14 +28,14 @@ for line in sys.stdin:
 """
 
 
-def process(code: str) -> BurstProcess:
-    return BurstProcess([sys.executable, "-S", "-c", code])
+def process(code: str) -> LoopProcess:
+    return LoopProcess([sys.executable, "-S", "-c", code])
 
 
 @pytest.fixture
-def ended() -> Iterator[list[BurstProcess]]:
+def ended() -> Iterator[list[LoopProcess]]:
     """Processes that are ended at the end."""
-    processes: list[BurstProcess] = []
+    processes: list[LoopProcess] = []
     yield processes
     for started in processes:
         if started._process is not None:
@@ -43,7 +43,7 @@ def ended() -> Iterator[list[BurstProcess]]:
         started.end()
 
 
-def test_the_newest_status_is_told_however_many_there_were(ended: list[BurstProcess]) -> None:
+def test_the_newest_status_is_told_however_many_there_were(ended: list[LoopProcess]) -> None:
     chatty = process(CHATTY)
     ended.append(chatty)
     chatty.begin()
@@ -51,7 +51,7 @@ def test_the_newest_status_is_told_however_many_there_were(ended: list[BurstProc
     assert chatty.silent_seconds() < 5.0
 
 
-def test_of_rosters_that_nobody_takes_the_newest_waits(ended: list[BurstProcess]) -> None:
+def test_of_rosters_that_nobody_takes_the_newest_waits(ended: list[LoopProcess]) -> None:
     echo = process(ECHO)
     ended.append(echo)
     echo.begin()
@@ -65,7 +65,7 @@ def test_of_rosters_that_nobody_takes_the_newest_waits(ended: list[BurstProcess]
     wait_for(heard_last, "the newest roster")
 
 
-def test_who_never_speaks_is_known_to_be_silent(ended: list[BurstProcess]) -> None:
+def test_who_never_speaks_is_known_to_be_silent(ended: list[LoopProcess]) -> None:
     deaf = process(DEAF)
     ended.append(deaf)
     deaf.begin()
@@ -75,7 +75,7 @@ def test_who_never_speaks_is_known_to_be_silent(ended: list[BurstProcess]) -> No
     assert time.monotonic() - began >= 0.19
 
 
-def test_a_process_that_has_ended_takes_lines_without_complaint(ended: list[BurstProcess]) -> None:
+def test_a_process_that_has_ended_takes_lines_without_complaint(ended: list[LoopProcess]) -> None:
     gone = process("pass")
     ended.append(gone)
     gone.begin()

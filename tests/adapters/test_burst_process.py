@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 from real_core_groups import BUSY, EASY, RealGroup, real_groups, wait_for
 
-from forestall.adapters.linux.burst_process import BurstProcess
+from forestall.adapters.linux.loop_process import LoopProcess
 from forestall.burst.place import Place
 from forestall.ports.cores import Guest, Part
 from forestall.service.burst_messages import Roster, roster_line
@@ -46,7 +46,7 @@ class Rig:
         ]
         self.said_path = state / "said"
         state.mkdir()
-        self.loop = BurstProcess(["sh", "-c", 'exec "$@" 2>>"$0"', str(self.said_path), *command])
+        self.loop = LoopProcess(["sh", "-c", 'exec "$@" 2>>"$0"', str(self.said_path), *command])
 
     def begin(self, *, acting: bool = True) -> None:
         """Start it, with a roster."""

@@ -18,13 +18,14 @@ import numpy as np
 import pytest
 from real_core_groups import wait_for
 
-from forestall.adapters.linux.guest_pages import AT_ONCE, MemfdPages, refuse_unstoppable, region_of
+from forestall.adapters.linux.guest_pages import AT_ONCE, MemfdPages, region_of
+from forestall.adapters.linux.other_writers import OtherWriters
 from forestall.adapters.linux.stillness import still
 from forestall.model.errors import HypervisorError, Unsupported
 
 PAGES = 4096
 GUEST = f"""
-import mmap, os, random, signal, sys, threading, time
+import mmap, os, random, signal, socket, sys, threading, time
 PAGES = {PAGES}
 memory = os.memfd_create("pc.ram")
 os.ftruncate(memory, PAGES * 4096)
@@ -70,6 +71,8 @@ for line in sys.stdin:
         until.set()
         for thread in threads:
             thread.join()
+    elif name == "connect":
+        ends = socket.socketpair()
     elif name == "answer":
         answers = os.open(words[0], os.O_WRONLY)
         signal.signal(signal.SIGUSR1, lambda *_: os.write(answers, b"1"))
@@ -274,7 +277,60 @@ def test_who_cannot_be_staged_for_is_refused(guest: Process, pages: MemfdPages, 
     (tmp_path / "7/fd").mkdir(parents=True)
     (tmp_path / "7/fd/3").symlink_to("/dev/vhost-net")
     with pytest.raises(Unsupported, match="/dev/vhost-net writes to its memory also while it stands still"):
-        refuse_unstoppable(7, tmp_path)
+        OtherWriters(7, 1, tmp_path).refuse()
+
+
+def test_who_shares_the_memory_is_refused_whenever_it_comes(guest: Process, pages: MemfdPages) -> None:
+    pages.populate(0, 100)
+    assert len(pages.give_back(np.arange(10))) == 10
+    code = f"""
+import glob, mmap, os, time
+memory = next(name for name in glob.glob("/proc/{guest.pid}/fd/*") if os.readlink(name).startswith("/memfd:"))
+ram = mmap.mmap(os.open(memory, os.O_RDWR), 4096)
+print("here", flush=True)
+time.sleep(60)
+"""
+    with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True) as other:
+        assert other.stdout
+        assert other.stdout.readline() == "here\n"
+        guest.do("connect")  # whoever is to share the memory is told of it through a socket
+        with pytest.raises(Unsupported, match=f"process {other.pid} shares its memory"):
+            pages.give_back(np.arange(100))
+        with pytest.raises(Unsupported, match=f"process {other.pid} shares its memory"):
+            pages.give_back(np.arange(100))
+        other.kill()
+    assert len(pages.give_back(np.arange(100))) == 90
+
+
+def test_the_memory_of_devices_is_not_that_of_the_vm(tmp_path: Path) -> None:
+    (tmp_path / "7").mkdir()
+
+    def region(bases: list[tuple[str, int]], mapped: list[int]) -> int:
+        kind = '"qom-type":"memory-backend-memfd"'
+        objects = [f'-object\0{{{kind},"id":"{name}","size":{size << 20}}}' for name, size in bases]
+        (tmp_path / "7/cmdline").write_text("\0".join(["qemu", *objects]))
+        lines, at = [], 0x7F0000000000
+        for inode, size in enumerate(mapped, start=5):
+            lines.append(
+                f"{at:x}-{at + (size << 20):x} rw-s 00000000 00:01 {inode} /memfd:memory-backend-memfd (deleted)"
+            )
+            at += 1 << 32
+        (tmp_path / "7/maps").write_text("\n".join(lines) + "\n")
+        return region_of(7, tmp_path).bytes >> 20
+
+    assert region([("ram-node0", 384), ("memvirtiomem0", 1024)], [384, 1024]) == 384
+    assert region([("ram-node0", 384), ("memvirtiomem0", 256)], [256, 384]) == 384
+    assert region([("pc.ram", 512)], [512]) == 512
+    assert region([], [16, 64]) == 64
+    assert region([("ram-node0", 384), ("memvirtiomem0", 384)], [384, 384]) == 384
+
+
+def test_what_a_process_has_is_counted(guest: Process, pages: MemfdPages) -> None:
+    before = pages.resident()
+    pages.populate(0, 100)
+    assert pages.resident() == before, "what is staged it does not have"
+    guest.do("write", 0, 150)
+    assert before + 150 <= pages.resident() <= before + 170
 
 
 def test_a_guest_that_dies(guest: Process, pages: MemfdPages) -> None:

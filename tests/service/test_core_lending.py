@@ -18,8 +18,9 @@ from forestall.model.mode import Mode
 from forestall.model.resources import Resource
 from forestall.ports.cores import Guest, Part
 from forestall.ports.hypervisor import VmProcess
-from forestall.service.burst_messages import LONGEST_LINE, Lines, Roster, roster_line, roster_of, status_line
+from forestall.service.burst_messages import Roster, roster_line, roster_of, status_line
 from forestall.service.lending import CoreLending
+from forestall.service.pipes import LONGEST_LINE, Lines
 
 
 class FakeChild:

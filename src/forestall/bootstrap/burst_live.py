@@ -127,7 +127,7 @@ def lending_of(
     configuration: Configuration, opened: Opened, driver: Driver, note: Callable[[str], None]
 ) -> CoreLending | None:
     """Who keeps the process of the burst loop; None where it is not wanted or cannot be."""
-    from forestall.adapters.linux.burst_process import BurstProcess
+    from forestall.adapters.linux.loop_process import LoopProcess
     from forestall.service.lending import CoreLending
 
     if configuration.burst.loop == "off":
@@ -144,4 +144,4 @@ def lending_of(
     folder = configuration.state_folder
     lease_seconds = driver.settings.lease_seconds / opened.clock.pace
     sweep = partial(put_cores_back, folder)
-    return CoreLending(driver, opened.host.processes, BurstProcess(command), sweep, lease_seconds, note)
+    return CoreLending(driver, opened.host.processes, LoopProcess(command), sweep, lease_seconds, note)

@@ -189,6 +189,7 @@ def run_daemon(configuration: Configuration, *, cycles: int | None = None) -> in
     from forestall.adapters.libvirt.lead_times import LeadTimes
     from forestall.bootstrap.beside import beside_of
     from forestall.bootstrap.burst_live import lending_of
+    from forestall.bootstrap.staging_live import shadowing_of, trust_groups_of
     from forestall.demand.driver import Driver, Ports
     from forestall.service.answering import Answering
     from forestall.service.control import serving
@@ -196,8 +197,10 @@ def run_daemon(configuration: Configuration, *, cycles: int | None = None) -> in
     from forestall.service.stopping import Signals
 
     folder = configuration.state_folder
-    policies = _policies(configuration)
+    stated = _policies(configuration)
     with locked(folder), closing_all() as opened_parts:
+        groups = trust_groups_of(configuration)
+        policies = groups.beside(stated)
         opened = open_host(configuration, LeadTimes(FileLeadTimes(folder / LEAD_TIMES, tell)))
         opened_parts.append(opened.host)
         step = opened.step_seconds or configuration.step_seconds
@@ -219,6 +222,9 @@ def run_daemon(configuration: Configuration, *, cycles: int | None = None) -> in
         lending = lending_of(configuration, opened, driver, notes)
         if lending is not None:
             opened_parts.append(lending)
+        shadowing = shadowing_of(configuration, opened, driver, groups, notes)
+        if shadowing is not None:
+            opened_parts.append(shadowing)
         retraining = retraining_of(configuration, driver, store, opened.clock, notes)
         daemon = Daemon(
             driver,
@@ -228,14 +234,25 @@ def run_daemon(configuration: Configuration, *, cycles: int | None = None) -> in
             journal,
             word,
             turn,
-            lambda: _policies(configuration),
+            lambda: groups.beside(_policies(configuration)),
             notes,
             retraining,
-            {"guests": beside.guests, "applications": beside.outside} | ({"cores": lending} if lending else {}),
+            {"guests": beside.guests, "applications": beside.outside}
+            | ({"cores": lending} if lending else {})
+            | ({"staged pages": shadowing} if shadowing else {}),
             beside.vectors,
         )
         answering = Answering(
-            driver, journal, opened.clock, turn, configuration.connect, beside.guests, beside.outside, lending
+            driver,
+            journal,
+            opened.clock,
+            turn,
+            configuration.connect,
+            beside.guests,
+            beside.outside,
+            lending,
+            groups,
+            shadowing,
         )
         with Signals().listening() as signals, serving(folder, answering):
             code = daemon.run(signals, cycles)

@@ -48,6 +48,8 @@ class PolicySet:
         The tags that rules match: names and patterns of the VMs that have each.
     trust_groups
         Names and patterns of the VMs of each trust group; of groups that both mean a VM the first has it.
+    trust_members
+        Trust group of VMs that an operator has put into one while the system runs, by name; counts first.
     models_across_trust_groups
         Whether recurrent models may be trained on the VMs of several groups together, once they are enough.
     recognise_applications
@@ -73,6 +75,7 @@ class PolicySet:
     applications: Tags = field(default_factory=dict)
     owners: Tags = field(default_factory=dict)
     trust_groups: Tags = field(default_factory=dict)
+    trust_members: Mapping[str, str] = field(default_factory=dict)
     models_across_trust_groups: bool = False
     recognise_applications: float | None = None
     borrowers: tuple[str, ...] = ()
@@ -157,7 +160,10 @@ class PolicySet:
     def trust(self, vm_ids: tuple[str, ...]) -> tuple[str, ...]:
         """Name of each VM's trust group; empty for those that are in none."""
         sets = {name: NameSet(patterns) for name, patterns in self.trust_groups.items()}
-        return tuple(next((name for name, vms in sets.items() if vm_id in vms), "") for vm_id in vm_ids)
+        stated = self.trust_members
+        return tuple(
+            stated.get(vm_id) or next((name for name, vms in sets.items() if vm_id in vms), "") for vm_id in vm_ids
+        )
 
     def borrowing(self, vm_ids: tuple[str, ...]) -> BoolArray:
         """Which VMs run on cores that are lent (vm,)."""

@@ -23,6 +23,21 @@ class GuestPages(Protocol):
         """How many there are."""
         ...
 
+    @property
+    def grain_pages(self) -> int:
+        """Pages that the host populates and keeps together where it can: those of a huge page, else 1."""
+        ...
+
+    def resident(self) -> int:
+        """Count the pages that the VM's process has; cheap. Pages of the VM came or went if it is another than before.
+
+        Raises
+        ------
+        HypervisorError
+            The VM is gone.
+        """
+        ...
+
     def touched(self, first: int, pages: int) -> BoolArray:
         """Which pages of a range the VM has; array (page,). A page that it has may be missed, never the reverse.
 
@@ -65,4 +80,8 @@ class GuestPages(Protocol):
         HypervisorError
             The VM is gone.
         """
+        ...
+
+    def close(self) -> None:
+        """Let go of the VM; what is populated stays so."""
         ...

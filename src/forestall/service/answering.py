@@ -20,6 +20,8 @@ from forestall.ports.journal import Journal
 from forestall.service.guests import Guests, NoGuests
 from forestall.service.lending import CoreLending
 from forestall.service.outside import Outside
+from forestall.service.shadowing import Shadowing
+from forestall.service.trust_groups import TrustGroups
 
 
 def plain(value: Any) -> Any:
@@ -64,6 +66,8 @@ class Answering:
         What recognises their applications.
     lending
         Who lends and who borrows cores.
+    groups, shadowing
+        Trust groups, and who stages memory for them.
     """
 
     driver: Driver
@@ -74,6 +78,8 @@ class Answering:
     guests: Guests | NoGuests = field(default_factory=NoGuests)
     outside: Outside | None = None
     lending: CoreLending | None = None
+    groups: TrustGroups | None = None
+    shadowing: Shadowing | None = None
 
     def __post_init__(self) -> None:
         """Remember when it began."""
@@ -89,6 +95,9 @@ class Answering:
             "restore": self._restore,
             "resume": self._resume,
             "applications": self._applications,
+            "trust-groups": self._trust_groups,
+            "trust-group": self._trust_group,
+            "shadowing": self._shadowing,
             "guests": lambda _: self.guests.states(),
             "guest": self._guest,
             "busiest": lambda request: self.guests.busiest(_vm(request)),
@@ -104,6 +113,7 @@ class Answering:
         with self.turn:
             view = asdict(self.driver.view())
             cores = self.lending.status() if self.lending else {}
+            staging = self.shadowing.status() if self.shadowing else {}
         view["cycle_seconds"] /= self.clock.pace
         return {
             "version": __version__,
@@ -113,6 +123,7 @@ class Answering:
             "uptime_seconds": (self.clock.monotonic() - self._started) / self.clock.pace,
             **view,
             "cores": cores,
+            "staging": staging,
         }
 
     def _vms(self, request: Mapping[str, Any]) -> Any:
@@ -145,6 +156,35 @@ class Answering:
             raise WrongUse("applications wants least_vms as a whole number, or not at all")
         with self.turn:
             return outside.applications() if least is None else outside.summed_up(least)
+
+    def _trust_groups(self, request: Mapping[str, Any]) -> Any:
+        with self.turn:
+            return self._views()
+
+    def _trust_group(self, request: Mapping[str, Any]) -> Any:
+        if self.groups is None:
+            raise WrongUse("trust groups cannot be changed here")
+        with self.turn:
+            self.groups.obey(request)
+            self.driver.set_policies(self.groups.policies())
+            if self.shadowing:
+                self.shadowing.turn()
+            return self._views()
+
+    def _views(self) -> list[dict[str, Any]]:
+        """Every trust group, with the VMs that run here."""
+        vm_ids = sorted(self.driver.known)
+        groups = dict(zip(vm_ids, self.driver.trust_groups(vm_ids), strict=True))
+        return self.groups.views(groups) if self.groups else []
+
+    def _shadowing(self, request: Mapping[str, Any]) -> Any:
+        least = request.get("least_vms", 1)
+        if not isinstance(least, int):
+            raise WrongUse("shadowing wants least_vms as a whole number, or not at all")
+        if self.shadowing is None:
+            raise WrongUse("no memory is staged here: [staging] memory is off, or the daemon does not run as root")
+        with self.turn:
+            return self.shadowing.statistics(least)
 
     def _beside(self) -> Outside:
         if self.outside is None:

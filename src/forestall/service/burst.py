@@ -7,18 +7,14 @@ late does not push the others on, and those that were slept through are not made
 from __future__ import annotations
 
 import math
-import os
-import select
 from collections.abc import Callable
 
 from forestall.burst.driver import BurstDriver
 from forestall.burst.place import Place
 from forestall.model.errors import ForestallError, in_one_line
 from forestall.ports.clock import Clock
-from forestall.service.burst_messages import Lines, Roster, roster_of, status_line
-
-STATUS_SECONDS = 1.0
-_CHUNK = 1 << 16
+from forestall.service.burst_messages import Roster, roster_of, status_line
+from forestall.service.pipes import Pipes
 
 
 class BurstService:
@@ -51,14 +47,10 @@ class BurstService:
         note: Callable[[str], None],
     ) -> None:
         self._driver, self._clock, self._note = driver, clock, note
-        self._rosters, self._statuses = rosters, statuses
+        self._pipes = Pipes(rosters, statuses, clock.monotonic())
         self._cpu_seconds, self._sleep = cpu_seconds, sleep
-        self._lines = Lines()
         self._began = (clock.monotonic(), cpu_seconds())
-        self._told_at = clock.monotonic()
-        self._unsaid = b""
         self._known: tuple[tuple[Place, ...], float] = ((), 0.0)
-        self._deaf = False
 
     def run(self, stopping: Callable[[], bool]) -> int:
         """Tick until told to stop or the pipe of rosters ends, then put everything back.
@@ -69,19 +61,18 @@ class BurstService:
             0: every VM is as it was. 1: some are not; each was named in a note, and their originals are kept.
         """
         beat = self._driver.settings.beat_us / 1e6
-        os.set_blocking(self._statuses, False)
         first, ticks = self._clock.monotonic(), 0
         try:
-            while not stopping() and self._hear():
-                due = first + (ticks + 1) * beat
-                if (left := due - self._clock.monotonic()) > 0:
-                    self._sleep(left)
-                late = self._clock.monotonic() - due
-                ticks += 1 + math.floor(late / beat)
-                self._driver.tick(late)
-                self._tell()
+            with self._pipes.speaking():
+                while not stopping() and self._hear():
+                    due = first + (ticks + 1) * beat
+                    if (left := due - self._clock.monotonic()) > 0:
+                        self._sleep(left)
+                    late = self._clock.monotonic() - due
+                    ticks += 1 + math.floor(late / beat)
+                    self._driver.tick(late)
+                    self._tell()
         finally:
-            os.set_blocking(self._statuses, True)
             left_over = self._driver.stop()
             for vm_id, reason in left_over.items():
                 self._note(f"{vm_id} is not as it was: {reason}")
@@ -89,19 +80,12 @@ class BurstService:
 
     def _hear(self) -> bool:
         """Take up the newest roster; whether the pipe is open still."""
-        newest: bytes | None = None
-        while select.select([self._rosters], [], [], 0)[0]:
-            chunk = os.read(self._rosters, _CHUNK)
-            if not chunk:
-                return False
-            lines = self._lines.hear(chunk)
-            newest = lines[-1] if lines else newest
-        if newest is not None:
+        if (newest := self._pipes.newest()) is not None:
             try:
                 self._take_up(roster_of(newest))
             except ForestallError as error:
                 self._note(in_one_line(error))
-        return True
+        return self._pipes.open
 
     def _take_up(self, roster: Roster) -> None:
         lease_seconds = math.inf if roster.lease_seconds is None else roster.lease_seconds
@@ -113,17 +97,8 @@ class BurstService:
         self._known = known
 
     def _tell(self) -> None:
-        """Say once a second what is so; who does not read misses some, but never half a line."""
+        """Say once a second what is so."""
         now = self._clock.monotonic()
-        if now - self._told_at < STATUS_SECONDS or self._deaf:
-            return
-        self._told_at = now
-        began, spent = self._began
-        if not self._unsaid:
-            self._unsaid = status_line(self._driver.status((self._cpu_seconds() - spent) / (now - began)))
-        try:
-            self._unsaid = self._unsaid[os.write(self._statuses, self._unsaid) :]
-        except BlockingIOError:
-            pass
-        except OSError:
-            self._deaf = True
+        if self._pipes.is_due(now):
+            began, spent = self._began
+            self._pipes.tell(status_line(self._driver.status((self._cpu_seconds() - spent) / (now - began))))

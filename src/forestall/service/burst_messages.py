@@ -1,8 +1,4 @@
-"""What the daemon and the process of the burst loop say to each other: JSON, a line for each message.
-
-Down goes a roster, whenever it changes; up comes what is so, once a second. The pipe is the lifeline: when it ends, the
-burst loop puts everything back and ends too.
-"""
+"""What the daemon and the process of the burst loop say to each other through service/pipes."""
 
 from __future__ import annotations
 
@@ -13,8 +9,6 @@ import msgspec
 from forestall.burst.driver import BurstStatus
 from forestall.burst.place import Place
 from forestall.model.errors import BadInput
-
-LONGEST_LINE = 4 << 20
 
 
 @dataclass(frozen=True)
@@ -67,23 +61,3 @@ def roster_of(line: bytes) -> Roster:
 def status_line(status: BurstStatus) -> bytes:
     """A status as a line; numbers that are not known are null."""
     return msgspec.json.encode(status) + b"\n"
-
-
-class Lines:
-    """Puts whole lines together from what came through a pipe."""
-
-    def __init__(self) -> None:
-        self._rest = b""
-
-    def hear(self, chunk: bytes) -> list[bytes]:
-        """The lines that are whole now.
-
-        Raises
-        ------
-        BadInput
-            A line does not end.
-        """
-        *lines, self._rest = (self._rest + chunk).split(b"\n")
-        if len(self._rest) > LONGEST_LINE:
-            raise BadInput(f"a message is longer than {LONGEST_LINE} bytes")
-        return [line for line in lines if line]

@@ -151,6 +151,37 @@ class BurstConfiguration:
 
 
 @dataclass(frozen=True)
+class StagingConfiguration:
+    """Table ``[staging]``: memory that is populated before a VM touches it, in trust groups where that is enabled.
+
+    Attributes
+    ----------
+    memory
+        ``auto`` (for the VMs of trust groups whose shadowing is enabled) or ``off``.
+    horizon_seconds
+        A page that is not touched within so long of being staged is given back; a trust group may have its own.
+    staged_bytes
+        At most so much is staged, for all VMs together.
+    block_bytes
+        Memory is staged in blocks of this size.
+    keep_free_bytes
+        Nothing is staged while the host has less free memory than this.
+    least_precision
+        A trust group of whose staged pages a smaller share is touched is not staged for, until that would be better.
+    core_ratio_per_ten_vms
+        Share of a core that staging may use for ten VMs, or for a part of them.
+    """
+
+    memory: str = "auto"
+    horizon_seconds: float = 30.0
+    staged_bytes: int = 256 * 1024 * 1024
+    block_bytes: int = 1024 * 1024
+    keep_free_bytes: int = 1024 * 1024 * 1024
+    least_precision: float = 0.5
+    core_ratio_per_ten_vms: float = 0.01
+
+
+@dataclass(frozen=True)
 class GuestConfiguration:
     """Table ``[guests]``: what runs inside VMs.
 
@@ -252,6 +283,7 @@ class Configuration:
     safety: SafetyConfiguration = field(default_factory=SafetyConfiguration)
     learning: LearningConfiguration = field(default_factory=LearningConfiguration)
     burst: BurstConfiguration = field(default_factory=BurstConfiguration)
+    staging: StagingConfiguration = field(default_factory=StagingConfiguration)
     guests: GuestConfiguration = field(default_factory=GuestConfiguration)
     applications: ApplicationConfiguration = field(default_factory=ApplicationConfiguration)
     controller: ControllerConfiguration = field(default_factory=ControllerConfiguration)

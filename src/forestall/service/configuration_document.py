@@ -24,6 +24,7 @@ from forestall.service.configuration import (
     LearningConfiguration,
     Mode,
     SafetyConfiguration,
+    StagingConfiguration,
     TimeLapseConfiguration,
 )
 
@@ -33,6 +34,7 @@ TABLES: Mapping[str, type] = {
     "safety": SafetyConfiguration,
     "learning": LearningConfiguration,
     "burst": BurstConfiguration,
+    "staging": StagingConfiguration,
     "guests": GuestConfiguration,
     "applications": ApplicationConfiguration,
     "controller": ControllerConfiguration,
@@ -134,6 +136,15 @@ KEYS: Mapping[str, Mapping[str, read.Reader]] = {
         "beat_ms": _whole(5, 100),
         "violation_budget": read.number(0, 0.5, high_too=False),
         "whole_cores": read.flag,
+    },
+    "staging": {
+        "memory": read.one_of(("auto", "off"), "ways"),
+        "horizon_seconds": read.number(0, _DAY),
+        "staged_bytes": _whole(1 << 20, 1 << 45),
+        "block_bytes": _whole(1 << 12, 1 << 30),
+        "keep_free_bytes": _whole(0, 1 << 45),
+        "least_precision": read.number(0, 1, low_too=True, high_too=False),
+        "core_ratio_per_ten_vms": read.number(0, 10),
     },
     "guests": {
         "channel": read.one_of(("auto", "off"), "ways"),

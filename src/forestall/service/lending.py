@@ -14,39 +14,10 @@ from forestall.model.resources import Resource
 from forestall.ports.cores import Guest, Part
 from forestall.ports.hypervisor import VmProcess
 from forestall.service.burst_messages import Roster, roster_line
+from forestall.service.kept_process import Child, KeptProcess
 
 Note = Callable[[str], None]
-SILENT_SECONDS = 10.0
-"""It speaks once a second."""
 WHOLE_HOST_CORES = 1e6
-
-
-class Child(Protocol):
-    """The process of the burst loop."""
-
-    def begin(self) -> None:
-        """Start it, in place of one that has ended."""
-        ...
-
-    def alive(self) -> bool:
-        """Whether it runs."""
-        ...
-
-    def tell(self, line: bytes) -> None:
-        """Send a roster."""
-        ...
-
-    def status(self) -> dict[str, Any]:
-        """The newest that it has said."""
-        ...
-
-    def silent_seconds(self) -> float:
-        """For how long nothing has been heard of it."""
-        ...
-
-    def end(self) -> int | None:
-        """Let it put everything back and end."""
-        ...
 
 
 class Loop(Protocol):
@@ -94,10 +65,11 @@ class CoreLending:
         lease_seconds: float,
         note: Note,
     ) -> None:
-        self._loop, self._processes, self._child, self._note = loop, processes, child, note
+        self._loop, self._processes, self._note = loop, processes, note
+        self._kept = KeptProcess(child, "the burst loop", "its guard", note)
         self._sweep, self._lease_seconds = sweep, lease_seconds
         self._told: Roster | None = None
-        self._started, self._swept = False, False
+        self._swept = False
 
     def turn(self) -> None:
         """Tell the process who there is; start it if it is needed, and again if it has died or hangs."""
@@ -107,28 +79,20 @@ class CoreLending:
         if not any(place.guest.part is Part.BORROWER for place in roster.places):
             self.close()
             return
-        if self._started and self._child.alive() and self._child.silent_seconds() > SILENT_SECONDS:
-            self._note("the burst loop has not spoken for too long and is ended; its guard puts everything back")
-            self._child.end()
-        if not self._child.alive():
-            if self._started:
-                self._note("the burst loop has ended and is started anew; its guard has put everything back")
-            self._child.begin()
-            self._started = True
-        self._child.tell(roster_line(roster))
+        self._kept.tell(roster_line(roster))
         self._told = roster
 
     def status(self) -> dict[str, Any]:
         """What the burst loop last said; empty while it does not run."""
-        return self._child.status() if self._started and self._child.alive() else {}
+        return self._kept.status()
 
     def close(self) -> None:
         """End the process; everything is put back."""
-        if not self._started:
+        if not self._kept.started:
             return
-        if self._child.end() == 1:
+        if self._kept.end() == 1:
             self._note("some borrowers of cores are not as they were; forestall restore tries again")
-        self._started, self._told = False, None
+        self._told = None
         self._put_leftovers_back()
 
     def _put_leftovers_back(self) -> None:

@@ -1,6 +1,7 @@
 """The decision core that stages guest memory: which pages to populate before a guest touches them, which to let go.
 
-No I/O, no clock, no threads. Two things are known of what comes next. What lies near: every touch gives the pages
+No I/O, no clock, no threads. What is called a page here may also be a block of them: on a live host it is (see
+staging/shadow). Two things are known of what comes next. What lies near: every touch gives the pages
 around it a chance (learning/access/touches), and those above a threshold are staged. What came then: where another
 run, in this VM or another of its trust group, has gone the same way, what followed there is staged, and as long as
 that is right the neighbourhood counts for less. When there is no room, the page whose chance is least goes, a chance
@@ -67,6 +68,11 @@ class _Vm:
         block[page % BLOCK] = self.count
         self.count += 1
 
+    def leave(self, page: int) -> None:
+        """The guest has the page no more."""
+        if (block := self.touched.get(page // BLOCK)) is not None:
+            block[page % BLOCK] = _EMPTY[0]
+
 
 _EMPTY = untouched(BLOCK)
 
@@ -110,7 +116,7 @@ class MemoryStaging:
         self._touches = 0
         self._chances = np.zeros(BELOW + ABOVE + 1)
 
-    def touch(self, vm: int, group: int, page: int) -> MemoryMoves:
+    def touch(self, vm: int, group: int, page: int, threshold: float = THRESHOLD) -> MemoryMoves:
         """Take in the first touch of a page, and decide.
 
         Parameters
@@ -119,6 +125,8 @@ class MemoryStaging:
             The VM, and its trust group.
         page
             Number of the page; one that was touched before means that the VM begins anew.
+        threshold
+            A page near it is staged from this chance on.
         """
         state = self._vms.setdefault(vm, _Vm())
         turn = _Turn()
@@ -132,7 +140,7 @@ class MemoryStaging:
         wanted = self._past.follow(vm, group, page)
         trusted, right = self._past.trusted(vm)
         if not (trusted and right):
-            self._neighbours(state, vm, page, ASTRAY if trusted else THRESHOLD, turn)
+            self._neighbours(state, vm, page, max(ASTRAY, threshold) if trusted else threshold, turn)
         for other in wanted:
             self._want(state, (vm, other), SURE, 0.0, turn)
         return MemoryMoves(list(turn.let_go), [other for _, other in turn.stage])
@@ -185,8 +193,24 @@ class MemoryStaging:
         self._past.begin_anew(vm)
         return gone
 
+    def know(self, vm: int, pages: Iterable[int]) -> None:
+        """A VM has these pages since nobody knows when; nothing is concluded from that."""
+        state = self._vms.setdefault(vm, _Vm())
+        for page in pages:
+            state.touch(page)
+
+    def let_go(self, vm: int, page: int) -> None:
+        """A page that was staged is let go, by somebody else's decision."""
+        self._staged.pop((vm, page), None)
+
+    def leave(self, vm: int, pages: Iterable[int]) -> None:
+        """The guest has given these pages back; when it takes them again, they are new to it."""
+        if (state := self._vms.get(vm)) is not None:
+            for page in pages:
+                state.leave(page)
+
     def forget(self, vms: Iterable[int]) -> None:
         """These VMs are gone, with all their pages."""
         for vm in vms:
             self._begin_anew(vm)
-            del self._vms[vm]
+            self._vms.pop(vm, None)

@@ -5,25 +5,29 @@ A page that the host holds and the VM never touched is all zeros, and punching a
 be read. So a page is given back only if, at a moment when every thread of the process stands still, it is neither in
 the page table nor anything but zeros: even if the page table no longer knew of a touched page (a page that was
 reclaimed, or moved), its content would not change. What writes to the memory without the process' threads (vhost,
-devices that were passed through) would not stand still: such VMs are refused.
+devices that were passed through, processes that share the memory: adapters/linux/other_writers) would not stand still:
+such VMs are refused.
 
-Sources: memfd_create(2), madvise(2), fallocate(2), lseek(2), proc_pid_pagemap(5), admin-guide/mm/pagemap.rst.
+Sources: memfd_create(2), madvise(2), fallocate(2), lseek(2), proc_pid_pagemap(5), proc_pid_statm(5),
+admin-guide/mm/pagemap.rst, admin-guide/mm/transhuge.rst.
 """
 
 from __future__ import annotations
 
 import ctypes
 import errno
+import json
 import mmap
 import os
 import re
 from collections.abc import Callable
-from contextlib import AbstractContextManager, ExitStack
+from contextlib import AbstractContextManager, ExitStack, suppress
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
+from forestall.adapters.linux.other_writers import OtherWriters, open_files
 from forestall.adapters.linux.stillness import still
 from forestall.model.errors import HypervisorError, Unsupported
 from forestall.model.samples import BoolArray, IntArray
@@ -37,7 +41,11 @@ AT_ONCE = 1024
 LEAST_BYTES = 1 << 20
 """A smaller memfd is not the memory of a VM."""
 _MAPPING = re.compile(r"^([0-9a-f]+)-([0-9a-f]+) ...s ([0-9a-f]+) \S+ (\d+) +/memfd:(\S*)", re.MULTILINE)
-_UNSTOPPABLE = ("/dev/vhost-", "/dev/vfio/", "anon_inode:kvm-vfio")
+_OBJECT = re.compile(r'\{[^{}]*"qom-type":"memory-backend-memfd"[^{}]*\}')
+_DEVICE_PREFIX = "mem"
+"""libvirt names the memory of devices (virtio-mem, DIMMs) so; that of the VM itself is pc.ram or ram-node."""
+_HUGE_BYTES = 2 << 20
+_SHMEM_HUGE = "sys/kernel/mm/transparent_hugepage/shmem_enabled"
 
 
 class Region(NamedTuple):
@@ -76,21 +84,34 @@ class MemfdPages:
     ) -> None:
         self._pid, self._root, self._at_rest = pid, root, at_rest
         self._region = region_of(pid, root)
+        self._writers = OtherWriters(pid, self._region.inode, root)
+        self._writers.refuse()
         with ExitStack() as on_error:
             self._memory = _open_memfd(pid, self._region, root)
             on_error.callback(os.close, self._memory)
             self._table = _opened(root / f"{pid}/pagemap")
             on_error.callback(os.close, self._table)
+            self._sizes = _opened(root / f"{pid}/statm")
+            on_error.callback(os.close, self._sizes)
             self.page_bytes = max(os.fstat(self._memory).st_blksize, mmap.PAGESIZE)
             self.pages = self._region.bytes // self.page_bytes
             self._window = _mapped(self._memory, self._region)
             on_error.pop_all()
+        self.grain_pages = max(_HUGE_BYTES // self.page_bytes, 1) if _has_huge_shared_pages(root.parent) else 1
 
     def close(self) -> None:
         """Let go of the VM; what is populated stays so."""
         self._window.close()
         os.close(self._memory)
         os.close(self._table)
+        os.close(self._sizes)
+
+    def resident(self) -> int:
+        """As in the port; the shared pages of statm."""
+        try:
+            return int(os.pread(self._sizes, 256, 0).split()[2])
+        except (OSError, IndexError) as error:
+            raise HypervisorError(f"process {self._pid} of the VM is gone") from error
 
     def touched(self, first: int, pages: int) -> BoolArray:
         """As in the port."""
@@ -135,7 +156,7 @@ class MemfdPages:
 
     def give_back(self, pages: IntArray) -> IntArray:
         """As in the port."""
-        refuse_unstoppable(self._pid, self._root)
+        self._writers.refuse()
         pages = np.unique(pages)
         if len(pages):
             self._within(int(pages[0]), int(pages[-1] - pages[0]) + 1)
@@ -174,7 +195,7 @@ class MemfdPages:
 
 
 def region_of(pid: int, root: Path = Path("/proc")) -> Region:
-    """The largest memfd that a process shares.
+    """The largest memfd that a process shares, and that is not the memory of a device which comes and goes.
 
     Raises
     ------
@@ -185,36 +206,41 @@ def region_of(pid: int, root: Path = Path("/proc")) -> Region:
     """
     try:
         maps = (root / f"{pid}/maps").read_text()
+        command = (root / f"{pid}/cmdline").read_text("utf-8", "replace")
     except OSError as error:
         raise HypervisorError(f"process {pid} of the VM is gone") from error
     regions = [
         Region(int(start, 16), int(offset, 16), int(end, 16) - int(start, 16), int(inode), name)
         for start, end, offset, inode, name in _MAPPING.findall(maps)
     ]
-    largest = max(regions, key=lambda region: region.bytes, default=None)
+    of_devices = _bytes_of_devices(command)
+    largest = max((r for r in regions if r.bytes not in of_devices), key=lambda region: region.bytes, default=None)
     if largest is None or largest.bytes < LEAST_BYTES:
         raise Unsupported("its memory is no shared memfd: <memoryBacking><source type='memfd'/><access mode='shared'/>")
     return largest
 
 
-def refuse_unstoppable(pid: int, root: Path = Path("/proc")) -> None:
-    """Refuse a VM whose memory is written by others than its own threads.
+def _bytes_of_devices(command: str) -> set[int]:
+    """Sizes of memory that is a device's and not also that of the VM itself, from a command line of QEMU."""
+    sizes: dict[bool, set[int]] = {True: set(), False: set()}
+    for text in _OBJECT.findall(command):
+        with suppress(ValueError, KeyError, TypeError):
+            backend = json.loads(text)
+            sizes[str(backend["id"]).startswith(_DEVICE_PREFIX)].add(int(backend["size"]))
+    return sizes[True] - sizes[False]
 
-    Raises
-    ------
-    Unsupported
-        It has vhost, or a device that was passed through.
-    HypervisorError
-        The process is gone.
-    """
-    for target in _open_files(pid, root).values():
-        if target.startswith(_UNSTOPPABLE):
-            raise Unsupported(f"{target} writes to its memory also while it stands still")
+
+def _has_huge_shared_pages(root: Path) -> bool:
+    """Whether the kernel makes huge pages of shared memory by itself: then what is staged should be whole ones."""
+    try:
+        return bool({"[always]", "[within_size]", "[force]"} & set((root / _SHMEM_HUGE).read_text().split()))
+    except OSError:
+        return False
 
 
 def _open_memfd(pid: int, region: Region, root: Path) -> int:
     """A descriptor of our own of the memfd that is mapped there."""
-    for link, target in _open_files(pid, root).items():
+    for link, target in open_files(pid, root).items():
         if target.startswith(f"/memfd:{region.name}"):
             descriptor = _opened(link, os.O_RDWR)
             if os.fstat(descriptor).st_ino == region.inode:
@@ -229,20 +255,6 @@ def _mapped(memory: int, region: Region) -> mmap.mmap:
         return mmap.mmap(memory, region.bytes, offset=region.offset)
     except (OSError, ValueError) as error:
         raise HypervisorError(f"the memory of the VM cannot be mapped: {error}") from error
-
-
-def _open_files(pid: int, root: Path) -> dict[Path, str]:
-    """What a process has open."""
-    found = {}
-    try:
-        for link in (root / f"{pid}/fd").iterdir():
-            try:
-                found[link] = str(link.readlink())
-            except OSError:  # closed meanwhile
-                continue
-    except OSError as error:
-        raise HypervisorError(f"open files of process {pid}: {error.strerror}") from error
-    return found
 
 
 def _opened(path: Path, flags: int = os.O_RDONLY) -> int:

@@ -1,6 +1,6 @@
-"""The burst loop as a child process: rosters go down a pipe, what is so comes up another.
+"""A loop that is quicker than the daemon, as a child process: rosters go down a pipe, what is so comes up another.
 
-When this process ends, the pipe does, and the child puts everything back; when the child ends, its guard does.
+When this process ends, the pipe does, and the child puts everything back; see service/pipes for its side.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ END_WITHIN_SECONDS = 5.0
 _CHUNK = 1 << 16
 
 
-class BurstProcess:
+class LoopProcess:
     """One child at a time.
 
     Parameters

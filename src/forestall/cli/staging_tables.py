@@ -1,0 +1,69 @@
+"""Tables of trust groups and of what is staged for them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from rich.table import Table
+
+SHOWN_VMS = 6
+MIB = 1 << 20
+
+
+def trust_groups_table(rows: list[dict[str, Any]]) -> Table:
+    """Every trust group, and who is in it."""
+    from rich.markup import escape
+    from rich.table import Table
+
+    table = Table("trust group", "VMs", "shadowing", "horizon")
+    for row in rows:
+        vms = row["vms"] or row["members"]
+        shown = ", ".join(vms[:SHOWN_VMS]) + (f" and {len(vms) - SHOWN_VMS} more" if len(vms) > SHOWN_VMS else "")
+        horizon = "as set" if row["horizon_seconds"] is None else f"{row['horizon_seconds']:g} s"
+        told = "by the policy file" if row["by_policy"] and not vms else shown
+        table.add_row(escape(row["group"]), escape(told), "on" if row["shadowing"] else "off", horizon)
+    return table
+
+
+def shadowing_table(status: dict[str, Any]) -> Table:
+    """What staging memory has brought each trust group."""
+    from rich.markup import escape
+    from rich.table import Table
+
+    table = Table(
+        "trust group", "VMs", "staged now", "hits", "missed", "accuracy", "covered", "wasted", "saved", "stood still"
+    )
+    for name, row in status["groups"].items():
+        table.add_row(
+            escape(name) + ("" if row["pays"] else " (does not pay: only followed)"),
+            str(row["vms"]),
+            f"{row['staged_bytes'] / MIB:.1f} MiB",
+            str(row["hits"]),
+            str(row["misses"]),
+            _share(row["precision"]),
+            _share(row["coverage"]),
+            str(row["wasted"]),
+            f"{row['faults_saved_seconds'] * 1e3:.1f} ms",
+            f"{row['stood_seconds'] * 1e3:.1f} ms in {row['stops']}",
+        )
+    return table
+
+
+def shadowing_lines(status: dict[str, Any]) -> Iterator[str]:
+    """What it costs, and what could not be done."""
+    share, most = status["staged_bytes"] / MIB, status["most_bytes"] / MIB
+    held_back = f", held back for {status['held_back_seconds']:.0f} s" if status["held_back_seconds"] else ""
+    yield f"staged {share:.1f} of at most {most:.0f} MiB; {100 * status['core_ratio']:.2f} % of a core{held_back}"
+    if status["waiting"]:
+        yield f"{status['waiting']} blocks wait to be staged"
+    for reason, count in status["dropped"].items():
+        yield f"{count} blocks were not staged: {reason}"
+    for vm_id, reason in status["refusals"].items():
+        yield f"{vm_id} is not staged for: {reason}"
+
+
+def _share(ratio: float | None) -> str:
+    return "–" if ratio is None else f"{100 * ratio:.1f} %"

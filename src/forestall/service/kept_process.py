@@ -1,0 +1,78 @@
+"""Keeps the process of a loop up: starts it, starts it again when it has died or hangs, and ends it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Protocol
+
+SILENT_SECONDS = 10.0
+"""It speaks once a second."""
+
+
+class Child(Protocol):
+    """The process of a loop."""
+
+    def begin(self) -> None:
+        """Start it, in place of one that has ended."""
+        ...
+
+    def alive(self) -> bool:
+        """Whether it runs."""
+        ...
+
+    def tell(self, line: bytes) -> None:
+        """Send a roster."""
+        ...
+
+    def status(self) -> dict[str, Any]:
+        """The newest that it has said."""
+        ...
+
+    def silent_seconds(self) -> float:
+        """For how long nothing has been heard of it."""
+        ...
+
+    def end(self) -> int | None:
+        """Let it put everything back and end."""
+        ...
+
+
+class KeptProcess:
+    """One loop.
+
+    Parameters
+    ----------
+    child
+        Its process.
+    what, put_back
+        Names for the operator: of the loop, and of who puts everything back when it has died.
+    note
+        Takes one line for the operator.
+    """
+
+    def __init__(self, child: Child, what: str, put_back: str, note: Callable[[str], None]) -> None:
+        self._child, self._what, self._put_back, self._note = child, what, put_back, note
+        self.started = False
+
+    def tell(self, line: bytes) -> None:
+        """Send a roster; start the process first if it is not there."""
+        if self.started and self._child.alive() and self._child.silent_seconds() > SILENT_SECONDS:
+            self._note(f"{self._what} has not spoken for too long and is ended; {self._put_back} puts everything back")
+            self._child.end()
+        if not self._child.alive():
+            if self.started:
+                self._note(f"{self._what} has ended and is started anew; {self._put_back} has put everything back")
+            self._child.begin()
+            self.started = True
+        self._child.tell(line)
+
+    def status(self) -> dict[str, Any]:
+        """What it last said; empty while it does not run."""
+        return self._child.status() if self.started and self._child.alive() else {}
+
+    def end(self) -> int | None:
+        """Let it put everything back and end; its exit code, None if it did not run."""
+        if not self.started:
+            return None
+        self.started = False
+        return self._child.end()

@@ -1,0 +1,109 @@
+"""Whose memory is shadowed, as the daemon tells the process that does it after each cycle."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict
+from typing import Any, Protocol
+
+from forestall.model.errors import HypervisorError
+from forestall.ports.hypervisor import VmProcess
+from forestall.service.kept_process import Child, KeptProcess
+from forestall.service.shadow_messages import ShadowRoster, roster_line
+from forestall.service.trust_groups import TrustGroups
+from forestall.staging.driver import ShadowStatus
+from forestall.staging.watched import Place
+
+
+class Loop(Protocol):
+    """What is asked of the demand loop."""
+
+    def trust_groups(self, vm_ids: Sequence[str]) -> tuple[str, ...]:
+        """Trust group of each VM."""
+        ...
+
+    def may_act(self, vm_id: str) -> bool:
+        """Whether a VM may be changed now."""
+        ...
+
+
+class Shadowing:
+    """Keeps the process that stages memory up and told; see :class:`~forestall.service.daemon.Beside`.
+
+    Parameters
+    ----------
+    loop
+        The demand loop.
+    groups
+        Which trust groups are staged for.
+    processes
+        Processes of the VMs.
+    child
+        The process; started when the first VM is there.
+    horizon_seconds
+        Where nothing else was said.
+    lease_seconds
+        A roster is told again well within so long, or everything is given back.
+    note
+        Takes one line for the operator.
+    """
+
+    def __init__(
+        self,
+        loop: Loop,
+        groups: TrustGroups,
+        processes: Callable[[], Mapping[str, VmProcess]],
+        child: Child,
+        horizon_seconds: float,
+        lease_seconds: float,
+        note: Callable[[str], None],
+    ) -> None:
+        self._loop, self._groups, self._processes, self._note = loop, groups, processes, note
+        self._kept = KeptProcess(child, "the staging of memory", "the next", note)
+        self._horizon_seconds, self._lease_seconds = horizon_seconds, lease_seconds
+        self._told: tuple[Place, ...] = ()
+        self._refused: dict[str, str] = {}
+
+    def turn(self) -> None:
+        """Tell the process who there is; start it if it is needed, and again if it has died or hangs."""
+        self._told = self._places()
+        if not self._told:
+            self.close()
+            return
+        self._kept.tell(roster_line(ShadowRoster(self._told, self._lease_seconds)))
+        refused = dict(self.status().get("refusals", {}))
+        for vm_id, why in refused.items():
+            if self._refused.get(vm_id) != why:
+                self._note(f"memory of {vm_id} is not staged: {why}")
+        self._refused = refused
+
+    def status(self) -> dict[str, Any]:
+        """What the process last said; empty while it does not run."""
+        return self._kept.status()
+
+    def statistics(self, least_vms: int) -> dict[str, Any]:
+        """What staging has brought, and costs; above 1 ``least_vms`` leaves smaller groups out, and names of VMs."""
+        found = asdict(ShadowStatus()) | self.status()
+        if least_vms > 1:
+            groups = {name: view for name, view in found["groups"].items() if view["vms"] >= least_vms}
+            found |= {"groups": groups, "vms": [], "refusals": {}}
+        return found
+
+    def close(self) -> None:
+        """End the process; what is staged is given back."""
+        self._kept.end()
+
+    def _places(self) -> tuple[Place, ...]:
+        try:
+            processes = self._processes()
+        except HypervisorError as error:
+            self._note(f"the staging of memory keeps to the VMs that it knows: {error}")
+            return self._told
+        places = []
+        for vm_id, group in zip(processes, self._loop.trust_groups(tuple(processes)), strict=True):
+            terms = self._groups.terms(group)
+            if group and terms.shadowing:
+                process, horizon = processes[vm_id], terms.horizon_seconds or self._horizon_seconds
+                acting = self._loop.may_act(vm_id)
+                places.append(Place(vm_id, process.incarnation, process.pid, group, horizon, acting))
+        return tuple(places)

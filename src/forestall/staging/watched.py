@@ -1,0 +1,164 @@
+"""One VM whose memory is shadowed: where to look for what it took, so that looking stays cheap.
+
+That it took something the host says at once, by a count; where, must be searched: first where it took something of
+late, and next to what is staged, then a part of the rest at each look, until everything that was counted is found.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from forestall.model.samples import IntArray
+from forestall.ports.guest_pages import GuestPages
+from forestall.staging.shadow import Seen, Shadow
+
+SWEEP_BLOCKS = 64
+"""So many blocks of the rest are looked at each time."""
+UNEXPLAINED_PAGES = 16
+"""So few pages are not searched for: counts are of the whole process."""
+LATELY = 16
+"""Blocks that the VM took pages of last are looked at first."""
+
+
+@dataclass(frozen=True)
+class Place:
+    """A VM that is to be shadowed.
+
+    Attributes
+    ----------
+    vm_id, incarnation, pid
+        Its name, which run of it, and its process.
+    group
+        Name of its trust group.
+    horizon_seconds
+        A page that is not touched within so long of being staged is given back.
+    acting
+        Whether pages may be staged; if not, it is only followed what would have come of it.
+    """
+
+    vm_id: str
+    incarnation: str
+    pid: int
+    group: str
+    horizon_seconds: float
+    acting: bool = True
+
+
+@dataclass
+class Watched:
+    """A VM, its pages on the host, and their shadow.
+
+    Attributes
+    ----------
+    number, group
+        By which the core knows it and its trust group.
+    real
+        Blocks with pages that the host holds for it; what else is staged is only followed.
+    may_give_back_at, refused
+        Not before, for each time the VM stands still for a moment; and how often in vain, by block.
+    """
+
+    place: Place
+    number: int
+    group: int
+    pages: GuestPages
+    shadow: Shadow
+    real: set[int] = field(default_factory=set)
+    may_give_back_at: float = 0.0
+    refused: Counter[int] = field(default_factory=Counter)
+    _resident: int = 0
+    _unexplained: int = 0
+    _lately: IntArray = field(default_factory=lambda: np.zeros(0, np.int64))
+    _cursor: int = 0
+    _unswept: int = 0
+
+    def begin(self, at: float) -> list[int]:
+        """Take in everything that there is; blocks of which the VM has something.
+
+        What the host holds and the VM does not have was staged by somebody before us, who has ended: it is given back
+        like what we stage ourselves.
+        """
+        self._resident = self.pages.resident()
+        found = []
+        for block, blocks in self._whole():
+            seen = self._look(block, blocks)
+            found += seen.opened.tolist()
+            first, count = self.shadow.range_of(block, blocks)
+            self.shadow.adopt(block, self.pages.populated(first, count), at)
+        self.real.update(self.shadow.staged_blocks().tolist())
+        return found
+
+    def _whole(self) -> Iterator[tuple[int, int]]:
+        for block in range(0, self.shadow.blocks, SWEEP_BLOCKS):
+            yield block, min(SWEEP_BLOCKS, self.shadow.blocks - block)
+
+    def moved(self) -> bool:
+        """Whether there is something to search for."""
+        resident = self.pages.resident()
+        if resident != self._resident:
+            self._unexplained += resident - self._resident
+            self._resident = resident
+            self._unswept = self.shadow.blocks
+        return self._unswept > 0 and abs(self._unexplained) > UNEXPLAINED_PAGES
+
+    def search(self) -> Seen:
+        """Look where something is probable, and at a part of the rest if it is not all there."""
+        near = np.union1d(self.shadow.open_around(self._lately), self.shadow.staged_blocks())
+        found = [self._look(int(run[0]), len(run)) for run in _runs(near)]
+        self._explain(found)
+        if abs(self._unexplained) > UNEXPLAINED_PAGES:
+            swept = [self._look(int(run[0]), len(run)) for run in _runs(self._rest())]
+            self._explain(swept)
+            found += swept
+        seen = _together(found)
+        if len(seen.opened):
+            self._lately = np.concatenate([seen.opened[-LATELY:], self._lately])[:LATELY]
+        if self._unswept <= 0:  # searched everywhere: what is missing is not memory of the VM
+            self._unexplained = 0
+        return seen
+
+    def look(self, block: int) -> Seen:
+        """Look at one block."""
+        seen = self._look(block, 1)
+        self._explain([seen])
+        return seen
+
+    def _explain(self, found: list[Seen]) -> None:
+        for seen in found:
+            self._unexplained -= seen.hits + seen.misses - seen.lost
+
+    def _rest(self) -> IntArray:
+        """The next part of all blocks; of those that can show something."""
+        candidates = self.shadow.open_blocks() if self._unexplained > 0 else np.arange(self.shadow.blocks)
+        if len(candidates) == 0:
+            self._unswept = 0
+            return candidates
+        start = int(np.searchsorted(candidates, self._cursor))
+        part = np.roll(candidates, -start)[:SWEEP_BLOCKS]
+        self._cursor = int(part[-1]) + 1
+        self._unswept -= self.shadow.blocks if len(part) == len(candidates) else len(part)
+        return np.sort(part)
+
+    def _look(self, block: int, blocks: int) -> Seen:
+        first, count = self.shadow.range_of(block, blocks)
+        return self.shadow.see(block, self.pages.touched(first, count))
+
+
+def _together(found: list[Seen]) -> Seen:
+    none = np.zeros(0, np.int64)
+    return Seen(
+        sum(seen.hits for seen in found),
+        sum(seen.misses for seen in found),
+        sum(seen.lost for seen in found),
+        np.concatenate([none, *(seen.opened for seen in found)]),
+        np.concatenate([none, *(seen.left for seen in found)]),
+    )
+
+
+def _runs(blocks: IntArray) -> list[IntArray]:
+    """Blocks (increasing) in runs of neighbours."""
+    return np.split(blocks, np.flatnonzero(np.diff(blocks) != 1) + 1) if len(blocks) else []
