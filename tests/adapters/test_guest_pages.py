@@ -9,7 +9,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
@@ -21,7 +21,9 @@ from real_core_groups import wait_for
 from forestall.adapters.linux.guest_pages import AT_ONCE, MemfdPages, region_of
 from forestall.adapters.linux.other_writers import OtherWriters
 from forestall.adapters.linux.stillness import still
+from forestall.adapters.simulated.guest_pages import SimulatedGuestPages
 from forestall.model.errors import HypervisorError, Unsupported
+from forestall.testing.guest_pages import GuestPagesContract
 
 PAGES = 4096
 GUEST = f"""
@@ -74,8 +76,9 @@ for line in sys.stdin:
     elif name == "connect":
         ends = socket.socketpair()
     elif name == "answer":
-        answers = os.open(words[0], os.O_WRONLY)
-        signal.signal(signal.SIGUSR1, lambda *_: os.write(answers, b"1"))
+        # In the handler itself: Python's own would wait for a read that was on its way into the kernel.
+        signal.set_wakeup_fd(os.open(words[0], os.O_WRONLY | os.O_NONBLOCK))
+        signal.signal(signal.SIGUSR1, lambda *_: None)
     print("done", flush=True)
 """
 
@@ -125,6 +128,34 @@ def pages(guest: Process) -> Iterator[MemfdPages]:
         yield pages
     finally:
         pages.close()
+
+
+class TestSimulatedGuestPages(GuestPagesContract):
+    @pytest.fixture
+    def memory(self) -> SimulatedGuestPages:
+        return SimulatedGuestPages(PAGES)
+
+    @pytest.fixture
+    def take(self, memory: SimulatedGuestPages) -> Callable[[int, int], None]:
+        return lambda first, end: memory.take(range(first, end))
+
+    @pytest.fixture
+    def die(self, memory: SimulatedGuestPages) -> Callable[[], None]:
+        return memory.die
+
+
+class TestMemfdPages(GuestPagesContract):
+    @pytest.fixture
+    def memory(self, pages: MemfdPages) -> MemfdPages:
+        return pages
+
+    @pytest.fixture
+    def take(self, guest: Process) -> Callable[[int, int], None]:
+        return lambda first, end: guest.do("write", first, end) and None
+
+    @pytest.fixture
+    def die(self, guest: Process) -> Callable[[], None]:
+        return guest.end
 
 
 def test_what_is_populated_and_what_is_touched_are_told_apart(guest: Process, pages: MemfdPages) -> None:

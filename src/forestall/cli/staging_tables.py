@@ -33,12 +33,10 @@ def shadowing_table(status: dict[str, Any]) -> Table:
     from rich.markup import escape
     from rich.table import Table
 
-    table = Table(
-        "trust group", "VMs", "staged now", "hits", "missed", "accuracy", "covered", "wasted", "saved", "stood still"
-    )
+    table = Table("trust group", "VMs", "staged", "hits", "missed", "accuracy", "covered", "wasted", "saved")
     for name, row in status["groups"].items():
         table.add_row(
-            escape(name) + ("" if row["pays"] else " (does not pay: only followed)"),
+            escape(name),
             str(row["vms"]),
             f"{row['staged_bytes'] / MIB:.1f} MiB",
             str(row["hits"]),
@@ -47,7 +45,6 @@ def shadowing_table(status: dict[str, Any]) -> Table:
             _share(row["coverage"]),
             str(row["wasted"]),
             f"{row['faults_saved_seconds'] * 1e3:.1f} ms",
-            f"{row['stood_seconds'] * 1e3:.1f} ms in {row['stops']}",
         )
     return table
 
@@ -57,6 +54,11 @@ def shadowing_lines(status: dict[str, Any]) -> Iterator[str]:
     share, most = status["staged_bytes"] / MIB, status["most_bytes"] / MIB
     held_back = f", held back for {status['held_back_seconds']:.0f} s" if status["held_back_seconds"] else ""
     yield f"staged {share:.1f} of at most {most:.0f} MiB; {100 * status['core_ratio']:.2f} % of a core{held_back}"
+    for name, row in status["groups"].items():
+        if row["stops"]:
+            yield f"{name}: VMs stood still for {row['stood_seconds'] * 1e3:.1f} ms, {row['stops']} times, to give back"
+        if not row["pays"]:
+            yield f"{name}: staging does not pay; it is only followed what would come of it"
     if status["waiting"]:
         yield f"{status['waiting']} blocks wait to be staged"
     for reason, count in status["dropped"].items():

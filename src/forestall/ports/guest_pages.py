@@ -28,6 +28,11 @@ class GuestPages(Protocol):
         """Pages that the host populates and keeps together where it can: those of a huge page, else 1."""
         ...
 
+    @property
+    def stood_seconds(self) -> float:
+        """For how long the VM has stood still in all, so that pages could be given back."""
+        ...
+
     def resident(self) -> int:
         """Count the pages that the VM's process has; cheap. Pages of the VM came or went if it is another than before.
 

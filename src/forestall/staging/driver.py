@@ -12,20 +12,24 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 
+import numpy as np
+
 from forestall.model.errors import HypervisorError, Unsupported
 from forestall.ports.guest_pages import GuestPages
 from forestall.staging.budget import CoreBudget
 from forestall.staging.ledger import GroupView, Ledger
 from forestall.staging.memory import MemoryMoves, MemoryStaging
-from forestall.staging.shadow import Shadow
+from forestall.staging.shadow import NOTHING, Shadow
 from forestall.staging.waiting import Waiting
 from forestall.staging.watched import Place, Watched
 
 NO_ROOM, NO_MEMORY = "the staging area is full", "the host has too little free memory"
 STANDING_SHARE = 0.005
 """A VM stands still for at most this share of the time, so that pages can be given back."""
-ATTEMPTS = 3
-"""A VM that cannot be brought to rest is asked again so often; then what it was about is left with the VM."""
+ATTEMPTS, AGAIN_SECONDS = 3, 0.5
+"""A VM that cannot be brought to rest is asked so often; then what it was about is left with the VM."""
+AT_ONCE_BYTES = 4 << 20
+"""So much is given back in one moment."""
 STILL_BUSY_SECONDS = 1.0
 STOP_SECONDS = 5.0
 
@@ -178,6 +182,7 @@ class ShadowDriver:
                     self._busy_until = now + STILL_BUSY_SECONDS
                     self._take_in(vm)
                 self._let_the_overdue_go(vm)
+                self._give_back(vm)
         self._waiting.settle(now, self._try_again)
         for vm_id in self._lost & self._vms.keys():
             self._leave(self._vms[vm_id], alive=False)
@@ -211,7 +216,7 @@ class ShadowDriver:
     def _carry_out(self, vm: Watched, block: int, moves: MemoryMoves) -> None:
         for number, other in moves.let_go:
             if (owner := self._by_number.get(number)) is not None:
-                self._give_back(owner, other, wasted=True)
+                owner.going[other] = True
         for other in (block, *moves.stage):  # what is left of the block that was touched, first
             if other < vm.shadow.blocks:
                 self._ask(vm, other)
@@ -234,6 +239,8 @@ class ShadowDriver:
         """Stage a block; why not, if that may be otherwise later."""
         account = self._ledger.of(vm.place.group)
         acting = vm.place.acting and account.worth.pays
+        vm.going.pop(block, None)
+        vm.shadow.renew(block, self._now())
         size_bytes = vm.shadow.missing(block) * vm.pages.page_bytes
         if not size_bytes:
             return None
@@ -265,11 +272,11 @@ class ShadowDriver:
     def _has_room(self, size_bytes: int) -> bool:
         """Make room in the staging area: what has been there longest goes."""
         while self._staged_bytes() + size_bytes > self.settings.staged_bytes:
-            oldest = [(vm.shadow.oldest(), vm) for vm in self._vms.values() if vm.shadow.staged_pages]
-            if not oldest:
+            (since, block), vm = min(((vm.shadow.oldest(), vm) for vm in self._vms.values()), key=lambda pair: pair[0])
+            if since == NOTHING:
                 return False
-            (_, block), vm = min(oldest, key=lambda entry: entry[0])
-            if not self._give_back(vm, block, wasted=True):
+            vm.going.setdefault(block, True)
+            if not self._give_back(vm):
                 return False
         return True
 
@@ -277,48 +284,51 @@ class ShadowDriver:
         return sum(vm.shadow.staged_pages * vm.pages.page_bytes for vm in self._vms.values())
 
     def _let_the_overdue_go(self, vm: Watched) -> None:
-        """Give back what was not touched within the horizon."""
+        """What was not touched within the horizon is to be given back."""
         for block in vm.shadow.overdue(self._now() - vm.place.horizon_seconds).tolist():
-            self._core.let_go(vm.number, block)
-            if not self._give_back(vm, block, wasted=True):
-                return
+            if block not in vm.going:
+                self._core.let_go(vm.number, block)
+                vm.going[block] = True
 
     def _give_all_back(self, vm: Watched) -> None:
         """Give everything back that is staged, as far as a few seconds go."""
         until = self._now() + STOP_SECONDS
-        for block in vm.shadow.staged_blocks().tolist():
+        vm.going = dict.fromkeys(vm.shadow.staged_blocks().tolist(), False) | vm.going
+        while vm.going and self._now() <= until and vm.place.vm_id not in self._lost:
             vm.may_give_back_at = 0.0
-            self._give_back(vm, block, wasted=False)
-            if self._now() > until:
-                return
+            if not self._give_back(vm):
+                break
 
-    def _give_back(self, vm: Watched, block: int, *, wasted: bool) -> bool:
-        """Give back what is staged of a block; False: not now. Pages that turn out to be touched are the VM's."""
+    def _give_back(self, vm: Watched) -> bool:
+        """Give back some of what is to go, in one moment; False: not now. Pages that turn out to be touched stay."""
+        blocks = list(vm.going)[: max(AT_ONCE_BYTES // (vm.shadow.block_pages * vm.pages.page_bytes), 1)]
+        if any(block in vm.real for block in blocks) and not self._given_back(vm, blocks):
+            return False
         account = self._ledger.of(vm.place.group)
-        if block in vm.real and not self._given_back(vm, block):
-            return False
-        with self._losing(vm):
-            seen = vm.look(block)
-            account.touched(seen.hits, seen.misses)
-        account.returned(vm.shadow.gone(block), wasted=wasted)
-        return True
+        for block in blocks:
+            with self._losing(vm):
+                seen = vm.look(block)
+                account.touched(seen.hits, seen.misses)
+            account.returned(vm.shadow.gone(block), wasted=vm.going.pop(block))
+            vm.real.discard(block)
+        return bool(blocks)
 
-    def _given_back(self, vm: Watched, block: int) -> bool:
-        """Have the host take a block's staged pages back; False: the VM has stood still not long ago, or could not."""
-        began = self._now()
-        if began < vm.may_give_back_at:
+    def _given_back(self, vm: Watched, blocks: Sequence[int]) -> bool:
+        """Have the host take staged pages back; False: the VM has stood still not long ago, or could not."""
+        if self._now() < vm.may_give_back_at:
             return False
         with self._losing(vm):
-            asked = vm.shadow.staged_in(block)
+            asked = np.concatenate([vm.shadow.staged_in(block) for block in blocks if block in vm.real])
+            stood = vm.pages.stood_seconds
             given = vm.pages.give_back(asked)
-            took = self._now() - began
+            took = vm.pages.stood_seconds - stood
             self._ledger.of(vm.place.group).stood(took)
             vm.may_give_back_at = self._now() + took / STANDING_SHARE
-            vm.refused[block] += 1
-            if len(asked) and not len(given) and vm.refused[block] < ATTEMPTS:
+            if len(asked) and not len(given) and vm.refused < ATTEMPTS:
+                vm.refused += 1
+                vm.may_give_back_at += AGAIN_SECONDS
                 return False
-        vm.real.discard(block)
-        del vm.refused[block]
+        vm.refused = 0
         return True
 
     def stop(self) -> None:

@@ -120,4 +120,5 @@ class Ledger:
 
     def views(self, staged_bytes: Mapping[str, Sequence[int]]) -> dict[str, GroupView]:
         """Every group's account, with what is staged now for each of its VMs."""
-        return {name: account.view(staged_bytes.get(name, ())) for name, account in sorted(self._accounts.items())}
+        names = sorted({*self._accounts, *staged_bytes})
+        return {name: self.of(name).view(staged_bytes.get(name, ())) for name in names}

@@ -141,7 +141,7 @@ class MemoryStaging:
         trusted, right = self._past.trusted(vm)
         if not (trusted and right):
             self._neighbours(state, vm, page, max(ASTRAY, threshold) if trusted else threshold, turn)
-        for other in wanted:
+        for other in wanted[: max(self._capacity // 2, 1)]:  # the next ones first; they must not push each other out
             self._want(state, (vm, other), SURE, 0.0, turn)
         return MemoryMoves(list(turn.let_go), [other for _, other in turn.stage])
 

@@ -12,7 +12,8 @@ import numpy as np
 
 from forestall.model.samples import BoolArray, FloatArray, IntArray
 
-NOT = np.inf
+NOTHING = np.inf
+"""Since when something is staged where nothing is."""
 
 
 class Seen(NamedTuple):
@@ -56,7 +57,7 @@ class Shadow:
         self._staged: BoolArray = np.zeros(room, np.bool_)
         self._has: IntArray = np.zeros(self.blocks, np.int64)
         self._holds: IntArray = np.zeros(self.blocks, np.int64)
-        self._since: FloatArray = np.full(self.blocks, NOT)
+        self._since: FloatArray = np.full(self.blocks, NOTHING)
         self._sizes: IntArray = np.full(self.blocks, block_pages)
         self._sizes[-1] = pages - (self.blocks - 1) * block_pages
         self.staged_pages = 0
@@ -104,6 +105,11 @@ class Shadow:
             self._since[block] = at
         return int(self._holds[block]) - before
 
+    def renew(self, block: int, at: float) -> None:
+        """What is staged of a block counts as staged since then."""
+        if self._holds[block]:
+            self._since[block] = at
+
     def adopt(self, block: int, populated: BoolArray, at: float) -> None:
         """Count pages as staged that the host already holds, and the VM does not have; of blocks from ``block`` on."""
         first = block * self.block_pages
@@ -112,7 +118,7 @@ class Shadow:
         blocks = -(-len(populated) // self.block_pages)
         self._count(block, blocks)
         own = slice(block, block + blocks)
-        self._since[own] = np.where((self._holds[own] > 0) & (self._since[own] == NOT), at, self._since[own])
+        self._since[own] = np.where((self._holds[own] > 0) & (self._since[own] == NOTHING), at, self._since[own])
 
     def staged_in(self, block: int) -> IntArray:
         """Pages of a block that are staged."""
@@ -160,7 +166,7 @@ class Shadow:
         before, now = self._holds[own].sum(), _by_block(self._staged[first:last], blocks)
         self.staged_pages += int(now.sum() - before)
         self._holds[own] = now
-        self._since[own][self._holds[own] == 0] = NOT
+        self._since[own][self._holds[own] == 0] = NOTHING
 
 
 def _by_block(pages: BoolArray, blocks: int) -> IntArray:

@@ -6,7 +6,6 @@ late, and next to what is staged, then a part of the rest at each look, until ev
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
@@ -58,8 +57,10 @@ class Watched:
         By which the core knows it and its trust group.
     real
         Blocks with pages that the host holds for it; what else is staged is only followed.
+    going
+        Blocks that are to be given back, and whether because nobody touched them.
     may_give_back_at, refused
-        Not before, for each time the VM stands still for a moment; and how often in vain, by block.
+        Not before, for each time the VM stands still for a moment; and how often in vain.
     """
 
     place: Place
@@ -68,8 +69,9 @@ class Watched:
     pages: GuestPages
     shadow: Shadow
     real: set[int] = field(default_factory=set)
+    going: dict[int, bool] = field(default_factory=dict)
     may_give_back_at: float = 0.0
-    refused: Counter[int] = field(default_factory=Counter)
+    refused: int = 0
     _resident: int = 0
     _unexplained: int = 0
     _lately: IntArray = field(default_factory=lambda: np.zeros(0, np.int64))

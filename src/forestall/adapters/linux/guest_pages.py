@@ -20,6 +20,7 @@ import json
 import mmap
 import os
 import re
+import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager, ExitStack, suppress
 from pathlib import Path
@@ -32,6 +33,7 @@ from forestall.adapters.linux.stillness import still
 from forestall.model.errors import HypervisorError, Unsupported
 from forestall.model.samples import BoolArray, IntArray
 
+_LIBC = ctypes.CDLL(None, use_errno=True)
 _KEEP_SIZE, _PUNCH_HOLE = 0x01, 0x02
 _POPULATE_WRITE = 23
 _PRESENT_OR_SWAPPED = np.uint64(3 << 62)
@@ -83,6 +85,7 @@ class MemfdPages:
         self, pid: int, root: Path = Path("/proc"), at_rest: Callable[[int], AbstractContextManager[bool]] = still
     ) -> None:
         self._pid, self._root, self._at_rest = pid, root, at_rest
+        self.stood_seconds = 0.0
         self._region = region_of(pid, root)
         self._writers = OtherWriters(pid, self._region.inode, root)
         self._writers.refuse()
@@ -160,19 +163,28 @@ class MemfdPages:
         pages = np.unique(pages)
         if len(pages):
             self._within(int(pages[0]), int(pages[-1] - pages[0]) + 1)
-        return np.concatenate([np.zeros(0, np.int64), *map(self._give_back, _runs(pages))])
+        parts = [pages[k : k + AT_ONCE] for k in range(0, len(pages), AT_ONCE)]
+        return np.concatenate([np.zeros(0, np.int64), *map(self._give_back, parts)])
 
     def _give_back(self, pages: IntArray) -> IntArray:
-        """Give back pages that follow each other, if the process comes to rest."""
-        first, count = int(pages[0]), len(pages)
-        with self._at_rest(self._pid) as resting:
-            if not resting:
-                return pages[:0]
+        """Give back pages (increasing), if the process comes to rest."""
+        began = time.monotonic()
+        try:
+            with self._at_rest(self._pid) as resting:
+                return self._punched(pages) if resting else pages[:0]
+        finally:
+            self.stood_seconds += time.monotonic() - began
+
+    def _punched(self, pages: IntArray) -> IntArray:
+        """Punch holes where nothing was touched, while the process rests; which pages those were."""
+        gone = [pages[:0]]
+        for run in _runs(pages):
+            first, count = int(run[0]), len(run)
             untouched = ~self.touched(first, count) & self.populated(first, count)
-            free = pages[untouched & self._empty(first, count)]
-            for run in _runs(free):
-                self._punch(int(run[0]), len(run))
-        return free
+            for free in _runs(run[untouched & self._empty(first, count)]):
+                self._punch(int(free[0]), len(free))
+                gone.append(free)
+        return np.concatenate(gone)
 
     def _empty(self, first: int, pages: int) -> BoolArray:
         """Which pages are all zeros."""
@@ -180,9 +192,8 @@ class MemfdPages:
         return np.logical_not(content.reshape(pages, -1).any(axis=1))
 
     def _punch(self, first: int, pages: int) -> None:
-        libc = ctypes.CDLL(None, use_errno=True)
         offset, size = ctypes.c_int64(self._offset(first)), ctypes.c_int64(pages * self.page_bytes)
-        if libc.fallocate(self._memory, _KEEP_SIZE | _PUNCH_HOLE, offset, size):
+        if _LIBC.fallocate(self._memory, _KEEP_SIZE | _PUNCH_HOLE, offset, size):
             number = ctypes.get_errno()
             raise HypervisorError(f"memory of process {self._pid} is not given back: {os.strerror(number)}")
 
@@ -265,8 +276,5 @@ def _opened(path: Path, flags: int = os.O_RDONLY) -> int:
 
 
 def _runs(pages: IntArray) -> list[IntArray]:
-    """Pages (increasing) in runs of neighbours, none longer than may be done at once."""
-    if not len(pages):
-        return []
-    runs = np.split(pages, np.flatnonzero(np.diff(pages) != 1) + 1)
-    return [run[k : k + AT_ONCE] for run in runs for k in range(0, len(run), AT_ONCE)]
+    """Pages (increasing) in runs of neighbours."""
+    return np.split(pages, np.flatnonzero(np.diff(pages) != 1) + 1) if len(pages) else []
