@@ -1,12 +1,14 @@
 """Memory staged for real guests: what first touches cost with and without, and that nothing a guest has is ever lost.
 
     python benchmarks/staged_guests.py touches [--rounds 8]
+    python benchmarks/staged_guests.py native [--rounds 8]
     python benchmarks/staged_guests.py churn [--minutes 30]
 
-Needs root and what ``forestall lab`` needs; nothing else should run on the machine. ``touches`` boots a guest anew for
-each round, with and without shadowing in turn, and has it touch memory for the first time. ``churn`` lets two guests
-take, write, check and leave memory at random, while the daemon stages for them with a horizon of half a second and
-moves their memory by balloon and virtio-mem, and while they are paused, resized, rebooted, killed and started anew.
+Needs root and what ``forestall lab`` needs; nothing else should run on the machine. ``touches`` has a guest touch memory
+that a balloon has taken and given back, with and without shadowing in turn; ``native`` does the same with a process that
+is not emulated. ``churn`` lets two guests take, write, check and leave memory at random, while the daemon stages for
+them with a horizon of half a second and moves their memory by balloon and virtio-mem, and while they are paused,
+resized, rebooted, killed and started anew, and the daemon is killed.
 """
 
 from __future__ import annotations
@@ -26,12 +28,13 @@ import time
 from pathlib import Path
 from typing import Any
 
+from forestall.adapters.linux.guest_pages import MemfdPages
 from forestall.lab.plan import Pace
 from forestall.lab.site import Lab
 from forestall.model.errors import ForestallError
 
 PATIENCE_SECONDS = 180.0
-GROUP, TOUCHED_MIB, CHURN_SECONDS, CHURN_MIB = "guests", 160, 20.0, 120
+GROUP, TOUCHED_MIB, SMALL_MIB, CHURN_SECONDS, CHURN_MIB = "guests", 160, 150, 20.0, 120
 SETTINGS = """\
 step_seconds = 1
 cold_seconds = 8
@@ -45,6 +48,20 @@ crashes = 1000
 keep_free_bytes = 0
 horizon_seconds = {horizon}
 least_precision = {precision}
+"""
+
+
+NATIVE = """
+import mmap, os, time
+import numpy as np
+memory = os.memfd_create("pc.ram")
+os.ftruncate(memory, 64 << 20)
+ram = np.frombuffer(mmap.mmap(memory, 64 << 20), np.uint8)
+print("ready", flush=True)
+input()
+began = time.perf_counter()
+ram[::4096] = 1
+print(time.perf_counter() - began)
 """
 
 
@@ -121,34 +138,56 @@ def run_in(lab: Lab, guest: str, *words: str) -> str:
 
 
 def touches(rounds: int) -> dict[str, Any]:
-    """First touches of a guest that has just booted, with and without shadowing in turn."""
+    """First touches of memory that a balloon has taken and given back, with and without shadowing in turn."""
     found: dict[bool, list[dict[str, float]]] = {True: [], False: []}
-    staged = []
-    rig = Rig(("spare",), '"cpu"', horizon=30.0)
+    rig = Rig(("spare",), '"cpu"', horizon=15.0)
     try:
+        rig.boot()
+        rig.begin(shadowing=False)
         for number in range(2 * rounds):
             shadowing = number % 2 == 0
-            rig.boot()
-            rig.begin(shadowing=shadowing)
-            time.sleep(6.0)
-            found[shadowing].append(
-                json.loads(run_in(rig.lab, "spare", "forestall.lab.guest.touches", str(TOUCHED_MIB)))
-            )
-            time.sleep(2.0)
-            if shadowing:
-                staged.append(rig.stats())
-            rig.end()
-            rig.lab.down()
-            print(shadowing, found[shadowing][-1], file=sys.stderr)
+            for mib in (SMALL_MIB, 384):
+                _virsh(rig, "setmem", rig.lab.domain("spare"), f"{mib}M", "--live")
+                time.sleep(6.0)
+            rig.ask("trust-group", "enable-shadowing" if shadowing else "disable-shadowing", GROUP)
+            time.sleep(3.0)
+            said = run_in(rig.lab, "spare", "forestall.lab.guest.touches", str(TOUCHED_MIB))
+            found[shadowing].append(json.loads(said) | (_counts(rig) if shadowing else {}))
+            print(shadowing, found[shadowing][-1], file=sys.stderr, flush=True)
+        staged = rig.stats()
     finally:
         rig.close()
+    keys = json.loads(said).keys()
+    pairs = list(zip(found[True], found[False], strict=True))
     return {
         "touched_mib": TOUCHED_MIB,
-        "with": {key: statistics.median(run[key] for run in found[True]) for key in found[True][0]},
-        "without": {key: statistics.median(run[key] for run in found[False]) for key in found[False][0]},
-        "ratios_of_pairs": [a["seconds"] / b["seconds"] for a, b in zip(found[True], found[False], strict=True)],
-        "staged": [run["groups"][GROUP] for run in staged],
-        "core_ratio": [run["core_ratio"] for run in staged],
+        "rounds": rounds,
+        "with": {key: statistics.median(run[key] for run in found[True]) for key in keys},
+        "without": {key: statistics.median(run[key] for run in found[False]) for key in keys},
+        "ratio_of_pairs": {key: statistics.median(a[key] / b[key] for a, b in pairs) for key in keys},
+        "less_in_pairs": sum(a["seconds"] < b["seconds"] for a, b in pairs),
+        "last": found[True][-1],
+        "core_ratio": staged["core_ratio"],
+    }
+
+
+def native(rounds: int) -> dict[str, Any]:
+    """First touches of a process that is not emulated: what of its memory was staged, beside what was not."""
+    took: dict[str, list[float]] = {"with": [], "without": []}
+    for number in range(2 * rounds):
+        with subprocess.Popen([sys.executable, "-c", NATIVE], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+            assert process.stdin
+            assert process.stdout
+            process.stdout.readline()
+            pages = MemfdPages(process.pid)
+            if number % 2 == 0:
+                pages.populate(0, pages.pages)
+            took["without" if number % 2 else "with"].append(float(process.communicate(b"\n")[0]))
+            pages.close()
+    pairs = zip(took["with"], took["without"], strict=True)
+    return {
+        "us_a_page": {name: 1e6 * statistics.median(seconds) / pages.pages for name, seconds in took.items()},
+        "ratio_of_pairs": statistics.median(a / b for a, b in pairs),
     }
 
 
@@ -268,11 +307,12 @@ ACTS = (_pause, _pause, _balloon, _balloon, _balloon, _virtio_mem, _virtio_mem, 
 def main() -> None:
     """Run what is asked for, and print it as JSON."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=("touches", "churn"))
+    parser.add_argument("what", choices=("touches", "native", "churn"))
     parser.add_argument("--rounds", type=int, default=8)
     parser.add_argument("--minutes", type=float, default=30.0)
     asked = parser.parse_args()
-    print(json.dumps(touches(asked.rounds) if asked.what == "touches" else churn(asked.minutes), indent=1))
+    run = {"touches": lambda: touches(asked.rounds), "native": lambda: native(asked.rounds)}
+    print(json.dumps(run.get(asked.what, lambda: churn(asked.minutes))(), indent=1))
 
 
 if __name__ == "__main__":

@@ -21,7 +21,7 @@ from forestall.staging.ledger import GroupView, Ledger
 from forestall.staging.memory import MemoryMoves, MemoryStaging
 from forestall.staging.shadow import NOTHING, Shadow
 from forestall.staging.waiting import Waiting
-from forestall.staging.watched import Place, Watched
+from forestall.staging.watched import Place, Watched, runs
 
 NO_ROOM, NO_MEMORY = "the staging area is full", "the host has too little free memory"
 STANDING_SHARE = 0.005
@@ -209,9 +209,11 @@ class ShadowDriver:
         account.touched(seen.hits, seen.misses)
         self._core.leave(vm.number, seen.left.tolist())
         worth = account.worth
-        for block in seen.opened.tolist():
-            moves = self._core.touch(vm.number, vm.group, block, worth.threshold)
-            self._carry_out(vm, block, moves)
+        for run in runs(seen.opened):
+            for k, block in enumerate(run.tolist(), start=1):
+                at_once = k if k == len(run) else 1
+                moves = self._core.touch(vm.number, vm.group, block, worth.threshold, at_once)
+                self._carry_out(vm, block, moves)
 
     def _carry_out(self, vm: Watched, block: int, moves: MemoryMoves) -> None:
         for number, other in moves.let_go:

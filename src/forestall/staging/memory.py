@@ -30,7 +30,8 @@ THRESHOLD, AGAIN = 0.27, 1.4
 """A page is staged from this chance on; from so many times that if it was let go before."""
 FADING = -math.log(0.96)
 """A chance that was stated fades by this much, in its logarithm, with every touch."""
-SURE = 0.99
+SURE, GOING_ON = 0.99, 0.6
+"""Chances of what followed in a past that is right, and of a run going on as fast as it came."""
 ASTRAY = 0.75
 """What the neighbourhood must say of a touch that the past did not foresee, while it is trusted."""
 
@@ -116,7 +117,7 @@ class MemoryStaging:
         self._touches = 0
         self._chances = np.zeros(BELOW + ABOVE + 1)
 
-    def touch(self, vm: int, group: int, page: int, threshold: float = THRESHOLD) -> MemoryMoves:
+    def touch(self, vm: int, group: int, page: int, threshold: float = THRESHOLD, at_once: int = 1) -> MemoryMoves:
         """Take in the first touch of a page, and decide.
 
         Parameters
@@ -127,6 +128,9 @@ class MemoryStaging:
             Number of the page; one that was touched before means that the VM begins anew.
         threshold
             A page near it is staged from this chance on.
+        at_once
+            It is the last of so many that follow each other and were touched since one looked last: so many more may
+            be before one looks again.
         """
         state = self._vms.setdefault(vm, _Vm())
         turn = _Turn()
@@ -141,6 +145,9 @@ class MemoryStaging:
         trusted, right = self._past.trusted(vm)
         if not (trusted and right):
             self._neighbours(state, vm, page, max(ASTRAY, threshold) if trusted else threshold, turn)
+        if at_once > 1:
+            for other in range(page + 1, page + 1 + at_once):
+                self._want(state, (vm, other), GOING_ON, 0.0, turn)
         for other in wanted[: max(self._capacity // 2, 1)]:  # the next ones first; they must not push each other out
             self._want(state, (vm, other), SURE, 0.0, turn)
         return MemoryMoves(list(turn.let_go), [other for _, other in turn.stage])

@@ -110,10 +110,10 @@ class Watched:
     def search(self) -> Seen:
         """Look where something is probable, and at a part of the rest if it is not all there."""
         near = np.union1d(self.shadow.open_around(self._lately), self.shadow.staged_blocks())
-        found = [self._look(int(run[0]), len(run)) for run in _runs(near)]
+        found = [self._look(int(run[0]), len(run)) for run in runs(near)]
         self._explain(found)
         if abs(self._unexplained) > UNEXPLAINED_PAGES:
-            swept = [self._look(int(run[0]), len(run)) for run in _runs(self._rest())]
+            swept = [self._look(int(run[0]), len(run)) for run in runs(self._rest())]
             self._explain(swept)
             found += swept
         seen = _together(found)
@@ -156,11 +156,11 @@ def _together(found: list[Seen]) -> Seen:
         sum(seen.hits for seen in found),
         sum(seen.misses for seen in found),
         sum(seen.lost for seen in found),
-        np.concatenate([none, *(seen.opened for seen in found)]),
+        np.unique(np.concatenate([none, *(seen.opened for seen in found)])),
         np.concatenate([none, *(seen.left for seen in found)]),
     )
 
 
-def _runs(blocks: IntArray) -> list[IntArray]:
+def runs(blocks: IntArray) -> list[IntArray]:
     """Blocks (increasing) in runs of neighbours."""
     return np.split(blocks, np.flatnonzero(np.diff(blocks) != 1) + 1) if len(blocks) else []
