@@ -4,11 +4,11 @@
     python benchmarks/staged_guests.py native [--rounds 8]
     python benchmarks/staged_guests.py churn [--minutes 30]
 
-Needs root and what ``forestall lab`` needs; nothing else should run on the machine. ``touches`` has a guest touch memory
-that a balloon has taken and given back, with and without shadowing in turn; ``native`` does the same with a process that
-is not emulated. ``churn`` lets two guests take, write, check and leave memory at random, while the daemon stages for
-them with a horizon of half a second and moves their memory by balloon and virtio-mem, and while they are paused,
-resized, rebooted, killed and started anew, and the daemon is killed.
+Needs root and what ``forestall lab`` needs; nothing else should run on the machine. ``touches`` has a guest touch
+memory that a balloon has taken and given back, with and without shadowing in turn; ``native`` does the same with a
+process that is not emulated. ``churn`` lets two guests take, write, check and leave memory at random, while the daemon
+stages for them with a horizon of half a second and moves their memory by balloon and virtio-mem, and while they are
+paused, resized, rebooted, killed and started anew, and the daemon is killed.
 """
 
 from __future__ import annotations

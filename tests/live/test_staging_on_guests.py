@@ -1,4 +1,4 @@
-"""Memory staged for real guests: there before the touch, given back if not; and nothing that a guest has is ever lost."""
+"""Memory staged for real guests: there before the touch, given back if not; nothing that a guest has is ever lost."""
 
 from __future__ import annotations
 

@@ -16,8 +16,10 @@ from forestall.service.control import SOCKET, ask, serving
 
 
 def answer(request: Mapping[str, Any]) -> Any:
-    if request.get("command") == "fail":
+    if request.get("command") == "mistake":
         raise WrongUse("not like that")
+    if request.get("command") == "fail":
+        raise StoreError("the disk is full")
     return {"asked": request["command"]}
 
 
@@ -36,7 +38,9 @@ def test_a_question_is_answered(folder: Path) -> None:
 
 
 def test_an_error_of_ours_is_told(folder: Path) -> None:
-    with pytest.raises(StoreError, match="not like that"):
+    with pytest.raises(WrongUse, match="not like that"):
+        ask(folder, {"command": "mistake"})
+    with pytest.raises(StoreError, match="the disk is full"):
         ask(folder, {"command": "fail"})
 
 

@@ -76,7 +76,7 @@ def test_the_command_line_of_a_running_daemon(site: Site) -> None:
     assert "resumed" in site.call("restore", "--resume", "--json").stdout
     wait_until(lambda: name in site.altered(), "it is changed again")
     unknown = site.call("restore", "nobody")
-    assert unknown.returncode == 1
+    assert unknown.returncode == 2
     assert unknown.stderr == "forestall: no VM named 'nobody' is known here\n"
     assert end(daemon)[0] == 0
 

@@ -1,7 +1,7 @@
 """The control socket: one JSON request a line, one JSON answer a line; only the owner of the process may connect.
 
-Requests: ``{"command": "status" | "vms" | "explain" | "restore" | "resume" | "guests" | "guest", ...}``. Answers:
-``{"ok": true, "result": ...}`` or ``{"ok": false, "error": "one line"}``. A number that is not finite is null.
+Requests: ``{"command": "status" | "vms" | "explain" | "restore" | "trust-group" | "guests" | ..., ...}``. Answers:
+``{"ok": true, "result": ...}`` or ``{"ok": false, "error": "one line", "wrong_use": ...}``; what is not finite is null.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from forestall.model.errors import ForestallError, StoreError
+from forestall.model.errors import ForestallError, StoreError, WrongUse
 
 SOCKET = "forestall.sock"
 LONGEST_REQUEST_BYTES = 1 << 20
@@ -71,8 +71,10 @@ def ask(folder: Path, request: Mapping[str, Any], patience_seconds: float = 60.0
 
     Raises
     ------
+    WrongUse
+        It refused, for what was asked cannot be meant.
     StoreError
-        It refused, or did not answer in time.
+        It could not do it, or did not answer in time.
     """
     try:
         with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as client, _place(folder) as name:
@@ -89,7 +91,7 @@ def ask(folder: Path, request: Mapping[str, Any], patience_seconds: float = 60.0
         raise StoreError(f"{folder / SOCKET}: the daemon ended before it answered")
     found = json.loads(line)
     if not found["ok"]:
-        raise StoreError(found["error"])
+        raise (WrongUse if found.get("wrong_use") else StoreError)(found["error"])
     return found["result"]
 
 
@@ -119,4 +121,4 @@ def _answered(line: bytes, answer: Answer) -> dict[str, Any]:
     except (ValueError, RecursionError):
         return {"ok": False, "error": "a request is a line of JSON"}
     except ForestallError as error:
-        return {"ok": False, "error": str(error)}
+        return {"ok": False, "error": str(error), "wrong_use": isinstance(error, WrongUse)}
