@@ -17,6 +17,7 @@ ROOT = Path(__file__).parents[2]
 
 @pytest.mark.guests
 @pytest.mark.slow
+@pytest.mark.xdist_group("version 2")
 def test_the_tests_of_version_1_hold_in_version_2(tmp_path: Path) -> None:
     if lacking := missing(PACKAGES):
         pytest.skip(lacking)

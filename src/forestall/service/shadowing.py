@@ -62,7 +62,7 @@ class Shadowing:
         self._kept = KeptProcess(child, "the staging of memory", "the next", note)
         self._horizon_seconds, self._lease_seconds = horizon_seconds, lease_seconds
         self._told: tuple[Place, ...] = ()
-        self._refused: dict[str, str] = {}
+        self._refused: dict[str, tuple[str, bool]] = {}
 
     def turn(self) -> None:
         """Tell the process who there is; start it if it is needed, and again if it has died or hangs."""
@@ -73,9 +73,11 @@ class Shadowing:
         self._kept.tell(roster_line(ShadowRoster(self._told, self._lease_seconds)))
         refused = dict(self.status().get("refusals", {}))
         for vm_id, why in refused.items():
-            if self._refused.get(vm_id) != why:
+            seen, told = self._refused.get(vm_id, ("", False))
+            if seen == why and not told:  # for longer than a VM takes to end
                 self._note(f"memory of {vm_id} is not staged: {why}")
-        self._refused = refused
+            self._refused[vm_id] = why, seen == why
+        self._refused = {vm_id: self._refused[vm_id] for vm_id in refused}
 
     def status(self) -> dict[str, Any]:
         """What the process last said; empty while it does not run."""

@@ -28,6 +28,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from forestall.adapters.linux.numa import Nodes, close_to
 from forestall.adapters.linux.other_writers import OtherWriters, open_files
 from forestall.adapters.linux.stillness import still
 from forestall.model.errors import HypervisorError, Unsupported
@@ -86,6 +87,7 @@ class MemfdPages:
     ) -> None:
         self._pid, self._root, self._at_rest = pid, root, at_rest
         self.stood_seconds = 0.0
+        self._nodes = Nodes(root.parent)
         self._region = region_of(pid, root)
         self._writers = OtherWriters(pid, self._region.inode, root)
         self._writers.refuse()
@@ -151,7 +153,8 @@ class MemfdPages:
         """As in the port."""
         self._within(first, pages)
         try:
-            self._window.madvise(_POPULATE_WRITE, first * self.page_bytes, pages * self.page_bytes)
+            with close_to(self._nodes.of(self._pid)):
+                self._window.madvise(_POPULATE_WRITE, first * self.page_bytes, pages * self.page_bytes)
         except OSError as error:
             if error.errno == errno.EINVAL:
                 raise Unsupported("this kernel does not populate memory (Linux 5.14 or newer does)") from error
