@@ -12,7 +12,8 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 
 from forestall.adapters.simulated.guest_pages import SimulatedGuestPages
 from forestall.model.errors import HypervisorError, Unsupported
-from forestall.staging.driver import NO_MEMORY, NO_ROOM, ShadowDriver, ShadowSettings
+from forestall.staging.area import NO_MEMORY, NO_ROOM, ShadowSettings
+from forestall.staging.driver import ShadowDriver
 from forestall.staging.watched import Place
 
 PAGE, BLOCK_PAGES, PAGES = 4096, 32, 1000

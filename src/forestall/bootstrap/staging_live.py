@@ -27,7 +27,8 @@ def run_staging_loop(configuration: Configuration) -> int:
     from forestall.adapters.linux.proc import free_bytes
     from forestall.service.shadow import ShadowService
     from forestall.service.stopping import Signals
-    from forestall.staging.driver import ShadowDriver, ShadowSettings
+    from forestall.staging.area import ShadowSettings
+    from forestall.staging.driver import ShadowDriver
 
     staging, clock = configuration.staging, SystemClock()
     settings = ShadowSettings(

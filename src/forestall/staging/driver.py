@@ -8,65 +8,29 @@ guests' path, within a share of a core; only giving back lets a VM stand still, 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
 
-from forestall.model.errors import HypervisorError, Unsupported
+from forestall.model.errors import HypervisorError
 from forestall.ports.guest_pages import GuestPages
+from forestall.staging.area import ShadowSettings, StagingArea
+from forestall.staging.asked import NO_MORE, NOT_ALLOWED, AskedView, Held
 from forestall.staging.budget import CoreBudget
-from forestall.staging.ledger import GroupView, Ledger
+from forestall.staging.ledger import GroupView
 from forestall.staging.memory import MemoryMoves, MemoryStaging
-from forestall.staging.shadow import NOTHING, Shadow
+from forestall.staging.shadow import Shadow
 from forestall.staging.waiting import Waiting
 from forestall.staging.watched import Place, Watched, runs
 
-NO_ROOM, NO_MEMORY = "the staging area is full", "the host has too little free memory"
-STANDING_SHARE = 0.005
-"""A VM stands still for at most this share of the time, so that pages can be given back."""
-ATTEMPTS, AGAIN_SECONDS = 3, 0.5
-"""A VM that cannot be brought to rest is asked so often; then what it was about is left with the VM."""
-AT_ONCE_BYTES = 4 << 20
-"""So much is given back in one moment."""
 STILL_BUSY_SECONDS = 1.0
-STOP_SECONDS = 5.0
-
-
-@dataclass(frozen=True)
-class ShadowSettings:
-    """How memory is staged.
-
-    Attributes
-    ----------
-    staged_bytes
-        For all VMs together, at most.
-    block_bytes
-        Memory is staged in blocks of this size.
-    keep_free_bytes
-        Nothing is staged while the host has less free memory.
-    least_precision
-        A trust group of whose staged pages less are touched is not staged for.
-    core_ratio_per_ten_vms
-        Share of a core that the loop may use for ten VMs, or for a part of them.
-    quick_seconds, calm_seconds, tired_seconds
-        From one beat to the next; see :class:`~forestall.staging.budget.CoreBudget`.
-    """
-
-    staged_bytes: int = 256 << 20
-    block_bytes: int = 1 << 20
-    keep_free_bytes: int = 1 << 30
-    least_precision: float = 0.5
-    core_ratio_per_ten_vms: float = 0.01
-    quick_seconds: float = 0.01
-    calm_seconds: float = 0.1
-    tired_seconds: float = 1.0
 
 
 @dataclass(frozen=True)
 class ShadowStatus:
-    """What is so; see :class:`~forestall.staging.ledger.GroupView` for a group."""
+    """What is so; :class:`~forestall.staging.ledger.GroupView` says what of a group, and
+    :class:`~forestall.staging.asked.AskedView` of what was asked for."""
 
     vms: tuple[str, ...] = ()
     staged_bytes: int = 0
@@ -78,6 +42,7 @@ class ShadowStatus:
     core_ratio: float = 0.0
     held_back_seconds: float = 0.0
     groups: Mapping[str, GroupView] = field(default_factory=dict)
+    asked: Mapping[str, AskedView] = field(default_factory=dict)
 
 
 class ShadowDriver:
@@ -103,7 +68,7 @@ class ShadowDriver:
         cpu_seconds: Callable[[], float],
         settings: ShadowSettings,
     ) -> None:
-        self._open_pages, self._free_bytes, self._now, self._cpu_seconds = open_pages, free_bytes, now, cpu_seconds
+        self._open_pages, self._now, self._cpu_seconds = open_pages, now, cpu_seconds
         self.settings = settings
         self._core = MemoryStaging(settings.staged_bytes // settings.block_bytes)
         MemoryStaging(1).touch(0, 0, 0)  # loads what is compiled
@@ -112,12 +77,9 @@ class ShadowDriver:
         self._by_number: dict[int, Watched] = {}
         self._groups: dict[str, int] = {}
         self._numbers = 0
-        self._refusals: dict[str, str] = {}
-        self._ledger = Ledger(settings.least_precision)
+        self._area = StagingArea(self._by_number, settings, free_bytes, now)
         self._waiting = Waiting()
         self._budget = CoreBudget(settings.quick_seconds, settings.calm_seconds, settings.tired_seconds)
-        self._lost: set[str] = set()
-        self._free: int | None = None
         self._busy_until = 0.0
         self._began = now()
 
@@ -130,7 +92,8 @@ class ShadowDriver:
                 self._leave(vm, alive=place is None)
             else:
                 self._change(vm, place)
-        self._refusals = {vm_id: why for vm_id, why in self._refusals.items() if vm_id in wanted}
+                self._take_up(vm)
+        self._area.refusals = {vm_id: why for vm_id, why in self._area.refusals.items() if vm_id in wanted}
         for place in places:
             if place.vm_id not in self._vms:
                 self._begin(place)
@@ -139,9 +102,9 @@ class ShadowDriver:
         try:
             pages = self._open_pages(place.pid)
         except HypervisorError as error:
-            self._refusals[place.vm_id] = str(error)
+            self._area.refusals[place.vm_id] = str(error)
             return
-        self._refusals.pop(place.vm_id, None)
+        self._area.refusals.pop(place.vm_id, None)
         size = max(self.settings.block_bytes // pages.page_bytes, pages.grain_pages, 1)
         self._numbers += 1
         shadow = Shadow(pages.pages, size)
@@ -150,9 +113,10 @@ class ShadowDriver:
             self._core.know(vm.number, vm.begin(self._now()))
         except HypervisorError as error:
             pages.close()
-            self._refusals[place.vm_id] = str(error)
+            self._area.refusals[place.vm_id] = str(error)
             return
         self._vms[place.vm_id] = self._by_number[vm.number] = vm
+        self._take_up(vm)
 
     def _group(self, name: str) -> int:
         return self._groups.setdefault(name, len(self._groups))
@@ -161,12 +125,13 @@ class ShadowDriver:
         """Take up what is new of a VM: one that goes to another trust group begins anew there."""
         if place.group != vm.place.group:
             vm.group = self._group(place.group)
+            self._core.leave_group(vm.number)
         vm.place = place
 
     def _leave(self, vm: Watched, *, alive: bool) -> None:
         """Stage for a VM no more."""
         if alive:
-            self._give_all_back(vm)
+            self._area.give_all_back(vm)
         del self._vms[vm.place.vm_id], self._by_number[vm.number]
         self._core.forget([vm.number])
         self._waiting.forget(vm.number)
@@ -175,37 +140,26 @@ class ShadowDriver:
     def beat(self) -> float:
         """Look, decide, act; how long to wait for the next beat."""
         now = self._now()
-        self._free = None
+        self._area.begin_beat()
         for vm in list(self._vms.values()):
-            with self._losing(vm):
+            with self._area.losing(vm):
                 if vm.moved():
                     self._busy_until = now + STILL_BUSY_SECONDS
                     self._take_in(vm)
+                self._carry_on(vm)
                 self._let_the_overdue_go(vm)
-                self._give_back(vm)
+                self._area.give_back(vm)
         self._waiting.settle(now, self._try_again)
-        for vm_id in self._lost & self._vms.keys():
+        for vm_id in self._area.lost & self._vms.keys():
             self._leave(self._vms[vm_id], alive=False)
-        self._lost.clear()
+        self._area.lost.clear()
         ratio = self.settings.core_ratio_per_ten_vms * math.ceil(max(len(self._vms), 1) / 10)
         return self._budget.next_seconds(self._now(), self._spent_seconds(), ratio, busy=now < self._busy_until)
-
-    @contextmanager
-    def _losing(self, vm: Watched) -> Iterator[None]:
-        """Go on when something is wrong with a VM: it is gone, or something writes to it now even while it stands."""
-        try:
-            yield
-        except Unsupported as error:
-            self._refusals[vm.place.vm_id] = str(error)
-            vm.place = replace(vm.place, acting=False)
-        except HypervisorError as error:
-            self._refusals[vm.place.vm_id] = str(error)
-            self._lost.add(vm.place.vm_id)
 
     def _take_in(self, vm: Watched) -> None:
         """What the VM took, to the core; what the core wants, to the host."""
         seen = vm.search()
-        account = self._ledger.of(vm.place.group)
+        account = self._area.account(vm)
         account.touched(seen.hits, seen.misses)
         self._core.leave(vm.number, seen.left.tolist())
         worth = account.worth
@@ -227,63 +181,42 @@ class ShadowDriver:
 
     def _ask(self, vm: Watched, block: int) -> None:
         """Stage a block, or have it wait."""
-        if (why := self._stage(vm, block)) is not None:
+        if (why := self._area.stage(vm, block)) is not None:
             now = self._now()
             self._waiting.add((vm.number, block), now, now + vm.place.horizon_seconds, why)
 
     def _try_again(self, place: tuple[int, int]) -> str | None:
         if (vm := self._by_number.get(place[0])) is not None:
-            with self._losing(vm):
-                return self._stage(vm, place[1])
+            with self._area.losing(vm):
+                return self._area.stage(vm, place[1])
         return None
 
-    def _stage(self, vm: Watched, block: int) -> str | None:
-        """Stage a block; why not, if that may be otherwise later."""
-        account = self._ledger.of(vm.place.group)
-        acting = vm.place.acting and account.worth.pays
-        vm.going.pop(block, None)
-        vm.shadow.renew(block, self._now())
-        size_bytes = vm.shadow.missing(block) * vm.pages.page_bytes
-        if not size_bytes:
-            return None
-        if not self._has_room(size_bytes):
-            return NO_ROOM
-        if acting and not self._is_free(size_bytes):
-            return NO_MEMORY
-        first, count = vm.shadow.range_of(block)
-        seen = vm.look(block)  # what the VM took meanwhile was not staged for it
-        account.touched(seen.hits, seen.misses)
-        began = self._now()
-        if acting:
-            try:
-                vm.pages.populate(first, count)
-            except HypervisorError as error:
-                return str(error)
-            vm.real.add(block)
-        account.staged(vm.shadow.stage(block, began), self._now() - began if acting else 0.0)
-        return None
+    def _take_up(self, vm: Watched) -> None:
+        """Begin with what is newly asked for; what is no longer asked for is given back."""
+        asked = {one.name: one for one in vm.place.asked}
+        for name in vm.held.keys() - asked.keys():
+            pages = vm.held.pop(name).all_pages
+            vm.going |= dict.fromkeys(np.unique(pages // vm.shadow.block_pages).tolist(), False)
+        for name in asked.keys() - vm.held.keys():
+            wanted = math.ceil(asked[name].size_bytes / vm.pages.page_bytes)
+            blocks, room = vm.ahead(wanted, self._core.expected(vm.number, vm.shadow.blocks))
+            why = NO_MORE if room < wanted else ""
+            if not vm.may_act:
+                blocks, why = [], NOT_ALLOWED
+            vm.held[name] = Held(asked[name], wanted, blocks, vm.taken_pages, why)
 
-    def _is_free(self, size_bytes: int) -> bool:
-        """Whether the host has so much memory to spare; it is asked once a beat."""
-        self._free = self._free_bytes() - self.settings.keep_free_bytes if self._free is None else self._free
-        if self._free < size_bytes:
-            return False
-        self._free -= size_bytes
-        return True
-
-    def _has_room(self, size_bytes: int) -> bool:
-        """Make room in the staging area: what has been there longest goes."""
-        while self._staged_bytes() + size_bytes > self.settings.staged_bytes:
-            (since, block), vm = min(((vm.shadow.oldest(), vm) for vm in self._vms.values()), key=lambda pair: pair[0])
-            if since == NOTHING:
-                return False
-            vm.going.setdefault(block, True)
-            if not self._give_back(vm):
-                return False
-        return True
-
-    def _staged_bytes(self) -> int:
-        return sum(vm.shadow.staged_pages * vm.pages.page_bytes for vm in self._vms.values())
+    def _carry_on(self, vm: Watched) -> None:
+        """Stage what is still to be staged of what was asked for."""
+        for held in vm.held.values():
+            while held.blocks:
+                block = held.blocks[0]
+                why = self._area.stage(vm, block, until=self._now() + held.asked.hold_seconds)
+                if why is not None:
+                    held.why = why
+                    break
+                held.blocks.pop(0)
+                held.why = held.why if held.why == NO_MORE else ""
+                held.pages.append(vm.shadow.staged_in(block))
 
     def _let_the_overdue_go(self, vm: Watched) -> None:
         """What was not touched within the horizon is to be given back."""
@@ -291,47 +224,6 @@ class ShadowDriver:
             if block not in vm.going:
                 self._core.let_go(vm.number, block)
                 vm.going[block] = True
-
-    def _give_all_back(self, vm: Watched) -> None:
-        """Give everything back that is staged, as far as a few seconds go."""
-        until = self._now() + STOP_SECONDS
-        vm.going = dict.fromkeys(vm.shadow.staged_blocks().tolist(), False) | vm.going
-        while vm.going and self._now() <= until and vm.place.vm_id not in self._lost:
-            vm.may_give_back_at = 0.0
-            if not self._give_back(vm):
-                break
-
-    def _give_back(self, vm: Watched) -> bool:
-        """Give back some of what is to go, in one moment; False: not now. Pages that turn out to be touched stay."""
-        blocks = list(vm.going)[: max(AT_ONCE_BYTES // (vm.shadow.block_pages * vm.pages.page_bytes), 1)]
-        if any(block in vm.real for block in blocks) and not self._given_back(vm, blocks):
-            return False
-        account = self._ledger.of(vm.place.group)
-        for block in blocks:
-            with self._losing(vm):
-                seen = vm.look(block)
-                account.touched(seen.hits, seen.misses)
-            account.returned(vm.shadow.gone(block), wasted=vm.going.pop(block))
-            vm.real.discard(block)
-        return bool(blocks)
-
-    def _given_back(self, vm: Watched, blocks: Sequence[int]) -> bool:
-        """Have the host take staged pages back; False: the VM has stood still not long ago, or could not."""
-        if self._now() < vm.may_give_back_at:
-            return False
-        with self._losing(vm):
-            asked = np.concatenate([vm.shadow.staged_in(block) for block in blocks if block in vm.real])
-            stood = vm.pages.stood_seconds
-            given = vm.pages.give_back(asked)
-            took = vm.pages.stood_seconds - stood
-            self._ledger.of(vm.place.group).stood(took)
-            vm.may_give_back_at = self._now() + took / STANDING_SHARE
-            if len(asked) and not len(given) and vm.refused < ATTEMPTS:
-                vm.refused += 1
-                vm.may_give_back_at += AGAIN_SECONDS
-                return False
-        vm.refused = 0
-        return True
 
     def stop(self) -> None:
         """Give back everything that is staged, and let go of all VMs."""
@@ -347,15 +239,16 @@ class ShadowDriver:
         elapsed = max(self._now() - self._began, 1e-9)
         return ShadowStatus(
             vms=tuple(sorted(self._vms)),
-            staged_bytes=self._staged_bytes(),
+            staged_bytes=self._area.staged_bytes(),
             most_bytes=self.settings.staged_bytes,
             waiting=len(self._waiting),
             dropped=dict(self._waiting.dropped),
-            refusals=dict(self._refusals),
+            refusals=dict(self._area.refusals),
             cpu_seconds=self._spent_seconds(),
             core_ratio=self._spent_seconds() / elapsed,
             held_back_seconds=self._budget.held_back_seconds,
-            groups=self._ledger.views(_by_group(self._vms.values())),
+            groups=self._area.ledger.views(_by_group(self._vms.values())),
+            asked={name: vm.view_of(held) for vm in self._vms.values() for name, held in vm.held.items()},
         )
 
 

@@ -210,6 +210,14 @@ class MemoryStaging:
         """A page that was staged is let go, by somebody else's decision."""
         self._staged.pop((vm, page), None)
 
+    def expected(self, vm: int, most: int) -> list[int]:
+        """Pages that followed in the past of its group, so many at most, while that is right."""
+        return self._past.expected(vm, most)
+
+    def leave_group(self, vm: int) -> None:
+        """A VM goes to another trust group: what it did in this one stays there."""
+        self._past.begin_anew(vm)
+
     def leave(self, vm: int, pages: Iterable[int]) -> None:
         """The guest has given these pages back; when it takes them again, they are new to it."""
         if (state := self._vms.get(vm)) is not None:

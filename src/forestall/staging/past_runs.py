@@ -59,9 +59,14 @@ class PastRuns:
             follower = self._followers[vm] = self._new_run(group, past)
         self._move(follower, past, page)
         self._write_down(past, follower.run, page)
-        if follower.trust < TRUSTED:
+        return self.expected(vm, AHEAD)
+
+    def expected(self, vm: int, most: int) -> list[int]:
+        """The pages that followed then, so many at most, if that is to be trusted."""
+        follower = self._followers.get(vm)
+        if follower is None or follower.trust < TRUSTED:
             return []
-        return list(follower.log[follower.place : follower.place + AHEAD])
+        return list(follower.log[follower.place : follower.place + most])
 
     def trusted(self, vm: int) -> tuple[bool, bool]:
         """Whether what followed then has been right of late, and was right now."""

@@ -95,6 +95,14 @@ class Shadow:
         """How many pages of a block are neither the VM's nor staged."""
         return int(self._sizes[block] - self._has[block] - self._holds[block])
 
+    def lacking(self, block: int) -> int:
+        """How many pages of a block the VM does not have."""
+        return int(self._sizes[block] - self._has[block])
+
+    def touched_of(self, pages: IntArray) -> int:
+        """How many of these pages the VM has."""
+        return int(self._touched[pages].sum())
+
     def stage(self, block: int, at: float) -> int:
         """Count what the VM does not have of a block as staged since then; how many pages are new in that."""
         before = int(self._holds[block])

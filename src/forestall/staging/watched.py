@@ -6,13 +6,14 @@ late, and next to what is staged, then a part of the rest at each look, until ev
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
 import numpy as np
 
 from forestall.model.samples import IntArray
 from forestall.ports.guest_pages import GuestPages
+from forestall.staging.asked import Asked, AskedView, Held
 from forestall.staging.shadow import Seen, Shadow
 
 SWEEP_BLOCKS = 64
@@ -37,6 +38,8 @@ class Place:
         A page that is not touched within so long of being staged is given back.
     acting
         Whether pages may be staged; if not, it is only followed what would have come of it.
+    asked
+        Memory that is to be staged for it in any case.
     """
 
     vm_id: str
@@ -45,6 +48,7 @@ class Place:
     group: str
     horizon_seconds: float
     acting: bool = True
+    asked: tuple[Asked, ...] = ()
 
 
 @dataclass
@@ -55,8 +59,14 @@ class Watched:
     ----------
     number, group
         By which the core knows it and its trust group.
+    silenced
+        Whether nothing may be staged for it any more, whatever is wanted.
     real
         Blocks with pages that the host holds for it; what else is staged is only followed.
+    taken_pages
+        So many pages the VM has taken since it is shadowed.
+    held
+        What was asked for, by name.
     going
         Blocks that are to be given back, and whether because nobody touched them.
     may_give_back_at, refused
@@ -68,7 +78,10 @@ class Watched:
     group: int
     pages: GuestPages
     shadow: Shadow
+    silenced: bool = False
     real: set[int] = field(default_factory=set)
+    taken_pages: int = 0
+    held: dict[str, Held] = field(default_factory=dict)
     going: dict[int, bool] = field(default_factory=dict)
     may_give_back_at: float = 0.0
     refused: int = 0
@@ -77,6 +90,11 @@ class Watched:
     _lately: IntArray = field(default_factory=lambda: np.zeros(0, np.int64))
     _cursor: int = 0
     _unswept: int = 0
+
+    @property
+    def may_act(self) -> bool:
+        """Whether pages may be staged for it."""
+        return self.place.acting and not self.silenced
 
     def begin(self, at: float) -> list[int]:
         """Take in everything that there is; blocks of which the VM has something.
@@ -129,8 +147,32 @@ class Watched:
         self._explain([seen])
         return seen
 
+    def ahead(self, pages: int, expected: Iterable[int]) -> tuple[list[int], int]:
+        """Blocks that the VM will probably take next, enough for so many pages, and how many pages those have.
+
+        Those that are expected come first, then what lies behind the block that it took last, then what is before it.
+        """
+        here = int(self._lately[0]) if len(self._lately) else 0
+        by_place = (*range(here, self.shadow.blocks), *range(here - 1, -1, -1))
+        found, room = dict[int, None](), 0
+        for block in (*expected, *by_place):
+            if room >= pages:
+                break
+            if 0 <= block < self.shadow.blocks and block not in found and (lacking := self.shadow.lacking(block)):
+                found[block] = None
+                room += lacking
+        return list(found), min(room, pages)
+
+    def view_of(self, held: Held) -> AskedView:
+        """What has become of something that was asked for."""
+        pages = held.all_pages
+        touched = self.shadow.touched_of(pages)
+        taken, done = self.taken_pages - held.taken_before, not held.blocks
+        return AskedView(held.wanted, len(pages), touched, taken, done, held.why)
+
     def _explain(self, found: list[Seen]) -> None:
         for seen in found:
+            self.taken_pages += seen.hits + seen.misses
             self._unexplained -= seen.hits + seen.misses - seen.lost
 
     def _rest(self) -> IntArray:

@@ -1,0 +1,62 @@
+"""Memory that a VM manager has asked for ahead of time: so much is staged for a VM at once, and kept for a while."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from forestall.model.samples import IntArray
+
+NOT_ALLOWED = "the mode that is in force does not let the VM be changed"
+NO_MORE = "the VM has all of its memory already"
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What was asked for: its name, how many bytes, and for how long they are kept once they are there."""
+
+    name: str
+    size_bytes: int
+    hold_seconds: float
+
+
+@dataclass(frozen=True)
+class AskedView:
+    """What has become of it; pages.
+
+    Attributes
+    ----------
+    wanted, staged, touched
+        What was asked for, what was staged for it, and what of that the VM has taken by now.
+    taken
+        Everything that the VM has taken since it was asked.
+    done
+        Whether nothing more will be staged for it.
+    why
+        Why less is staged than was asked for; empty otherwise.
+    """
+
+    wanted: int
+    staged: int
+    touched: int
+    taken: int
+    done: bool
+    why: str
+
+
+@dataclass
+class Held:
+    """One that is being carried out: blocks that are still to be staged, and pages that are."""
+
+    asked: Asked
+    wanted: int
+    blocks: list[int]
+    taken_before: int
+    why: str = ""
+    pages: list[IntArray] = field(default_factory=list)
+
+    @property
+    def all_pages(self) -> IntArray:
+        """What is staged for it."""
+        return np.concatenate([np.zeros(0, np.int64), *self.pages])
