@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import socket
 import subprocess
 import threading
 from collections.abc import Iterator
@@ -81,9 +82,31 @@ def test_memory_is_there_before_it_is_touched_and_given_back_if_it_is_not(lab: L
     assert group["coverage"] > 0.4
     assert group["faults_saved_seconds"] > 0
     daemon.until(lambda: stats(daemon)["groups"][GROUP]["wasted"] > 0, "what was not touched is given back", 40)
+    asked_for_is_told(lab, daemon)
     assert daemon.ask("trust-group", "disable-shadowing", GROUP)
     daemon.until(lambda: stats(daemon)["vms"] == [], "nobody is shadowed", 30)
     assert stats(daemon)["refusals"] == {}
+
+
+def asked_for_is_told(lab: Lab, daemon: Daemon) -> None:
+    """Memory that is asked for is there, and who asked hears of it."""
+    path = daemon.folder / "told"
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as server:
+        server.bind(str(path))
+        server.listen()
+        server.settimeout(30)
+        notify = ("--notify", f"unix:{path}", "--deadline", "20", "--hold", "5")
+        (made,) = daemon.ask("preallocate", "request", lab.domain("database"), "--mib", "16", *notify)
+        connection, _ = server.accept()
+        with connection, connection.makefile() as lines:
+            told = json.loads(lines.readline())
+    assert (told["name"], told["state"], told["why"]) == (made["name"], "ready", "")
+    assert told["staged_bytes"] >= 16 << 20
+
+    def state() -> Any:
+        return daemon.ask("preallocate", "status", made["name"])[0]["state"]
+
+    daemon.until(lambda: state() == "over", "it is given back", 30)
 
 
 def test_nothing_that_a_guest_has_is_lost_whatever_happens(lab: Lab, daemon: Daemon) -> None:

@@ -8,18 +8,22 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import pytest
 from daemons import wait_until
 
+from forestall.adapters.files.preallocations import FilePreallocations
 from forestall.adapters.linux.loop_process import LoopProcess
-from forestall.model.errors import BadInput, HypervisorError
+from forestall.model.errors import BadInput, HypervisorError, WrongUse
 from forestall.ports.hypervisor import VmProcess
 from forestall.ports.trust_book import GroupTerms
+from forestall.service.preallocation import Preallocations
 from forestall.service.shadow_messages import ShadowRoster, roster_line, roster_of
 from forestall.service.shadowing import Shadowing
 from forestall.service.trust_groups import TrustGroups
+from forestall.staging.asked import Asked
 from forestall.staging.watched import Place
 
 PAGES = 8192
@@ -71,11 +75,17 @@ class Child:
 
 
 class Rig:
-    def __init__(self) -> None:
+    def __init__(self, folder: Path) -> None:
         self.child, self.notes, self.away, self.acting = Child(), list[str](), "", {"a", "d"}
         self.groups = TrustGroups(Book())
         self.vms = ("a", "b", "c", "d", "e")
-        self.shadowing = Shadowing(self, self.groups, self.processes, self.child, 30.0, 20.0, self.notes.append)
+        self.kept = Preallocations(FilePreallocations(folder), self, 1 << 30, lambda: 7.0, self.notes.append)
+        self.shadowing = Shadowing(
+            self, self.groups, self.processes, self.child, 30.0, 20.0, self.notes.append, self.kept
+        )
+
+    def send(self, target: str, notice: Mapping[str, Any]) -> None:
+        pytest.fail("nobody is to be told")
 
     def trust_groups(self, vm_ids: Sequence[str]) -> tuple[str, ...]:
         policies = self.groups.policies()
@@ -91,8 +101,12 @@ class Rig:
         return {vm_id: VmProcess(100 + k, f"run-{vm_id}") for k, vm_id in enumerate(self.vms)}
 
 
-def test_vms_of_groups_that_are_shadowed_are_told_with_their_horizon_and_whether_to_act() -> None:
-    rig = Rig()
+@pytest.fixture
+def rig(tmp_path: Path) -> Rig:
+    return Rig(tmp_path)
+
+
+def test_vms_of_groups_that_are_shadowed_are_told_with_their_horizon_and_whether_to_act(rig: Rig) -> None:
     rig.shadowing.turn()
     roster = roster_of(rig.child.told[-1])
     assert roster.lease_seconds == 20.0
@@ -103,8 +117,7 @@ def test_vms_of_groups_that_are_shadowed_are_told_with_their_horizon_and_whether
     )
 
 
-def test_without_vms_there_is_no_process_and_it_ends_with_the_last() -> None:
-    rig = Rig()
+def test_without_vms_there_is_no_process_and_it_ends_with_the_last(rig: Rig) -> None:
     rig.vms = ("c", "e")
     rig.shadowing.turn()
     assert not rig.child.running
@@ -116,8 +129,7 @@ def test_without_vms_there_is_no_process_and_it_ends_with_the_last() -> None:
     assert not rig.child.running
 
 
-def test_while_the_hypervisor_is_away_everybody_stays() -> None:
-    rig = Rig()
+def test_while_the_hypervisor_is_away_everybody_stays(rig: Rig) -> None:
     rig.shadowing.turn()
     rig.away = "libvirt is away"
     rig.shadowing.turn()
@@ -125,16 +137,14 @@ def test_while_the_hypervisor_is_away_everybody_stays() -> None:
     assert rig.notes == ["the staging of memory keeps to the VMs that it knows: libvirt is away"]
 
 
-def test_who_cannot_be_staged_for_is_said_once() -> None:
-    rig = Rig()
+def test_who_cannot_be_staged_for_is_said_once(rig: Rig) -> None:
     rig.child.said = {"refusals": {"a": "its memory is no shared memfd"}}
     for _ in range(3):
         rig.shadowing.turn()
     assert rig.notes == ["memory of a is not staged: its memory is no shared memfd"]
 
 
-def test_a_process_that_died_is_started_again() -> None:
-    rig = Rig()
+def test_a_process_that_died_is_started_again(rig: Rig) -> None:
     rig.shadowing.turn()
     rig.child.running = False
     rig.shadowing.turn()
@@ -142,8 +152,20 @@ def test_a_process_that_died_is_started_again() -> None:
     assert "has ended and is started anew" in rig.notes[0]
 
 
-def test_a_summary_tells_no_small_groups_and_no_names() -> None:
-    rig = Rig()
+def test_what_is_asked_for_is_told_at_once_and_taken_back(rig: Rig) -> None:
+    rig.shadowing.turn()
+    made = rig.shadowing.request("b", {"size_bytes": 4096, "hold_seconds": 3})
+    places = {place.vm_id: place for place in roster_of(rig.child.told[-1]).places}
+    assert places["b"].asked == (Asked(made["name"], 4096, 3.0),)
+    assert places["a"].asked == ()
+    assert rig.shadowing.cancel(made["name"])["state"] == "cancelled"
+    assert all(place.asked == () for place in roster_of(rig.child.told[-1]).places)
+    for vm_id, why in (("c", "shadowing of its trust group 'off' is not enabled"), ("e", "it is in no trust group")):
+        with pytest.raises(WrongUse, match=f"no memory is staged for '{vm_id}': {why}"):
+            rig.shadowing.request(vm_id, {"size_bytes": 4096})
+
+
+def test_a_summary_tells_no_small_groups_and_no_names(rig: Rig) -> None:
     assert rig.shadowing.statistics(1)["groups"] == {}
     rig.shadowing.turn()
     rig.child.said = {"vms": ["a"], "refusals": {"b": "no"}, "groups": {"on": {"vms": 12}, "long": {"vms": 9}}}

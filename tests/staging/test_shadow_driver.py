@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -13,6 +14,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 from forestall.adapters.simulated.guest_pages import SimulatedGuestPages
 from forestall.model.errors import HypervisorError, Unsupported
 from forestall.staging.area import NO_MEMORY, NO_ROOM, ShadowSettings
+from forestall.staging.asked import NO_MORE, NOT_ALLOWED, Asked, AskedView
 from forestall.staging.driver import ShadowDriver
 from forestall.staging.watched import Place
 
@@ -303,6 +305,79 @@ def test_nothing_of_one_group_helps_another() -> None:
     alone = run("h")
     assert run("g", "h") == run("g", "g", "h") == alone, "as if nobody had ever run before"
     assert sum(run("g", "g")) > sum(alone) + 100
+
+
+def asked_of(world: World) -> AskedView:
+    (view,) = world.driver.status().asked.values()
+    return view
+
+
+def test_what_is_asked_for_is_staged_at_once_kept_and_given_back(world: World) -> None:
+    vm = world.vm(1)
+    world.driver.attach([place(1, horizon=1.0)])
+    world.run(vm, range(320))
+    wanted = replace(place(1, horizon=1.0), asked=(Asked("a", 200 * PAGE, 10.0),))
+    world.driver.attach([wanted])
+    world.beat()
+    assert asked_of(world).done
+    assert asked_of(world).staged >= 200
+    assert vm.populated(320, 200).all(), "what it takes next, if it goes on"
+    for _ in range(8):
+        world.beat(1.0)
+    assert vm.populated(320, 200).all(), "kept"
+    vm.take(range(320, 420))
+    world.beat()
+    assert (asked_of(world).touched, asked_of(world).taken) == (100, 100)
+    world.driver.attach([place(1, horizon=1.0)])
+    for _ in range(10):
+        world.beat(0.3)
+    assert world.driver.status().asked == {}
+    assert staged(vm) == 0
+
+
+def test_what_is_asked_for_waits_for_memory_and_says_why(world: World) -> None:
+    world.vm(1)
+    world.free = (1 << 30) + 70 * PAGE
+    world.driver.attach([replace(place(1), asked=(Asked("a", 200 * PAGE, 10.0),))])
+    world.beat()
+    assert not asked_of(world).done
+    assert asked_of(world).why == NO_MEMORY
+    assert 0 < asked_of(world).staged <= 70
+    world.free = 1 << 40
+    world.beat()
+    assert asked_of(world).done
+    assert asked_of(world).why == ""
+
+
+def test_what_is_asked_for_pushes_predictions_out_and_not_each_other(world: World) -> None:
+    vm = world.vm(1, 4000)
+    world.driver.attach([place(1, horizon=60.0)])
+    world.run(vm, range(640))
+    assert staged(vm) > 0
+    asked = (Asked("a", AREA_PAGES * PAGE, 100.0), Asked("b", 10 * PAGE, 100.0))
+    world.driver.attach([replace(place(1, horizon=60.0), asked=asked)])
+    for _ in range(50):
+        world.beat(0.3)
+    views = world.driver.status().asked
+    assert views["a"].done
+    assert not views["b"].done
+    assert views["b"].why == NO_ROOM
+
+
+def test_nothing_is_staged_that_is_asked_for_where_it_is_not_allowed(world: World) -> None:
+    vm = world.vm(1)
+    world.driver.attach([replace(place(1, acting=False), asked=(Asked("a", 200 * PAGE, 10.0),))])
+    world.beat()
+    assert (asked_of(world).done, asked_of(world).staged, asked_of(world).why) == (True, 0, NOT_ALLOWED)
+    assert staged(vm) == 0
+
+
+def test_a_vm_without_so_much_left_gets_what_there_is(world: World) -> None:
+    vm = world.vm(1)
+    vm.take(range(900))
+    world.driver.attach([replace(place(1), asked=(Asked("a", 200 * PAGE, 10.0),))])
+    world.beat()
+    assert (asked_of(world).done, asked_of(world).staged, asked_of(world).why) == (True, 100, NO_MORE)
 
 
 def test_it_looks_seldom_when_it_has_used_too_much(world: World) -> None:

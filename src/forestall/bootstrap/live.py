@@ -222,9 +222,7 @@ def run_daemon(configuration: Configuration, *, cycles: int | None = None) -> in
         lending = lending_of(configuration, opened, driver, notes)
         if lending is not None:
             opened_parts.append(lending)
-        shadowing = shadowing_of(configuration, opened, driver, groups, notes)
-        if shadowing is not None:
-            opened_parts.append(shadowing)
+        shadowing = shadowing_of(configuration, opened, driver, groups, turn, notes, opened_parts)
         retraining = retraining_of(configuration, driver, store, opened.clock, notes)
         daemon = Daemon(
             driver,

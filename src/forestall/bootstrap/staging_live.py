@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+import threading
 import time
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
@@ -49,10 +50,15 @@ def shadowing_of(
     opened: Opened,
     driver: Driver,
     groups: TrustGroups,
+    turn: threading.RLock,
     note: Callable[[str], None],
+    parts: list[Any],
 ) -> Shadowing | None:
-    """Who keeps the process that stages memory; None where it is not wanted or cannot be."""
+    """Who keeps the process that stages memory; None where it is not wanted or cannot be. ``parts`` closes it."""
+    from forestall.adapters.files.preallocations import FilePreallocations
     from forestall.adapters.linux.loop_process import LoopProcess
+    from forestall.adapters.notices.sender import NoticeThread
+    from forestall.service.preallocation import Preallocations, Watcher
     from forestall.service.shadowing import Shadowing
 
     staging = configuration.staging
@@ -62,8 +68,36 @@ def shadowing_of(
     for name in ("staged_bytes", "block_bytes", "keep_free_bytes", "least_precision", "core_ratio_per_ten_vms"):
         command += [f"--{name.replace('_', '-')}", str(getattr(staging, name))]
     lease_seconds = driver.settings.lease_seconds / opened.clock.pace
-    processes = opened.host.processes
-    return Shadowing(driver, groups, processes, LoopProcess(command), staging.horizon_seconds, lease_seconds, note)
+    notices = NoticeThread(notice_key(configuration), note)
+    kept, now = FilePreallocations(configuration.state_folder), SystemClock().now
+    preallocations = Preallocations(kept, notices, staging.staged_bytes, now, note)
+    shadowing = Shadowing(
+        driver,
+        groups,
+        opened.host.processes,
+        LoopProcess(command),
+        staging.horizon_seconds,
+        lease_seconds,
+        note,
+        preallocations,
+    )
+
+    def look() -> None:
+        with turn:
+            shadowing.look()
+
+    watcher = Watcher(look, lambda: preallocations.is_open)
+    parts += [notices, shadowing, watcher]
+    notices.start()
+    watcher.start()
+    return shadowing
+
+
+def notice_key(configuration: Configuration) -> bytes:
+    """What webhooks are signed with: made from this host's secret, by a name that no trust group can have."""
+    from forestall.adapters.files.group_keys import FileGroupKeys
+
+    return FileGroupKeys(configuration.state_folder)("\n notices")
 
 
 def trust_groups_of(configuration: Configuration) -> TrustGroups:

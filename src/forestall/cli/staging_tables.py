@@ -67,5 +67,17 @@ def shadowing_lines(status: dict[str, Any]) -> Iterator[str]:
         yield f"{vm_id} is not staged for: {reason}"
 
 
+def preallocations_table(rows: list[dict[str, Any]]) -> Table:
+    """What was asked for, and what has become of it."""
+    from rich.markup import escape
+    from rich.table import Table
+
+    table = Table("request", "VM", "program", "asked", "staged", "touched", "state", "why")
+    for row in rows:
+        amounts = (f"{row[key] / MIB:.1f} MiB" for key in ("size_bytes", "staged_bytes", "touched_bytes"))
+        table.add_row(row["name"], escape(row["vm_id"]), escape(row["program"]), *amounts, row["state"], row["why"])
+    return table
+
+
 def _share(ratio: float | None) -> str:
     return "–" if ratio is None else f"{100 * ratio:.1f} %"

@@ -98,6 +98,9 @@ class Answering:
             "trust-groups": self._trust_groups,
             "trust-group": self._trust_group,
             "shadowing": self._shadowing,
+            "preallocate": self._preallocate,
+            "preallocations": self._preallocations,
+            "cancel-preallocation": self._cancel_preallocation,
             "guests": lambda _: self.guests.states(),
             "guest": self._guest,
             "busiest": lambda request: self.guests.busiest(_vm(request)),
@@ -181,10 +184,32 @@ class Answering:
         least = request.get("least_vms", 1)
         if not isinstance(least, int):
             raise WrongUse("shadowing wants least_vms as a whole number, or not at all")
+        with self.turn:
+            return self._staging().statistics(least)
+
+    def _preallocate(self, request: Mapping[str, Any]) -> Any:
+        vm_id = _vm(request)
+        with self.turn:
+            if vm_id not in self.driver.known:
+                raise WrongUse(f"no VM named {vm_id!r} is known here")
+            return self._staging().request(vm_id, request)
+
+    def _preallocations(self, request: Mapping[str, Any]) -> Any:
+        with self.turn:
+            self._staging().look()
+            return self._staging().preallocations.views()
+
+    def _cancel_preallocation(self, request: Mapping[str, Any]) -> Any:
+        name = request.get("name")
+        if not isinstance(name, str):
+            raise WrongUse("which request?")
+        with self.turn:
+            return self._staging().cancel(name)
+
+    def _staging(self) -> Shadowing:
         if self.shadowing is None:
             raise WrongUse("no memory is staged here: [staging] memory is off, or the daemon does not run as root")
-        with self.turn:
-            return self.shadowing.statistics(least)
+        return self.shadowing
 
     def _beside(self) -> Outside:
         if self.outside is None:

@@ -6,9 +6,10 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any, Protocol
 
-from forestall.model.errors import HypervisorError
+from forestall.model.errors import HypervisorError, WrongUse
 from forestall.ports.hypervisor import VmProcess
 from forestall.service.kept_process import Child, KeptProcess
+from forestall.service.preallocation import Preallocations
 from forestall.service.shadow_messages import ShadowRoster, roster_line
 from forestall.service.trust_groups import TrustGroups
 from forestall.staging.driver import ShadowStatus
@@ -46,6 +47,8 @@ class Shadowing:
         A roster is told again well within so long, or everything is given back.
     note
         Takes one line for the operator.
+    preallocations
+        What was asked for.
     """
 
     def __init__(
@@ -57,10 +60,12 @@ class Shadowing:
         horizon_seconds: float,
         lease_seconds: float,
         note: Callable[[str], None],
+        preallocations: Preallocations,
     ) -> None:
         self._loop, self._groups, self._processes, self._note = loop, groups, processes, note
         self._kept = KeptProcess(child, "the staging of memory", "the next", note)
         self._horizon_seconds, self._lease_seconds = horizon_seconds, lease_seconds
+        self.preallocations = preallocations
         self._told: tuple[Place, ...] = ()
         self._refused: dict[str, tuple[str, bool]] = {}
 
@@ -78,6 +83,34 @@ class Shadowing:
                 self._note(f"memory of {vm_id} is not staged: {why}")
             self._refused[vm_id] = why, seen == why
         self._refused = {vm_id: self._refused[vm_id] for vm_id in refused}
+
+    def look(self) -> None:
+        """See what has become of what was asked for."""
+        status = self.status()
+        if self.preallocations.look(status.get("asked", {}), status.get("refusals", {})):
+            self.turn()
+
+    def request(self, vm_id: str, wanted: Mapping[str, Any]) -> dict[str, Any]:
+        """Have memory staged for a VM that a VM manager asks for.
+
+        Raises
+        ------
+        WrongUse
+            Nothing is staged for the VM, or the request cannot be meant.
+        """
+        group = self._loop.trust_groups((vm_id,))[0]
+        if not group or not self._groups.terms(group).shadowing:
+            why = f"shadowing of its trust group {group!r} is not enabled" if group else "it is in no trust group"
+            raise WrongUse(f"no memory is staged for {vm_id!r}: {why}")
+        made = self.preallocations.request(vm_id, group, wanted)
+        self.turn()
+        return asdict(made)
+
+    def cancel(self, name: str) -> dict[str, Any]:
+        """Take a request back; what is staged for it and was not touched is given back."""
+        cancelled = self.preallocations.cancel(name)
+        self.turn()
+        return asdict(cancelled)
 
     def status(self) -> dict[str, Any]:
         """What the process last said; empty while it does not run."""
@@ -106,6 +139,6 @@ class Shadowing:
             terms = self._groups.terms(group)
             if group and terms.shadowing:
                 process, horizon = processes[vm_id], terms.horizon_seconds or self._horizon_seconds
-                acting = self._loop.may_act(vm_id)
-                places.append(Place(vm_id, process.incarnation, process.pid, group, horizon, acting))
+                acting, asked = self._loop.may_act(vm_id), self.preallocations.asked(vm_id)
+                places.append(Place(vm_id, process.incarnation, process.pid, group, horizon, acting, asked))
         return tuple(places)

@@ -11,8 +11,6 @@ import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-import numpy as np
-
 from forestall.model.errors import HypervisorError
 from forestall.ports.guest_pages import GuestPages
 from forestall.staging.area import ShadowSettings, StagingArea
@@ -195,9 +193,8 @@ class ShadowDriver:
         """Begin with what is newly asked for; what is no longer asked for is given back."""
         asked = {one.name: one for one in vm.place.asked}
         for name in vm.held.keys() - asked.keys():
-            pages = vm.held.pop(name).all_pages
-            vm.going |= dict.fromkeys(np.unique(pages // vm.shadow.block_pages).tolist(), False)
-        for name in asked.keys() - vm.held.keys():
+            vm.going |= dict.fromkeys(vm.blocks_of(vm.held.pop(name)), False)
+        for name in [name for name in asked if name not in vm.held]:
             wanted = math.ceil(asked[name].size_bytes / vm.pages.page_bytes)
             blocks, room = vm.ahead(wanted, self._core.expected(vm.number, vm.shadow.blocks))
             why = NO_MORE if room < wanted else ""

@@ -151,17 +151,25 @@ class Watched:
         """Blocks that the VM will probably take next, enough for so many pages, and how many pages those have.
 
         Those that are expected come first, then what lies behind the block that it took last, then what is before it.
+        What is asked for already is not asked for twice.
         """
+        taken = {block for held in self.held.values() for block in (*held.blocks, *self.blocks_of(held))}
         here = int(self._lately[0]) if len(self._lately) else 0
         by_place = (*range(here, self.shadow.blocks), *range(here - 1, -1, -1))
         found, room = dict[int, None](), 0
         for block in (*expected, *by_place):
             if room >= pages:
                 break
-            if 0 <= block < self.shadow.blocks and block not in found and (lacking := self.shadow.lacking(block)):
+            free = 0 <= block < self.shadow.blocks and block not in found and block not in taken
+            if free and (lacking := self.shadow.lacking(block)):
                 found[block] = None
                 room += lacking
         return list(found), min(room, pages)
+
+    def blocks_of(self, held: Held) -> list[int]:
+        """Blocks that were staged for something that was asked for."""
+        blocks: list[int] = np.unique(held.all_pages // self.shadow.block_pages).tolist()
+        return blocks
 
     def view_of(self, held: Held) -> AskedView:
         """What has become of something that was asked for."""

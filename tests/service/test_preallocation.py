@@ -1,0 +1,287 @@
+"""Memory asked for ahead of time: until it is there, over, or will never be; and who asked is told."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import json
+import socket
+import threading
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
+from typing import Any
+
+import pytest
+from daemons import wait_until
+
+from forestall.adapters.files.preallocations import FilePreallocations
+from forestall.adapters.notices.sender import SIGNATURE, NoticeThread
+from forestall.model.errors import StoreError, WrongUse
+from forestall.service.preallocation import KEPT_SECONDS, Preallocations, State, Watcher
+from forestall.staging.asked import NOT_ALLOWED, Asked, AskedView
+
+MIB, PAGE = 1 << 20, 4096
+
+
+class Memory:
+    def __init__(self) -> None:
+        self.value: Any = None
+        self.full = False
+
+    def read(self) -> Any:
+        return self.value
+
+    def write(self, value: Any) -> None:
+        if self.full:
+            raise StoreError("the disk is full")
+        self.value = json.loads(json.dumps(value))
+
+
+class Rig:
+    def __init__(self) -> None:
+        self.store, self.sent, self.notes, self.now = (
+            Memory(),
+            list[tuple[str, Mapping[str, Any]]](),
+            list[str](),
+            1000.0,
+        )
+        self.all = self.anew()
+
+    def anew(self) -> Preallocations:
+        """As the next daemon finds it."""
+        return Preallocations(self.store, self, 64 * MIB, lambda: self.now, self.notes.append)
+
+    def send(self, target: str, notice: Mapping[str, Any]) -> None:
+        self.sent.append((target, notice))
+
+    def ask(self, **wanted: Any) -> str:
+        return self.all.request("vm", "g", {"size_bytes": 8 * MIB, "notify": "unix:/s"} | wanted).name
+
+    def say(
+        self, name: str, staged: int = 2048, touched: int = 0, taken: int = 0, *, done: bool = True, why: str = ""
+    ) -> bool:
+        view = AskedView(2048, staged, touched, taken, done, why)
+        return self.all.look({name: asdict(view)}, {})
+
+
+@pytest.fixture
+def rig() -> Rig:
+    return Rig()
+
+
+def test_until_it_is_there_used_and_over(rig: Rig) -> None:
+    name = rig.ask(hold_seconds=20)
+    assert rig.all.asked("vm") == (Asked(name, 8 * MIB, 20.0),)
+    assert rig.all.asked("other") == ()
+    assert not rig.say(name, 100, done=False)
+    assert rig.all.of(name).state is State.PENDING
+    assert not rig.say(name)
+    assert (rig.all.of(name).state, rig.all.of(name).ready_at) == (State.READY, 1000.0)
+    assert [(target, notice["state"], notice["name"]) for target, notice in rig.sent] == [("unix:/s", "ready", name)]
+    assert len(rig.all.asked("vm")) == 1, "kept while it is held"
+    rig.now += 20.0
+    assert rig.say(name, touched=1024, taken=3000)
+    request = rig.all.of(name)
+    assert request.state is State.OVER
+    assert (request.staged_bytes, request.touched_bytes, request.taken_bytes) == (8 * MIB, 4 * MIB, 3000 * PAGE)
+    assert rig.all.asked("vm") == ()
+    assert not rig.all.is_open
+    assert len(rig.sent) == 1
+
+
+def test_what_is_not_there_in_time_fails_with_the_reason(rig: Rig) -> None:
+    name = rig.ask(deadline_seconds=5)
+    assert not rig.say(name, 100, done=False, why="the staging area is full")
+    rig.now += 5.0
+    assert rig.say(name, 100, done=False, why="the staging area is full")
+    assert (rig.all.of(name).state, rig.all.of(name).why) == (State.FAILED, "the staging area is full")
+    assert rig.sent[0][1]["why"] == "the staging area is full"
+    assert rig.notes == ["memory asked for ahead of time is not there for vm: the staging area is full"]
+
+
+@pytest.mark.parametrize(
+    ("refusals", "why"),
+    [
+        ({"vm": "its memory is no shared memfd"}, "its memory is no shared memfd"),
+        ({}, "nothing is staged for the VM: is it"),
+    ],
+)
+def test_of_which_nothing_is_heard_fails_too(rig: Rig, refusals: dict[str, str], why: str) -> None:
+    name = rig.ask(deadline_seconds=5)
+    assert not rig.all.look({}, refusals)
+    rig.now += 6.0
+    assert rig.all.look({}, refusals)
+    assert rig.all.of(name).why.startswith(why)
+
+
+def test_what_is_not_allowed_fails_at_once(rig: Rig) -> None:
+    name = rig.ask()
+    assert rig.say(name, 0, why=NOT_ALLOWED)
+    assert (rig.all.of(name).state, rig.all.of(name).why) == (State.FAILED, NOT_ALLOWED)
+
+
+def test_cancelled_is_cancelled_and_nobody_is_told(rig: Rig) -> None:
+    name = rig.ask()
+    assert rig.all.cancel(name).state is State.CANCELLED
+    assert rig.all.asked("vm") == ()
+    assert rig.all.cancel(name).state is State.CANCELLED
+    assert not rig.say(name)
+    assert rig.sent == []
+    with pytest.raises(WrongUse, match="there is no request 'x', or no longer"):
+        rig.all.cancel("x")
+
+
+def test_what_a_program_took_is_asked_for_the_next_time_in_its_group_alone(rig: Rig) -> None:
+    name = rig.ask(program="db", hold_seconds=1)
+    rig.say(name)
+    rig.now += 1.0
+    assert rig.say(name, taken=4096)
+    assert rig.all.request("vm", "g", {"program": "db"}).size_bytes == 4096 * PAGE
+    with pytest.raises(WrongUse, match="nothing is known of 'db' in the trust group 'h' yet: say how much"):
+        rig.all.request("vm", "h", {"program": "db"})
+    less = rig.ask(program="db", hold_seconds=1)
+    rig.say(less)
+    rig.now += 1.0
+    rig.say(less, taken=100)
+    assert rig.anew().request("vm", "g", {"program": "db"}).size_bytes == int(0.75 * 4096 * PAGE), "believed slowly"
+
+
+def test_requests_survive_the_daemon(rig: Rig) -> None:
+    ready, pending = rig.ask(), rig.ask(size_bytes=MIB)
+    rig.say(ready)
+    rig.all = rig.anew()
+    assert {asked.name for asked in rig.all.asked("vm")} == {ready, pending}
+    assert rig.all.of(ready).state is State.READY
+    rig.store.value = {"requests": 7}
+    assert rig.anew().views() == []
+    assert "are not known any more" in rig.notes[-1]
+
+
+def test_a_disk_that_is_full_stops_nothing(rig: Rig) -> None:
+    rig.store.full = True
+    name = rig.ask()
+    assert rig.all.of(name).state is State.PENDING
+    assert rig.notes == ["the disk is full; requests for memory do not survive the daemon"]
+
+
+def test_what_has_ended_is_known_for_an_hour(rig: Rig) -> None:
+    old = rig.ask()
+    rig.all.cancel(old)
+    rig.now += KEPT_SECONDS - 1
+    rig.ask()
+    assert old in {row["name"] for row in rig.all.views()}
+    rig.now += 2
+    rig.ask()
+    assert old not in {row["name"] for row in rig.all.views()}
+
+
+@pytest.mark.parametrize(
+    ("wanted", "why"),
+    [
+        ({"size_bytes": None}, "how much memory, or for which program"),
+        ({"size_bytes": 0}, "0 bytes: must be above 0 and at most 67108864"),
+        ({"size_bytes": 65 * MIB}, "68157440 bytes: must be above 0"),
+        ({"size_bytes": True}, "True bytes: must be"),
+        ({"size_bytes": 1.5}, "1.5 bytes: must be"),
+        ({"deadline_seconds": 0}, "deadline_seconds 0: must be above 0 and at most 86400"),
+        ({"deadline_seconds": float("nan")}, "deadline_seconds nan: must be"),
+        ({"hold_seconds": "x"}, "hold_seconds x: must be"),
+        ({"notify": "ftp://x"}, "'ftp://x' cannot be told: must begin with https://, http://, unix:/"),
+        ({"notify": "https://a\nb"}, "notify: must be at most 1024 printable"),
+        ({"program": "x" * 1025}, "program: must be at most 1024 printable"),
+    ],
+)
+def test_what_cannot_be_meant_is_said(rig: Rig, wanted: dict[str, Any], why: str) -> None:
+    with pytest.raises(WrongUse, match=why):
+        rig.ask(**wanted)
+    assert not rig.all.is_open
+
+
+def test_who_looks_looks_while_something_is_asked_for() -> None:
+    looked, is_open = threading.Event(), threading.Event()
+    watcher = Watcher(looked.set, is_open.is_set)
+    watcher.start()
+    assert not looked.wait(0.6)
+    is_open.set()
+    assert looked.wait(10)
+    watcher.close()
+
+
+def test_the_file_is_a_file(tmp_path: Path) -> None:
+    file = FilePreallocations(tmp_path)
+    assert file.read() is None
+    file.write({"a": 1})
+    assert FilePreallocations(tmp_path).read() == {"a": 1}
+
+
+class Hook:
+    """A web server that refuses the first requests."""
+
+    def __init__(self, refuse: int) -> None:
+        self.taken, self.refused = list[tuple[dict[str, Any], str, bytes]](), 0
+        hook = self
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_POST(self) -> None:
+                body = self.rfile.read(int(self.headers["content-length"]))
+                if hook.refused < refuse:
+                    hook.refused += 1
+                    self.send_response(503)
+                else:
+                    hook.taken.append((json.loads(body), self.headers[SIGNATURE], body))
+                    self.send_response(204)
+                self.end_headers()
+
+            def log_message(self, *_: object) -> None:
+                pass
+
+        self.server = HTTPServer(("127.0.0.1", 0), Handler)
+        self.url = f"http://127.0.0.1:{self.server.server_port}/ready"
+        threading.Thread(target=self.server.serve_forever, daemon=True).start()
+
+
+@pytest.fixture
+def sender() -> Iterator[NoticeThread]:
+    notes: list[str] = []
+    sender = NoticeThread(b"key", notes.append, pauses_seconds=(0.05, 0.05, 0.05))
+    sender.notes = notes  # type: ignore[attr-defined]
+    sender.start()
+    yield sender
+    sender.close()
+
+
+def test_a_webhook_is_signed_and_tried_again(sender: NoticeThread) -> None:
+    hook = Hook(refuse=2)
+    sender.send(hook.url, {"state": "ready"})
+    wait_until(lambda: hook.taken, "it is taken")
+    (told, signature, body) = hook.taken[0]
+    assert told == {"state": "ready"}
+    assert signature == "sha256=" + hmac.new(b"key", body, hashlib.sha256).hexdigest()
+    assert hook.refused == 2
+    hook.server.shutdown()
+
+
+def test_who_never_answers_is_given_up_with_one_line_and_keeps_nobody_waiting(sender: NoticeThread) -> None:
+    hook, nobody = Hook(refuse=0), "http://127.0.0.1:9/"
+    sender.send(nobody, {"n": 1})
+    sender.send("https://[", {"n": 2})
+    sender.send(hook.url, {"n": 3})
+    wait_until(lambda: hook.taken, "the next is told")
+    notes: list[str] = sender.notes  # type: ignore[attr-defined]
+    wait_until(lambda: len(notes) == 2, "both are given up")
+    assert any(line.startswith(f"{nobody} was not told: ") for line in notes)
+    hook.server.shutdown()
+
+
+def test_a_socket_of_this_host_is_told_a_line(sender: NoticeThread, tmp_path: Path) -> None:
+    path = str(tmp_path / "s")
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as server:
+        server.bind(path)
+        server.listen()
+        server.settimeout(20)
+        sender.send(f"unix:{path}", {"state": "failed"})
+        connection, _ = server.accept()
+        with connection, connection.makefile() as lines:
+            assert json.loads(lines.readline()) == {"state": "failed"}
