@@ -156,7 +156,7 @@ class ShadowDriver:
 
     def _take_in(self, vm: Watched) -> None:
         """What the VM took, to the core; what the core wants, to the host."""
-        seen = vm.search()
+        seen = vm.search(self._now)
         account = self._area.account(vm)
         account.touched(seen.hits, seen.misses)
         self._core.leave(vm.number, seen.left.tolist())

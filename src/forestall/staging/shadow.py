@@ -38,6 +38,10 @@ class Seen(NamedTuple):
     left: IntArray
 
 
+_NONE = np.zeros(0, np.int64)
+NOTHING_NEW = Seen(0, 0, 0, _NONE, _NONE)
+
+
 class Shadow:
     """The memory of one VM.
 
@@ -79,6 +83,8 @@ class Shadow:
         now = np.zeros(blocks * self.block_pages, np.bool_)
         now[:count] = touched
         pages, own = slice(first, first + len(now)), slice(block, block + blocks)
+        if np.array_equal(now, self._touched[pages]):
+            return NOTHING_NEW
         new = now & ~self._touched[pages]
         hits = int((new & self._staged[pages]).sum())
         lost = int((self._touched[pages] & ~now).sum())

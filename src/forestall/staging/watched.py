@@ -6,7 +6,7 @@ late, and next to what is staged, then a part of the rest at each look, until ev
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -16,8 +16,8 @@ from forestall.ports.guest_pages import GuestPages
 from forestall.staging.asked import Asked, AskedView, Held
 from forestall.staging.shadow import Seen, Shadow
 
-SWEEP_BLOCKS = 64
-"""So many blocks of the rest are looked at each time."""
+SWEEP_BLOCKS, SWEEP_SECONDS = 64, 0.002
+"""So many blocks of the rest are looked at at once, and for so long each time."""
 UNEXPLAINED_PAGES = 16
 """So few pages are not searched for: counts are of the whole process."""
 LATELY = 16
@@ -125,15 +125,20 @@ class Watched:
             self._unswept = self.shadow.blocks
         return self._unswept > 0 and abs(self._unexplained) > UNEXPLAINED_PAGES
 
-    def search(self) -> Seen:
-        """Look where something is probable, and at a part of the rest if it is not all there."""
+    def search(self, now: Callable[[], float]) -> Seen:
+        """Look where something is probable, and at parts of the rest for a moment if it is not all there."""
         near = np.union1d(self.shadow.open_around(self._lately), self.shadow.staged_blocks())
         found = [self._look(int(run[0]), len(run)) for run in runs(near)]
         self._explain(found)
-        if abs(self._unexplained) > UNEXPLAINED_PAGES:
-            swept = [self._look(int(run[0]), len(run)) for run in runs(self._rest())]
+        until = now() + SWEEP_SECONDS
+        for part in self._rest():
+            if abs(self._unexplained) <= UNEXPLAINED_PAGES:
+                break
+            swept = [self._look(int(run[0]), len(run)) for run in runs(part)]
             self._explain(swept)
             found += swept
+            if now() >= until:
+                break
         seen = _together(found)
         if len(seen.opened):
             self._lately = np.concatenate([seen.opened[-LATELY:], self._lately])[:LATELY]
@@ -183,17 +188,18 @@ class Watched:
             self.taken_pages += seen.hits + seen.misses
             self._unexplained -= seen.hits + seen.misses - seen.lost
 
-    def _rest(self) -> IntArray:
-        """The next part of all blocks; of those that can show something."""
-        candidates = self.shadow.open_blocks() if self._unexplained > 0 else np.arange(self.shadow.blocks)
-        if len(candidates) == 0:
-            self._unswept = 0
-            return candidates
-        start = int(np.searchsorted(candidates, self._cursor))
-        part = np.roll(candidates, -start)[:SWEEP_BLOCKS]
-        self._cursor = int(part[-1]) + 1
-        self._unswept -= self.shadow.blocks if len(part) == len(candidates) else len(part)
-        return np.sort(part)
+    def _rest(self) -> Iterator[IntArray]:
+        """Parts of all blocks that can show something, from where the last search ended until all were seen."""
+        candidates: IntArray | None = None
+        while self._unswept > 0:
+            if candidates is None:
+                candidates = self.shadow.open_blocks() if self._unexplained > 0 else np.arange(self.shadow.blocks)
+            start = int(np.searchsorted(candidates, self._cursor))
+            part = candidates[start : start + SWEEP_BLOCKS]
+            end = int(part[-1]) + 1 if len(part) else self.shadow.blocks
+            self._unswept -= end - self._cursor
+            self._cursor = end % self.shadow.blocks
+            yield part
 
     def _look(self, block: int, blocks: int) -> Seen:
         first, count = self.shadow.range_of(block, blocks)

@@ -30,6 +30,7 @@ import numpy as np
 
 from forestall.adapters.linux.numa import Nodes, close_to
 from forestall.adapters.linux.other_writers import OtherWriters, open_files
+from forestall.adapters.linux.page_table import PageTable
 from forestall.adapters.linux.stillness import still
 from forestall.model.errors import HypervisorError, Unsupported
 from forestall.model.samples import BoolArray, IntArray
@@ -37,8 +38,6 @@ from forestall.model.samples import BoolArray, IntArray
 _LIBC = ctypes.CDLL(None, use_errno=True)
 _KEEP_SIZE, _PUNCH_HOLE = 0x01, 0x02
 _POPULATE_WRITE = 23
-_PRESENT_OR_SWAPPED = np.uint64(3 << 62)
-_ENTRY_BYTES = 8
 AT_ONCE = 1024
 """So many pages are given back while the process stands still: a few milliseconds."""
 LEAST_BYTES = 1 << 20
@@ -96,6 +95,7 @@ class MemfdPages:
             on_error.callback(os.close, self._memory)
             self._table = _opened(root / f"{pid}/pagemap")
             on_error.callback(os.close, self._table)
+            self._page_table = PageTable(self._table)
             self._sizes = _opened(root / f"{pid}/statm")
             on_error.callback(os.close, self._sizes)
             self.page_bytes = max(os.fstat(self._memory).st_blksize, mmap.PAGESIZE)
@@ -121,16 +121,14 @@ class MemfdPages:
     def touched(self, first: int, pages: int) -> BoolArray:
         """As in the port."""
         small = self.page_bytes // mmap.PAGESIZE
-        start = self._region.address // mmap.PAGESIZE + first * small
+        start = self._region.address + first * self.page_bytes
         try:
-            entries = os.pread(self._table, pages * small * _ENTRY_BYTES, start * _ENTRY_BYTES)
+            known = self._page_table.has(start, pages * small)
         except OSError as error:
             raise HypervisorError(f"page table of process {self._pid}: {error.strerror}") from error
-        if len(entries) < pages * small * _ENTRY_BYTES:
+        if len(known) < pages * small:
             raise HypervisorError(f"process {self._pid} of the VM is gone")
-        known = (np.frombuffer(entries, np.uint64) & _PRESENT_OR_SWAPPED) != 0
-        touched: BoolArray = known.reshape(pages, small).any(axis=1)
-        return touched
+        return np.logical_or.reduce(known.reshape(pages, small), axis=1, dtype=np.bool_)
 
     def populated(self, first: int, pages: int) -> BoolArray:
         """As in the port; by the holes of the file (lseek(2))."""
