@@ -128,7 +128,8 @@ class MemfdPages:
             raise HypervisorError(f"page table of process {self._pid}: {error.strerror}") from error
         if len(known) < pages * small:
             raise HypervisorError(f"process {self._pid} of the VM is gone")
-        return np.logical_or.reduce(known.reshape(pages, small), axis=1, dtype=np.bool_)
+        touched: BoolArray = np.logical_or.reduce(known.reshape(pages, small), axis=1)
+        return touched
 
     def populated(self, first: int, pages: int) -> BoolArray:
         """As in the port; by the holes of the file (lseek(2))."""
