@@ -11,6 +11,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from itertools import pairwise
 from pathlib import Path
 from typing import IO
 
@@ -321,6 +322,55 @@ def test_who_cannot_be_staged_for_is_refused(guest: Process, pages: MemfdPages, 
     (tmp_path / "7/fd/3").symlink_to("/dev/vhost-net")
     with pytest.raises(Unsupported, match="/dev/vhost-net writes to its memory also while it stands still"):
         OtherWriters(7, 1, tmp_path).refuse()
+    (tmp_path / "7/fd/3").unlink()
+    OtherWriters(7, 1, tmp_path).refuse()
+    (tmp_path / "7/cmdline").write_text("qemu\0-device\0vhost-user-fs-pci,chardev=x")
+    with pytest.raises(Unsupported, match="it has a vhost-user device, whose back end does not stand still with it"):
+        OtherWriters(7, 1, tmp_path).refuse()
+    (tmp_path / "7/cmdline").write_text("qemu")
+    (tmp_path / "7/fd/4").symlink_to("anon_inode:[io_uring]")
+    (tmp_path / "vmstat").write_text("pgscan_file 9\npgscan_anon 10\n")
+    writers = OtherWriters(7, 1, tmp_path)
+    writers.refuse()
+    (tmp_path / "vmstat").write_text("pgscan_file 9\npgscan_anon 11\n")
+    with pytest.raises(Unsupported, match="the host pages memory out while the VM's disks are read by the kernel"):
+        writers.refuse()
+
+
+def test_who_comes_to_share_the_memory_after_a_device_was_opened_is_seen(guest: Process, pages: MemfdPages) -> None:
+    pages.populate(0, 100)
+    guest.do("connect")
+    assert len(pages.give_back(np.arange(10))) == 10, "nobody as yet"
+    with sharing(guest) as other, pytest.raises(Unsupported, match=f"process {other} shares its memory"):
+        pages.give_back(np.arange(100))
+
+
+def test_nothing_is_given_back_when_something_is_opened_meanwhile(guest: Process) -> None:
+    @contextmanager
+    def opening(pid: int) -> Iterator[bool]:
+        guest.do("connect")
+        yield True
+
+    pages = MemfdPages(guest.pid, at_rest=opening)
+    pages.populate(0, 100)
+    assert len(pages.give_back(np.arange(100))) == 0
+    pages.close()
+
+
+def test_a_core_dump_of_ours_has_nothing_of_a_vm(pages: MemfdPages) -> None:
+    smaps = Path("/proc/self/smaps").read_text().split("\nVmFlags:")
+    flags = [after.splitlines()[0] for before, after in pairwise(smaps) if "/memfd:pc.ram" in before]
+    assert len(flags) == 1
+    assert "dd" in flags[0].split()
+
+
+def test_what_is_populated_does_not_count_as_ours(pages: MemfdPages) -> None:
+    def resident() -> int:
+        return int(Path("/proc/self/statm").read_text().split()[2])
+
+    before = resident()
+    pages.populate(0, 4000)
+    assert resident() < before + 500
 
 
 def test_both_ways_to_read_a_page_table_say_the_same(guest: Process, pages: MemfdPages) -> None:
@@ -337,9 +387,9 @@ def test_both_ways_to_read_a_page_table_say_the_same(guest: Process, pages: Memf
         pytest.skip("this kernel cannot scan")
 
 
-def test_who_shares_the_memory_is_refused_whenever_it_comes(guest: Process, pages: MemfdPages) -> None:
-    pages.populate(0, 100)
-    assert len(pages.give_back(np.arange(10))) == 10
+@contextmanager
+def sharing(guest: Process) -> Iterator[int]:
+    """A process that has mapped the memory of a VM."""
     code = f"""
 import glob, mmap, os, time
 memory = next(name for name in glob.glob("/proc/{guest.pid}/fd/*") if os.readlink(name).startswith("/memfd:"))
@@ -350,12 +400,18 @@ time.sleep(60)
     with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True) as other:
         assert other.stdout
         assert other.stdout.readline() == "here\n"
-        guest.do("connect")  # whoever is to share the memory is told of it through a socket
-        with pytest.raises(Unsupported, match=f"process {other.pid} shares its memory"):
-            pages.give_back(np.arange(100))
-        with pytest.raises(Unsupported, match=f"process {other.pid} shares its memory"):
-            pages.give_back(np.arange(100))
+        yield other.pid
         other.kill()
+
+
+def test_who_shares_the_memory_is_refused_whenever_it_comes(guest: Process, pages: MemfdPages) -> None:
+    pages.populate(0, 100)
+    assert len(pages.give_back(np.arange(10))) == 10
+    with sharing(guest) as other:
+        guest.do("connect")  # whoever is to share the memory is told of it through a descriptor
+        for _ in range(2):
+            with pytest.raises(Unsupported, match=f"process {other} shares its memory"):
+                pages.give_back(np.arange(100))
     assert len(pages.give_back(np.arange(100))) == 90
 
 

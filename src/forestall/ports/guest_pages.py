@@ -54,7 +54,7 @@ class GuestPages(Protocol):
         ...
 
     def populated(self, first: int, pages: int) -> BoolArray:
-        """Which pages of a range the host holds memory for, touched or not; array (page,).
+        """Which pages of a range the host has in memory, touched or not; array (page,). What is paged out is not.
 
         Raises
         ------

@@ -1,15 +1,15 @@
 """Pages of a VM whose memory is a memfd that is shared with its process (QEMU: memory-backend-memfd, share=on).
 
-What the VM has touched stands in the page table of its process; what the host holds, in the page cache of the memfd.
-A page that the host holds and the VM never touched is all zeros, and punching a hole into it changes nothing that can
-be read. So a page is given back only if, at a moment when every thread of the process stands still, it is neither in
-the page table nor anything but zeros: even if the page table no longer knew of a touched page (a page that was
+What the VM has touched stands in the page table of its process; what the host has in memory, in the page cache of the
+memfd. A page that the host has and the VM never touched is all zeros, and punching a hole into it changes nothing that
+can be read. So a page is given back only if, at a moment when every thread of the process stands still, it is neither
+in the page table nor anything but zeros: even if the page table no longer knew of a touched page (a page that was
 reclaimed, or moved), its content would not change. What writes to the memory without the process' threads (vhost,
 devices that were passed through, processes that share the memory: adapters/linux/other_writers) would not stand still:
-such VMs are refused.
+such VMs are refused. What was paged out is the VM's, and left alone.
 
-Sources: memfd_create(2), madvise(2), fallocate(2), lseek(2), proc_pid_pagemap(5), proc_pid_statm(5),
-admin-guide/mm/pagemap.rst, admin-guide/mm/transhuge.rst.
+Sources: memfd_create(2), madvise(2), mincore(2), fallocate(2), proc_pid_statm(5), admin-guide/mm/pagemap.rst,
+admin-guide/mm/transhuge.rst.
 """
 
 from __future__ import annotations
@@ -40,6 +40,7 @@ _KEEP_SIZE, _PUNCH_HOLE = 0x01, 0x02
 _POPULATE_WRITE = 23
 AT_ONCE = 1024
 """So many pages are given back while the process stands still: a few milliseconds."""
+NODE_SECONDS = 1.0
 LEAST_BYTES = 1 << 20
 """A smaller memfd is not the memory of a VM."""
 _MAPPING = re.compile(r"^([0-9a-f]+)-([0-9a-f]+) ...s ([0-9a-f]+) \S+ (\d+) +/memfd:(\S*)", re.MULTILINE)
@@ -87,6 +88,8 @@ class MemfdPages:
         self._pid, self._root, self._at_rest = pid, root, at_rest
         self.stood_seconds = 0.0
         self._nodes = Nodes(root.parent)
+        self._near: int | None = None
+        self._node_at = float("-inf")
         self._region = region_of(pid, root)
         self._writers = OtherWriters(pid, self._region.inode, root)
         self._writers.refuse()
@@ -98,10 +101,15 @@ class MemfdPages:
             self._page_table = PageTable(self._table)
             self._sizes = _opened(root / f"{pid}/statm")
             on_error.callback(os.close, self._sizes)
-            self.page_bytes = max(os.fstat(self._memory).st_blksize, mmap.PAGESIZE)
+            if os.fstatvfs(self._memory).f_bsize != mmap.PAGESIZE:
+                raise Unsupported("its memory is of huge pages that are set aside for it: they are there already")
+            self.page_bytes = mmap.PAGESIZE
             self.pages = self._region.bytes // self.page_bytes
             self._window = _mapped(self._memory, self._region)
+            # Nobody's memory is to be found in a core dump of ours.
+            self._window.madvise(mmap.MADV_DONTDUMP)
             on_error.pop_all()
+        self._start = ctypes.addressof(ctypes.c_char.from_buffer(self._window))
         self.grain_pages = max(_HUGE_BYTES // self.page_bytes, 1) if _has_huge_shared_pages(root.parent) else 1
 
     def close(self) -> None:
@@ -120,44 +128,43 @@ class MemfdPages:
 
     def touched(self, first: int, pages: int) -> BoolArray:
         """As in the port."""
-        small = self.page_bytes // mmap.PAGESIZE
-        start = self._region.address + first * self.page_bytes
         try:
-            known = self._page_table.has(start, pages * small)
+            known = self._page_table.has(self._region.address + first * self.page_bytes, pages)
         except OSError as error:
             raise HypervisorError(f"page table of process {self._pid}: {error.strerror}") from error
-        if len(known) < pages * small:
+        if len(known) < pages:
             raise HypervisorError(f"process {self._pid} of the VM is gone")
-        touched: BoolArray = np.logical_or.reduce(known.reshape(pages, small), axis=1)
-        return touched
+        return known
 
     def populated(self, first: int, pages: int) -> BoolArray:
-        """As in the port; by the holes of the file (lseek(2))."""
-        found = np.zeros(pages, np.bool_)
-        at, end = self._offset(first), self._offset(first + pages)
-        while at < end:
-            try:
-                data = os.lseek(self._memory, at, os.SEEK_DATA)
-            except OSError as error:
-                if error.errno == errno.ENXIO:
-                    break
-                raise HypervisorError(f"memory of process {self._pid}: {error.strerror}") from error
-            hole = os.lseek(self._memory, data, os.SEEK_HOLE)
-            start = self._offset(first)
-            found[max(data - start, 0) // self.page_bytes : max(hole - start, 0) // self.page_bytes] = True
-            at = hole
-        return found
+        """As in the port; what was paged out is not in memory."""
+        self._within(first, pages)
+        resident = np.zeros(pages, np.uint8)
+        start, size = self._start + first * self.page_bytes, pages * self.page_bytes
+        if _LIBC.mincore(ctypes.c_void_p(start), ctypes.c_size_t(size), ctypes.c_void_p(resident.ctypes.data)):
+            raise HypervisorError(f"memory of process {self._pid}: {os.strerror(ctypes.get_errno())}")
+        there: BoolArray = (resident & 1).astype(np.bool_)
+        return there
 
     def populate(self, first: int, pages: int) -> None:
         """As in the port."""
         self._within(first, pages)
+        start, size = first * self.page_bytes, pages * self.page_bytes
         try:
-            with close_to(self._nodes.of(self._pid)):
-                self._window.madvise(_POPULATE_WRITE, first * self.page_bytes, pages * self.page_bytes)
+            with close_to(self._node()):
+                self._window.madvise(_POPULATE_WRITE, start, size)
         except OSError as error:
             if error.errno == errno.EINVAL:
                 raise Unsupported("this kernel does not populate memory (Linux 5.14 or newer does)") from error
             raise HypervisorError(f"the host has no memory for {pages} pages: {error.strerror}") from error
+        finally:
+            self._window.madvise(mmap.MADV_DONTNEED, start, size)  # it is the VM's: nothing of it counts as ours
+
+    def _node(self) -> int | None:
+        """Where the VM runs, by a look that is not old."""
+        if self._nodes.several and time.monotonic() - self._node_at > NODE_SECONDS:
+            self._node_at, self._near = time.monotonic(), self._nodes.of(self._pid)
+        return self._near
 
     def give_back(self, pages: IntArray) -> IntArray:
         """As in the port."""
@@ -173,7 +180,7 @@ class MemfdPages:
         began = time.monotonic()
         try:
             with self._at_rest(self._pid) as resting:
-                return self._punched(pages) if resting else pages[:0]
+                return self._punched(pages) if resting and self._writers.are_the_same() else pages[:0]
         finally:
             self.stood_seconds += time.monotonic() - began
 
@@ -182,10 +189,10 @@ class MemfdPages:
         gone = [pages[:0]]
         for run in _runs(pages):
             first, count = int(run[0]), len(run)
-            untouched = ~self.touched(first, count) & self.populated(first, count)
-            for free in _runs(run[untouched & self._empty(first, count)]):
-                self._punch(int(free[0]), len(free))
-                gone.append(free)
+            for free in _runs(run[~self.touched(first, count) & self.populated(first, count)]):
+                for empty in _runs(free[self._empty(int(free[0]), len(free))]):
+                    self._punch(int(empty[0]), len(empty))
+                    gone.append(empty)
         return np.concatenate(gone)
 
     def _empty(self, first: int, pages: int) -> BoolArray:
@@ -218,7 +225,7 @@ def region_of(pid: int, root: Path = Path("/proc")) -> Region:
         The process is gone.
     """
     try:
-        maps = (root / f"{pid}/maps").read_text()
+        maps = (root / f"{pid}/maps").read_text("utf-8", "replace")
         command = (root / f"{pid}/cmdline").read_text("utf-8", "replace")
     except OSError as error:
         raise HypervisorError(f"process {pid} of the VM is gone") from error
@@ -253,9 +260,9 @@ def _has_huge_shared_pages(root: Path) -> bool:
 
 def _open_memfd(pid: int, region: Region, root: Path) -> int:
     """A descriptor of our own of the memfd that is mapped there."""
-    for link, target in open_files(pid, root).items():
+    for name, target in open_files(pid, root):
         if target.startswith(f"/memfd:{region.name}"):
-            descriptor = _opened(link, os.O_RDWR)
+            descriptor = _opened(root / f"{pid}/fd/{name}", os.O_RDWR)
             if os.fstat(descriptor).st_ino == region.inode:
                 return descriptor
             os.close(descriptor)
