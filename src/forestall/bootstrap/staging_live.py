@@ -39,7 +39,7 @@ def run_staging_loop(configuration: Configuration) -> int:
         least_precision=staging.least_precision,
         core_ratio_per_ten_vms=staging.core_ratio_per_ten_vms,
     )
-    driver = ShadowDriver(MemfdPages, free_bytes, clock.monotonic, time.process_time, settings)
+    driver = ShadowDriver(MemfdPages, free_bytes, clock.monotonic, time.process_time, settings, tell)
     service = ShadowService(driver, clock, sys.stdin.fileno(), sys.stdout.fileno(), tell)
     with Signals().listening() as signals:
         return service.run(lambda: signals.stopping)

@@ -142,15 +142,9 @@ def stats(
 
     Example: forestall trust-group stats tenant-1
     """
-    from forestall.model.errors import WrongUse
-
     settings = configured(config, state_folder=state_folder)
     least = settings.applications.summary_vms if summary else 1
-    found = asked(settings.state_folder, "shadowing", least_vms=least)
-    if group is not None:
-        if group not in found["groups"]:
-            raise WrongUse(f"nothing is known of a trust group {group!r}: is its shadowing enabled?")
-        found["groups"] = {group: found["groups"][group]}
+    found = asked(settings.state_folder, "shadowing", least_vms=least, group=group)
     if as_json:
         print_json(found)
         return

@@ -17,6 +17,8 @@ class GroupTerms:
         Names of VMs that were put into it; more may be in it by the policy file.
     shadowing
         Whether memory is staged for its VMs.
+    generation
+        Which one of its name it is: another each time that it is made.
     horizon_seconds
         A page that is not touched within so long of being staged is given back; None: what the settings say.
     """
@@ -24,6 +26,7 @@ class GroupTerms:
     members: tuple[str, ...] = ()
     shadowing: bool = False
     horizon_seconds: float | None = None
+    generation: str = ""
 
 
 class TrustBook(Protocol):

@@ -147,6 +147,8 @@ class Answering:
             result = self.driver.restore(names)
             if self.lending:
                 self.lending.turn()  # who is to be left alone is put back by the burst loop, too
+            if self.shadowing:
+                self.shadowing.turn()
         return {"restored": list(result.done), "left": [list(pair) for pair in result.left]}
 
     def _resume(self, request: Mapping[str, Any]) -> Any:
@@ -169,6 +171,8 @@ class Answering:
             raise WrongUse("trust groups cannot be changed here")
         with self.turn:
             self.groups.obey(request)
+            if request.get("do") == "delete" and self.shadowing:
+                self.shadowing.preallocations.forget_group(str(request["group"]))
             self.driver.set_policies(self.groups.policies())
             if self.shadowing:
                 self.shadowing.turn()
@@ -184,8 +188,11 @@ class Answering:
         least = request.get("least_vms", 1)
         if not isinstance(least, int):
             raise WrongUse("shadowing wants least_vms as a whole number, or not at all")
+        group = request.get("group")
+        if not (group is None or isinstance(group, str)):
+            raise WrongUse("shadowing wants the name of a group, or none")
         with self.turn:
-            return self._staging().statistics(least)
+            return self._staging().statistics(least, group)
 
     def _preallocate(self, request: Mapping[str, Any]) -> Any:
         vm_id = _vm(request)

@@ -44,24 +44,24 @@ class KeptProcess:
     ----------
     child
         Its process.
-    what, put_back
-        Names for the operator: of the loop, and of who puts everything back when it has died.
+    what, after
+        For the operator: the name of the loop, and what becomes of what it has done when it dies.
     note
         Takes one line for the operator.
     """
 
-    def __init__(self, child: Child, what: str, put_back: str, note: Callable[[str], None]) -> None:
-        self._child, self._what, self._put_back, self._note = child, what, put_back, note
+    def __init__(self, child: Child, what: str, after: str, note: Callable[[str], None]) -> None:
+        self._child, self._what, self._after, self._note = child, what, after, note
         self.started = False
 
     def tell(self, line: bytes) -> None:
         """Send a roster; start the process first if it is not there."""
         if self.started and self._child.alive() and self._child.silent_seconds() > SILENT_SECONDS:
-            self._note(f"{self._what} has not spoken for too long and is ended; {self._put_back} puts everything back")
+            self._note(f"{self._what} has not spoken for too long and is ended; {self._after}")
             self._child.end()
         if not self._child.alive():
             if self.started:
-                self._note(f"{self._what} has ended and is started anew; {self._put_back} has put everything back")
+                self._note(f"{self._what} has ended and is started anew; {self._after}")
             self._child.begin()
             self.started = True
         self._child.tell(line)

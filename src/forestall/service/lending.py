@@ -66,7 +66,7 @@ class CoreLending:
         note: Note,
     ) -> None:
         self._loop, self._processes, self._note = loop, processes, note
-        self._kept = KeptProcess(child, "the burst loop", "its guard", note)
+        self._kept = KeptProcess(child, "the burst loop", "its guard puts everything back", note)
         self._sweep, self._lease_seconds = sweep, lease_seconds
         self._told: Roster | None = None
         self._swept = False

@@ -199,6 +199,11 @@ class Preallocations:
             raise WrongUse(f"there is no request {name!r}, or no longer")
         return self._kept.requests[name]
 
+    def forget_group(self, group: str) -> None:
+        """A trust group is gone, with what is known of its programs."""
+        if self._kept.programs.pop(group, None) is not None:
+            self._keep({})
+
     def views(self) -> list[dict[str, Any]]:
         """All requests, the newest last."""
         return [asdict(request) for request in self._kept.requests.values()]

@@ -13,6 +13,7 @@ from forestall.service.preallocation import Preallocations
 from forestall.service.shadow_messages import ShadowRoster, roster_line
 from forestall.service.trust_groups import TrustGroups
 from forestall.staging.driver import ShadowStatus
+from forestall.staging.ledger import GroupView
 from forestall.staging.watched import Place
 
 
@@ -63,9 +64,11 @@ class Shadowing:
         preallocations: Preallocations,
     ) -> None:
         self._loop, self._groups, self._processes, self._note = loop, groups, processes, note
-        self._kept = KeptProcess(child, "the staging of memory", "the next", note)
+        after = "what it had staged stays where it is until it is staged for that VM again"
+        self._kept = KeptProcess(child, "the staging of memory", after, note)
         self._horizon_seconds, self._lease_seconds = horizon_seconds, lease_seconds
         self.preallocations = preallocations
+        self._known: dict[str, VmProcess] = {}
         self._told: tuple[Place, ...] = ()
         self._refused: dict[str, tuple[str, bool]] = {}
 
@@ -116,12 +119,28 @@ class Shadowing:
         """What the process last said; empty while it does not run."""
         return self._kept.status()
 
-    def statistics(self, least_vms: int) -> dict[str, Any]:
-        """What staging has brought, and costs; above 1 ``least_vms`` leaves smaller groups out, and names of VMs."""
+    def statistics(self, least_vms: int, group: str | None = None) -> dict[str, Any]:
+        """What staging has brought, and costs: all of it, or of one trust group.
+
+        Above 1 ``least_vms`` leaves smaller groups out, and names of VMs.
+
+        Raises
+        ------
+        WrongUse
+            Shadowing of that group is not enabled.
+        """
         found = asdict(ShadowStatus()) | self.status()
+        of = {place.vm_id: place.group for place in self._told}
+        found["groups"] = {name: asdict(GroupView()) for name in of.values()} | found["groups"]
+        if group is not None:
+            if group not in found["groups"]:
+                raise WrongUse(f"shadowing of a trust group {group!r} is not enabled, or none of its VMs runs here")
+            found["groups"] = {group: found["groups"][group]}
+            found["vms"] = [vm_id for vm_id in found["vms"] if of.get(vm_id) == group]
+            found["refusals"] = {vm_id: why for vm_id, why in found["refusals"].items() if of.get(vm_id) == group}
         if least_vms > 1:
             groups = {name: view for name, view in found["groups"].items() if view["vms"] >= least_vms}
-            found |= {"groups": groups, "vms": [], "refusals": {}}
+            found |= {"groups": groups, "vms": [], "refusals": {}, "asked": {}}
         return found
 
     def close(self) -> None:
@@ -130,15 +149,15 @@ class Shadowing:
 
     def _places(self) -> tuple[Place, ...]:
         try:
-            processes = self._processes()
+            self._known = dict(self._processes())
         except HypervisorError as error:
             self._note(f"the staging of memory keeps to the VMs that it knows: {error}")
-            return self._told
-        places = []
+        places, processes = [], self._known
         for vm_id, group in zip(processes, self._loop.trust_groups(tuple(processes)), strict=True):
             terms = self._groups.terms(group)
             if group and terms.shadowing:
                 process, horizon = processes[vm_id], terms.horizon_seconds or self._horizon_seconds
                 acting, asked = self._loop.may_act(vm_id), self.preallocations.asked(vm_id)
-                places.append(Place(vm_id, process.incarnation, process.pid, group, horizon, acting, asked))
+                run, generation = (process.incarnation, process.pid), terms.generation
+                places.append(Place(vm_id, *run, group, horizon, acting, asked, generation))
         return tuple(places)

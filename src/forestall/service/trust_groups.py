@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
@@ -59,7 +60,7 @@ class TrustGroups:
             raise WrongUse(f"{name!r} is no name of a trust group: 1 to {LONGEST_NAME} printable characters")
         if name in self.names():
             raise WrongUse(f"there is a trust group {name!r} already")
-        self._keep({name: GroupTerms()})
+        self._keep({name: GroupTerms(generation=secrets.token_hex(8))})
 
     def delete(self, name: str) -> None:
         """Forget what was said of a group; its VMs are in those that the policy file says, or in none."""

@@ -1,6 +1,7 @@
 """The staging area on a live host: what is populated for VMs, within its bounds, and how it is given back.
 
-Only giving back lets a VM stand still: for about a millisecond, and for a small share of the time.
+Only giving back lets a VM stand still: for about a millisecond, and for a small share of the time. What could not be
+given back stays in the account, and is tried again.
 """
 
 from __future__ import annotations
@@ -12,17 +13,19 @@ from dataclasses import dataclass
 import numpy as np
 
 from forestall.model.errors import HypervisorError, Unsupported
-from forestall.staging.ledger import Account, Ledger
+from forestall.model.samples import IntArray
+from forestall.staging.ledger import Account, Group, Ledger
+from forestall.staging.shadow import NOTHING
 from forestall.staging.watched import Watched
 
 NO_ROOM, NO_MEMORY = "the staging area is full", "the host has too little free memory"
+RESTLESS = "what was staged could not be given back: the VM does not come to rest"
 STANDING_SHARE = 0.005
 """A VM stands still for at most this share of the time, so that pages can be given back."""
-ATTEMPTS, AGAIN_SECONDS = 3, 0.5
-"""A VM that cannot be brought to rest is asked so often; then what it was about is left with the VM."""
+ATTEMPTS, AGAIN_SECONDS, MOST_AGAIN_SECONDS = 3, 0.5, 30.0
+"""Nothing more is staged for a VM that was so often not brought to rest; it is tried again after growing pauses."""
 AT_ONCE_BYTES = 4 << 20
 """So much is given back in one moment."""
-STOP_SECONDS = 5.0
 
 
 @dataclass(frozen=True)
@@ -32,7 +35,7 @@ class ShadowSettings:
     Attributes
     ----------
     staged_bytes
-        For all VMs together, at most.
+        For all VMs together, at most; and as much again may be followed without being staged.
     block_bytes
         Memory is staged in blocks of this size.
     keep_free_bytes
@@ -68,6 +71,8 @@ class StagingArea:
         Free memory of the host.
     now
         Monotonic time.
+    let_go
+        Told of a block that had to make room.
 
     Attributes
     ----------
@@ -83,8 +88,9 @@ class StagingArea:
         settings: ShadowSettings,
         free_bytes: Callable[[], int],
         now: Callable[[], float],
+        let_go: Callable[[int, int], None],
     ) -> None:
-        self._vms, self._settings, self._free_bytes, self._now = vms, settings, free_bytes, now
+        self._vms, self._settings, self._free_bytes, self._now, self._let_go = vms, settings, free_bytes, now, let_go
         self._free: int | None = None
         self.ledger = Ledger(settings.least_precision)
         self.refusals: dict[str, str] = {}
@@ -96,7 +102,11 @@ class StagingArea:
 
     def account(self, vm: Watched) -> Account:
         """The account of a VM's trust group."""
-        return self.ledger.of(vm.place.group)
+        return self.ledger.of(Group(vm.place.group, vm.place.generation))
+
+    def acts(self, vm: Watched) -> bool:
+        """Whether what is predicted for a VM is staged, and not only followed."""
+        return vm.may_act and self.account(vm).worth.pays
 
     @contextmanager
     def losing(self, vm: Watched) -> Iterator[None]:
@@ -110,9 +120,9 @@ class StagingArea:
             self.refusals[vm.place.vm_id] = str(error)
             self.lost.add(vm.place.vm_id)
 
-    def staged_bytes(self) -> int:
-        """What is staged for all VMs together."""
-        return sum(vm.shadow.staged_pages * vm.pages.page_bytes for vm in self._vms.values())
+    def staged_bytes(self, *, real: bool = True) -> int:
+        """What is staged for all VMs together; or what is only followed."""
+        return sum(_pages(vm, real=real) * vm.pages.page_bytes for vm in self._vms.values())
 
     def stage(self, vm: Watched, block: int, *, until: float | None = None) -> str | None:
         """Stage a block; why not, if that may be otherwise later.
@@ -124,28 +134,34 @@ class StagingArea:
         until
             It was asked for, and is kept until then; None: it is predicted, and kept for the horizon.
         """
-        account, since = self.account(vm), self._now() if until is None else until - vm.place.horizon_seconds
-        acting = vm.may_act and (account.worth.pays or until is not None)
-        seen = vm.look(block)  # what the VM took meanwhile was not staged for it
-        account.touched(seen.hits, seen.misses)
+        vm.look(block)  # what the VM took meanwhile was not staged for it
         vm.going.pop(block, None)
-        missing = vm.shadow.missing(block)
-        new = missing if block in vm.real or not acting else vm.shadow.lacking(block)
-        if not self._has_room(missing * vm.pages.page_bytes):
+        account, shadow = self.account(vm), vm.shadow
+        real = self.acts(vm) or (vm.may_act and until is not None)
+        missing = shadow.missing(block)
+        new = missing if shadow.is_real(block) or not real else shadow.lacking(block)
+        if not self._has_room(new * vm.pages.page_bytes, real=real):
             return NO_ROOM
-        if acting and not self._is_free(new * vm.pages.page_bytes):
+        if real and not self._is_free(new * vm.pages.page_bytes):
             return NO_MEMORY
         began = self._now()
-        if acting and new:
+        if real and new:
             try:
-                vm.pages.populate(*vm.shadow.range_of(block))
+                vm.pages.populate(*shadow.range_of(block))
             except Unsupported:
                 raise
             except HypervisorError as error:
+                first, count = shadow.range_of(block)
+                before = shadow.staged_pages
+                shadow.adopt(block, vm.pages.populated(first, count), began)  # as far as it went
+                account.staged(shadow.staged_pages - before)
                 return str(error)
-            vm.real.add(block)
-        account.staged(vm.shadow.stage(block, since), self._now() - began if acting else 0.0)
-        vm.shadow.renew(block, since)
+            account.staged(missing, new, self._now() - began)
+        else:
+            account.staged(missing)
+        shadow.stage(block, began, real=real)
+        if until is not None:
+            shadow.keep(block, until)
         return None
 
     def _is_free(self, size_bytes: int) -> bool:
@@ -156,54 +172,94 @@ class StagingArea:
         self._free -= size_bytes
         return True
 
-    def _has_room(self, size_bytes: int) -> bool:
+    def _has_room(self, size_bytes: int, *, real: bool) -> bool:
         """Make room in the staging area: what has been there longest goes."""
-        while size_bytes and self.staged_bytes() + size_bytes > self._settings.staged_bytes:
-            (since, block), vm = min(((vm.shadow.oldest(), vm) for vm in self._vms.values()), key=lambda pair: pair[0])
-            if since >= self._now():  # there is nothing, or it was asked for
+        while size_bytes and self.staged_bytes(real=real) + size_bytes > self._settings.staged_bytes:
+            now = self._now()
+            (since, block), vm = min(
+                ((vm.shadow.oldest(now, real=real), vm) for vm in self._vms.values()), key=lambda pair: pair[0]
+            )
+            if since == NOTHING:
                 return False
-            vm.going.setdefault(block, True)
+            self._let_go(vm.number, block)
+            vm.going.setdefault(block, False)  # it had to make room: nobody knows whether it would have been touched
             if not self.give_back(vm):
                 return False
         return True
 
-    def give_all_back(self, vm: Watched) -> None:
-        """Give everything back that is staged for a VM, as far as a few seconds go."""
-        until = self._now() + STOP_SECONDS
+    def give_all_back(self, vm: Watched, until: float) -> int:
+        """Give everything back that is staged for a VM, as far as the time goes; bytes that the host still holds."""
         vm.going = dict.fromkeys(vm.shadow.staged_blocks().tolist(), False) | vm.going
-        while vm.going and self._now() <= until and vm.place.vm_id not in self.lost:
+        attempts = 0
+        while vm.going and self._now() <= until and attempts < ATTEMPTS * 4 and vm.place.vm_id not in self.lost:
             vm.may_give_back_at = 0.0
-            if not self.give_back(vm):
-                break
+            attempts += not self.give_back(vm)
+        return 0 if vm.place.vm_id in self.lost else _pages(vm, real=True) * vm.pages.page_bytes
 
     def give_back(self, vm: Watched) -> bool:
-        """Give back some of what is to go, in one moment; False: not now. Pages that turn out to be touched stay."""
-        blocks = list(vm.going)[: max(AT_ONCE_BYTES // (vm.shadow.block_pages * vm.pages.page_bytes), 1)]
-        if any(block in vm.real for block in blocks) and not self._given_back(vm, blocks):
+        """Give back some of what is to go, in one moment; False: nothing went. What turns out to be touched stays."""
+        if not vm.going:
             return False
-        account = self.account(vm)
+        shadow, account = vm.shadow, self.account(vm)
+        at_once = max(AT_ONCE_BYTES // (shadow.block_pages * vm.pages.page_bytes), 1)
+        blocks = list(vm.going)[:at_once]
+        real = [block for block in blocks if shadow.is_real(block)]
+        asked, given = self._given_back(vm, real) if real else (_NO_PAGES, _NO_PAGES)
+        progress = False
         for block in blocks:
-            with self.losing(vm):
-                seen = vm.look(block)
-                account.touched(seen.hits, seen.misses)
-            account.returned(vm.shadow.gone(block), wasted=vm.going.pop(block))
-            vm.real.discard(block)
-        return bool(blocks)
+            wasted, first = vm.going[block], shadow.range_of(block)[0]
+            if shadow.is_real(block):
+                own = (asked >= first) & (asked < first + shadow.block_pages)
+                shadow.unstage(block, asked[own])
+                account.returned(int(((given >= first) & (given < first + shadow.block_pages)).sum()), wasted=wasted)
+            else:
+                account.returned(shadow.unstage(block), wasted=wasted)
+            if not shadow.holds(block):
+                del vm.going[block]
+                progress = True
+        return progress or len(given) > 0
 
-    def _given_back(self, vm: Watched, blocks: Sequence[int]) -> bool:
-        """Have the host take staged pages back; False: the VM has stood still not long ago, or could not."""
+    def _given_back(self, vm: Watched, blocks: Sequence[int]) -> tuple[IntArray, IntArray]:
+        """Have the host take staged pages back: those that are settled now, and those of them that went.
+
+        What is neither touched nor went in a moment of rest is not zeros: it is the VM's, and settled too.
+        """
         if self._now() < vm.may_give_back_at:
-            return False
+            return _NO_PAGES, _NO_PAGES
+        asked = given = _NO_PAGES
         with self.losing(vm):
-            asked = np.concatenate([vm.shadow.staged_in(block) for block in blocks if block in vm.real])
+            asked = np.concatenate([_NO_PAGES, *(self._there(vm, block) for block in blocks)])
+            asked = asked[: AT_ONCE_BYTES // vm.pages.page_bytes]
             stood = vm.pages.stood_seconds
             given = vm.pages.give_back(asked)
             took = vm.pages.stood_seconds - stood
             self.account(vm).stood(took)
             vm.may_give_back_at = self._now() + took / STANDING_SHARE
-            if len(asked) and not len(given) and vm.refused < ATTEMPTS:
-                vm.refused += 1
-                vm.may_give_back_at += AGAIN_SECONDS
-                return False
-        vm.refused = 0
-        return True
+        if len(given) or not len(asked):
+            if vm.refused:
+                vm.refused, vm.silenced = 0, False
+                self.refusals.pop(vm.place.vm_id, None)
+            return asked, given
+        vm.may_give_back_at = self._now() + min(AGAIN_SECONDS * 2.0**vm.refused, MOST_AGAIN_SECONDS)
+        vm.refused += 1
+        if vm.refused >= ATTEMPTS and not vm.silenced:
+            vm.silenced = True
+            self.refusals[vm.place.vm_id] = RESTLESS
+        return _NO_PAGES, _NO_PAGES
+
+    @staticmethod
+    def _there(vm: Watched, block: int) -> IntArray:
+        """Pages of a block that are staged still: neither taken by the VM nor, by its balloon, from the host."""
+        vm.look(block)
+        first, count = vm.shadow.range_of(block)
+        staged = vm.shadow.staged_in(block)
+        there = vm.pages.populated(first, count)[staged - first]
+        vm.shadow.unstage(block, staged[~there])
+        return staged[there]
+
+
+_NO_PAGES: IntArray = np.zeros(0, np.int64)
+
+
+def _pages(vm: Watched, *, real: bool) -> int:
+    return vm.shadow.real_pages if real else vm.shadow.staged_pages - vm.shadow.real_pages

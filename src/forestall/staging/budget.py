@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 SAVED_SECONDS = 60.0
-"""What was not used is kept for so long: work comes in bursts."""
+"""What was not used is kept for so long, for work comes in bursts; and no more than this is owed."""
 
 
 @dataclass
@@ -32,7 +32,8 @@ class CoreBudget:
         if self._at is None:
             self._saved = most
         else:
-            self._saved = min(self._saved + core_ratio * (now - self._at) - (spent_seconds - self._spent), most)
+            saved = self._saved + core_ratio * (now - self._at) - (spent_seconds - self._spent)
+            self._saved = min(max(saved, -most), most)
         self._at, self._spent = now, spent_seconds
         if self._saved <= 0.0:
             self.held_back_seconds += self.tired_seconds

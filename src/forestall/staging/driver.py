@@ -13,16 +13,19 @@ from dataclasses import dataclass, field
 
 from forestall.model.errors import HypervisorError
 from forestall.ports.guest_pages import GuestPages
-from forestall.staging.area import ShadowSettings, StagingArea
+from forestall.staging.area import NO_MEMORY, NO_ROOM, ShadowSettings, StagingArea
 from forestall.staging.asked import NO_MORE, NOT_ALLOWED, AskedView, Held
 from forestall.staging.budget import CoreBudget
-from forestall.staging.ledger import GroupView
+from forestall.staging.ledger import Group, GroupView
 from forestall.staging.memory import MemoryMoves, MemoryStaging
 from forestall.staging.shadow import Shadow
 from forestall.staging.waiting import Waiting
 from forestall.staging.watched import Place, Watched, runs
 
 STILL_BUSY_SECONDS = 1.0
+LEAVE_SECONDS, STOP_SECONDS = 1.0, 3.0
+"""So long it is tried to give back what is staged for a VM that is left alone, and for all of them at the end."""
+LEAST_LOOK_OVER_SECONDS, LOOKS_A_HORIZON = 0.1, 20.0
 
 
 @dataclass(frozen=True)
@@ -56,6 +59,8 @@ class ShadowDriver:
         Monotonic time, and CPU time of this process.
     settings
         How.
+    note
+        Takes one line for the operator.
     """
 
     def __init__(
@@ -65,36 +70,41 @@ class ShadowDriver:
         now: Callable[[], float],
         cpu_seconds: Callable[[], float],
         settings: ShadowSettings,
+        note: Callable[[str], None],
     ) -> None:
-        self._open_pages, self._now, self._cpu_seconds = open_pages, now, cpu_seconds
+        self._open_pages, self._now, self._cpu_seconds, self._note = open_pages, now, cpu_seconds, note
         self.settings = settings
         self._core = MemoryStaging(settings.staged_bytes // settings.block_bytes)
         MemoryStaging(1).touch(0, 0, 0)  # loads what is compiled
         self._spent = cpu_seconds()
+        self._coming: dict[str, Place] = {}
         self._vms: dict[str, Watched] = {}
         self._by_number: dict[int, Watched] = {}
-        self._groups: dict[str, int] = {}
-        self._numbers = 0
-        self._area = StagingArea(self._by_number, settings, free_bytes, now)
-        self._waiting = Waiting()
+        self._groups: dict[Group, int] = {}
+        self._numbers = self._group_numbers = 0
+        self._area = StagingArea(self._by_number, settings, free_bytes, now, self._core.let_go)
+        self._waiting = Waiting((NO_ROOM, NO_MEMORY), self._core.let_go)
         self._budget = CoreBudget(settings.quick_seconds, settings.calm_seconds, settings.tired_seconds)
         self._busy_until = 0.0
         self._began = now()
 
     def attach(self, places: Sequence[Place]) -> None:
-        """Shadow these VMs and no others; whose staging has ended gets back what the host holds for it."""
+        """Shadow these VMs and no others; whose staging has ended gets back what the host holds for it.
+
+        VMs that are new are begun with one by one, at the next beats.
+        """
         wanted = {place.vm_id: place for place in places}
         for vm_id, vm in list(self._vms.items()):
             place = wanted.get(vm_id)
             if place is None or place.incarnation != vm.place.incarnation:
                 self._leave(vm, alive=place is None)
             else:
-                self._change(vm, place)
-                self._take_up(vm)
+                with self._area.losing(vm):
+                    self._change(vm, place)
+        for group in {_group_of(place) for place in places}:
+            self._group(group)
         self._area.refusals = {vm_id: why for vm_id, why in self._area.refusals.items() if vm_id in wanted}
-        for place in places:
-            if place.vm_id not in self._vms:
-                self._begin(place)
+        self._coming = {vm_id: place for vm_id, place in wanted.items() if vm_id not in self._vms}
 
     def _begin(self, place: Place) -> None:
         try:
@@ -106,7 +116,7 @@ class ShadowDriver:
         size = max(self.settings.block_bytes // pages.page_bytes, pages.grain_pages, 1)
         self._numbers += 1
         shadow = Shadow(pages.pages, size)
-        vm = Watched(place, self._numbers, self._group(place.group), pages, shadow)
+        vm = Watched(place, self._numbers, self._group(_group_of(place)), pages, shadow)
         try:
             self._core.know(vm.number, vm.begin(self._now()))
         except HypervisorError as error:
@@ -116,33 +126,66 @@ class ShadowDriver:
         self._vms[place.vm_id] = self._by_number[vm.number] = vm
         self._take_up(vm)
 
-    def _group(self, name: str) -> int:
-        return self._groups.setdefault(name, len(self._groups))
+    def _group(self, group: Group) -> int:
+        """Number of a trust group; one of another generation has nothing of those of its name before."""
+        if group not in self._groups:
+            for old in [old for old in self._groups if old.name == group.name]:
+                self._core.forget_group(self._groups.pop(old))
+                self._area.ledger.forget(old)
+            self._group_numbers += 1
+            self._groups[group] = self._group_numbers
+            self._area.ledger.of(group)
+        return self._groups[group]
 
     def _change(self, vm: Watched, place: Place) -> None:
         """Take up what is new of a VM: one that goes to another trust group begins anew there."""
-        if place.group != vm.place.group:
-            vm.group = self._group(place.group)
-            self._core.leave_group(vm.number)
+        moves, ends = _group_of(place) != _group_of(vm.place), vm.place.acting and not place.acting
+        if moves or ends:
+            self._give_all_back(vm, self._now() + LEAVE_SECONDS)
+        begins = place.acting and not vm.place.acting
         vm.place = place
+        if moves:
+            vm.drain()
+            vm.group = self._group(_group_of(place))
+            self._core.leave_group(vm.number)
+        if begins:
+            vm.adopt(self._now())
+        self._take_up(vm)
 
-    def _leave(self, vm: Watched, *, alive: bool) -> None:
+    def _leave(self, vm: Watched, *, alive: bool, until: float | None = None) -> None:
         """Stage for a VM no more."""
         if alive:
-            self._area.give_all_back(vm)
+            self._give_all_back(vm, self._now() + LEAVE_SECONDS if until is None else until)
         del self._vms[vm.place.vm_id], self._by_number[vm.number]
         self._core.forget([vm.number])
         self._waiting.forget(vm.number)
         vm.pages.close()
 
+    def _give_all_back(self, vm: Watched, until: float) -> None:
+        """Give everything back that is staged for a VM, or say what remains."""
+        self._waiting.forget(vm.number)
+        for block in vm.shadow.staged_blocks().tolist():
+            vm.shadow.release(block)
+            self._core.let_go(vm.number, block)
+        vm.held.clear()
+        if left := self._area.give_all_back(vm, until):
+            self._note(
+                f"{left >> 10} KiB that were staged for {vm.place.vm_id} could not be given back, and stay with it"
+            )
+
     def beat(self) -> float:
         """Look, decide, act; how long to wait for the next beat."""
         now = self._now()
         self._area.begin_beat()
+        if self._coming:
+            self._begin(self._coming.pop(next(iter(self._coming))))
+            self._busy_until = now + STILL_BUSY_SECONDS
         for vm in list(self._vms.values()):
             with self._area.losing(vm):
                 if vm.moved():
                     self._busy_until = now + STILL_BUSY_SECONDS
+                    vm.search(self._now)
+                if vm.has_news:
                     self._take_in(vm)
                 self._carry_on(vm)
                 self._let_the_overdue_go(vm)
@@ -156,20 +199,21 @@ class ShadowDriver:
 
     def _take_in(self, vm: Watched) -> None:
         """What the VM took, to the core; what the core wants, to the host."""
-        seen = vm.search(self._now)
-        account = self._area.account(vm)
-        account.touched(seen.hits, seen.misses)
+        seen, account = vm.drain(), self._area.account(vm)
+        account.took(seen)
         self._core.leave(vm.number, seen.left.tolist())
-        worth = account.worth
         for run in runs(seen.opened):
             for k, block in enumerate(run.tolist(), start=1):
                 at_once = k if k == len(run) else 1
-                moves = self._core.touch(vm.number, vm.group, block, worth.threshold, at_once)
+                moves = self._core.touch(vm.number, vm.group, block, account.worth.threshold, at_once)
                 self._carry_out(vm, block, moves)
 
     def _carry_out(self, vm: Watched, block: int, moves: MemoryMoves) -> None:
+        now, acts = self._now(), self._area.acts(vm)
         for number, other in moves.let_go:
-            if (owner := self._by_number.get(number)) is not None:
+            owner = self._by_number.get(number)
+            # What was asked for stays, and nothing that is real makes room for what is only followed.
+            if owner and not owner.shadow.is_kept(other, now) and (acts or not owner.shadow.is_real(other)):
                 owner.going[other] = True
         for other in (block, *moves.stage):  # what is left of the block that was touched, first
             if other < vm.shadow.blocks:
@@ -180,20 +224,21 @@ class ShadowDriver:
     def _ask(self, vm: Watched, block: int) -> None:
         """Stage a block, or have it wait."""
         if (why := self._area.stage(vm, block)) is not None:
-            now = self._now()
-            self._waiting.add((vm.number, block), now, now + vm.place.horizon_seconds, why)
+            self._waiting.add((vm.number, block), self._now() + vm.place.horizon_seconds, why)
 
-    def _try_again(self, place: tuple[int, int]) -> str | None:
-        if (vm := self._by_number.get(place[0])) is not None:
+    def _try_again(self, block: tuple[int, int]) -> str | None:
+        if (vm := self._by_number.get(block[0])) is not None:
             with self._area.losing(vm):
-                return self._area.stage(vm, place[1])
+                return self._area.stage(vm, block[1])
         return None
 
     def _take_up(self, vm: Watched) -> None:
         """Begin with what is newly asked for; what is no longer asked for is given back."""
         asked = {one.name: one for one in vm.place.asked}
         for name in vm.held.keys() - asked.keys():
-            vm.going |= dict.fromkeys(vm.blocks_of(vm.held.pop(name)), False)
+            for block in vm.blocks_of(vm.held.pop(name)):
+                vm.shadow.release(block)
+                vm.going[block] = False
         for name in [name for name in asked if name not in vm.held]:
             wanted = math.ceil(asked[name].size_bytes / vm.pages.page_bytes)
             blocks, room = vm.ahead(wanted, self._core.expected(vm.number, vm.shadow.blocks))
@@ -205,7 +250,7 @@ class ShadowDriver:
     def _carry_on(self, vm: Watched) -> None:
         """Stage what is still to be staged of what was asked for."""
         for held in vm.held.values():
-            while held.blocks:
+            while held.blocks and vm.may_act:
                 block = held.blocks[0]
                 why = self._area.stage(vm, block, until=self._now() + held.asked.hold_seconds)
                 if why is not None:
@@ -214,18 +259,25 @@ class ShadowDriver:
                 held.blocks.pop(0)
                 held.why = held.why if held.why == NO_MORE else ""
                 held.pages.append(vm.shadow.staged_in(block))
+            if held.blocks and not vm.may_act:
+                held.why = NOT_ALLOWED
 
     def _let_the_overdue_go(self, vm: Watched) -> None:
-        """What was not touched within the horizon is to be given back."""
-        for block in vm.shadow.overdue(self._now() - vm.place.horizon_seconds).tolist():
+        """What was not touched within the horizon is to be given back; looked at now and then."""
+        now, horizon = self._now(), vm.place.horizon_seconds
+        if now < vm.look_over_at:
+            return
+        vm.look_over_at = now + max(horizon / LOOKS_A_HORIZON, LEAST_LOOK_OVER_SECONDS)
+        for block in vm.shadow.overdue(now - horizon, now).tolist():
             if block not in vm.going:
                 self._core.let_go(vm.number, block)
                 vm.going[block] = True
 
     def stop(self) -> None:
         """Give back everything that is staged, and let go of all VMs."""
+        until = self._now() + STOP_SECONDS
         for vm in list(self._vms.values()):
-            self._leave(vm, alive=True)
+            self._leave(vm, alive=True, until=until)
 
     def _spent_seconds(self) -> float:
         """CPU time since the loop began."""
@@ -249,9 +301,14 @@ class ShadowDriver:
         )
 
 
-def _by_group(vms: Iterable[Watched]) -> dict[str, list[int]]:
-    """Bytes staged for each VM, by group."""
-    found: dict[str, list[int]] = {}
+def _group_of(place: Place) -> Group:
+    """The trust group of a VM."""
+    return Group(place.group, place.generation)
+
+
+def _by_group(vms: Iterable[Watched]) -> dict[Group, list[int]]:
+    """Bytes that are really staged for each VM, by group."""
+    found: dict[Group, list[int]] = {}
     for vm in vms:
-        found.setdefault(vm.place.group, []).append(vm.shadow.staged_pages * vm.pages.page_bytes)
+        found.setdefault(_group_of(vm.place), []).append(vm.shadow.real_pages * vm.pages.page_bytes)
     return found

@@ -218,6 +218,10 @@ class MemoryStaging:
         """A VM goes to another trust group: what it did in this one stays there."""
         self._past.begin_anew(vm)
 
+    def forget_group(self, group: int) -> None:
+        """A trust group is gone, with the past of its VMs."""
+        self._past.forget_group(group)
+
     def leave(self, vm: int, pages: Iterable[int]) -> None:
         """The guest has given these pages back; when it takes them again, they are new to it."""
         if (state := self._vms.get(vm)) is not None:

@@ -77,6 +77,11 @@ class PastRuns:
         """A VM's run has ended; it remains as a past one."""
         self._followers.pop(vm, None)
 
+    def forget_group(self, group: int) -> None:
+        """A trust group is gone, with its past."""
+        self._groups.pop(group, None)
+        self._followers = {vm: one for vm, one in self._followers.items() if one.group != group}
+
     def _new_run(self, group: int, past: _Group) -> _Follower:
         self._runs += 1
         past.logs[self._runs] = []

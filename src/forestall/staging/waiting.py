@@ -7,41 +7,55 @@ from collections.abc import Callable
 
 MOST = 1024
 
-Place = tuple[int, int]
+Block = tuple[int, int]
 """A VM, and a block of it."""
 
 
 class Waiting:
-    """Who waits, the longest first, and why others were dropped."""
+    """Who waits, the longest first, and why others were dropped.
 
-    def __init__(self) -> None:
-        self._since: OrderedDict[Place, tuple[float, float, str]] = OrderedDict()
+    Parameters
+    ----------
+    shared
+        Reasons that hold for everybody: while one of them stands, nobody behind is tried.
+    let_go
+        Told of a block that is dropped.
+    """
+
+    def __init__(self, shared: tuple[str, ...], let_go: Callable[[int, int], None]) -> None:
+        self._shared, self._let_go = shared, let_go
+        self._until: OrderedDict[Block, tuple[float, str]] = OrderedDict()
         self.dropped: Counter[str] = Counter()
 
     def __len__(self) -> int:
-        return len(self._since)
+        return len(self._until)
 
-    def add(self, place: Place, now: float, until: float, why: str) -> None:
+    def add(self, block: Block, until: float, why: str) -> None:
         """A block waits, until then at most; when too many do, the one that waits longest is dropped."""
-        if place not in self._since and len(self._since) >= MOST:
-            _, (_, _, reason) = self._since.popitem(last=False)
-            self.dropped[reason] += 1
-        since, until, _ = self._since.get(place, (now, until, why))
-        self._since[place] = since, until, why
+        if block in self._until:
+            return
+        if len(self._until) >= MOST:
+            self._drop(next(iter(self._until)))
+        self._until[block] = until, why
 
-    def settle(self, now: float, stage: Callable[[Place], str | None]) -> None:
-        """Try again, the longest first, until one must wait on: ``stage`` says why, None when it is done with."""
-        for place, (since, until, why) in list(self._since.items()):
-            if now >= until:
-                del self._since[place]
-                self.dropped[why] += 1
-            elif (again := stage(place)) is None:
-                del self._since[place]
-            else:
-                self._since[place] = since, until, again
+    def settle(self, now: float, stage: Callable[[Block], str | None]) -> None:
+        """Drop whose time is over, and try the others: ``stage`` says why one waits on, None when it is done with."""
+        for block in [block for block, (until, _) in self._until.items() if now >= until]:
+            self._drop(block)
+        for block, (until, _) in list(self._until.items()):
+            if (why := stage(block)) is None:
+                self._until.pop(block, None)
+                continue
+            self._until[block] = until, why
+            if why in self._shared:
                 break
 
     def forget(self, vm: int) -> None:
         """A VM is gone, and with it what waits for it."""
-        for place in [place for place in self._since if place[0] == vm]:
-            del self._since[place]
+        for block in [block for block in self._until if block[0] == vm]:
+            del self._until[block]
+
+    def _drop(self, block: Block) -> None:
+        _, why = self._until.pop(block)
+        self.dropped[why] += 1
+        self._let_go(*block)

@@ -22,6 +22,8 @@ UNEXPLAINED_PAGES = 16
 """So few pages are not searched for: counts are of the whole process."""
 LATELY = 16
 """Blocks that the VM took pages of last are looked at first."""
+PATIENCE_SECONDS = 60.0
+"""Who has searched everywhere in vain searches again after a second, then two, up to this."""
 
 
 @dataclass(frozen=True)
@@ -32,8 +34,8 @@ class Place:
     ----------
     vm_id, incarnation, pid
         Its name, which run of it, and its process.
-    group
-        Name of its trust group.
+    group, generation
+        Name of its trust group, and which one of that name, should it have been made anew.
     horizon_seconds
         A page that is not touched within so long of being staged is given back.
     acting
@@ -49,6 +51,7 @@ class Place:
     horizon_seconds: float
     acting: bool = True
     asked: tuple[Asked, ...] = ()
+    generation: str = ""
 
 
 @dataclass
@@ -61,8 +64,6 @@ class Watched:
         By which the core knows it and its trust group.
     silenced
         Whether nothing may be staged for it any more, whatever is wanted.
-    real
-        Blocks with pages that the host holds for it; what else is staged is only followed.
     taken_pages
         So many pages the VM has taken since it is shadowed.
     held
@@ -71,6 +72,8 @@ class Watched:
         Blocks that are to be given back, and whether because nobody touched them.
     may_give_back_at, refused
         Not before, for each time the VM stands still for a moment; and how often in vain.
+    look_over_at
+        When it is next seen to what has been staged for too long.
     """
 
     place: Place
@@ -79,17 +82,20 @@ class Watched:
     pages: GuestPages
     shadow: Shadow
     silenced: bool = False
-    real: set[int] = field(default_factory=set)
     taken_pages: int = 0
     held: dict[str, Held] = field(default_factory=dict)
     going: dict[int, bool] = field(default_factory=dict)
     may_give_back_at: float = 0.0
     refused: int = 0
+    look_over_at: float = 0.0
+    _news: list[Seen] = field(default_factory=list)
     _resident: int = 0
     _unexplained: int = 0
     _lately: IntArray = field(default_factory=lambda: np.zeros(0, np.int64))
     _cursor: int = 0
     _unswept: int = 0
+    _fruitless: int = 0
+    _sweep_at: float = float("-inf")
 
     @property
     def may_act(self) -> bool:
@@ -97,20 +103,24 @@ class Watched:
         return self.place.acting and not self.silenced
 
     def begin(self, at: float) -> list[int]:
-        """Take in everything that there is; blocks of which the VM has something.
-
-        What the host holds and the VM does not have was staged by somebody before us, who has ended: it is given back
-        like what we stage ourselves.
-        """
+        """Take in everything that there is; blocks of which the VM has something."""
         self._resident = self.pages.resident()
-        found = []
-        for block, blocks in self._whole():
-            seen = self._look(block, blocks)
-            found += seen.opened.tolist()
-            first, count = self.shadow.range_of(block, blocks)
-            self.shadow.adopt(block, self.pages.populated(first, count), at)
-        self.real.update(self.shadow.staged_blocks().tolist())
+        if self.may_act:
+            self.adopt(at)
+        else:
+            for block, blocks in self._whole():
+                self._look(block, blocks)
+        self.taken_pages = 0
+        found: list[int] = self.drain().opened.tolist()
         return found
+
+    def adopt(self, at: float) -> None:
+        """What the host has and the VM has not was staged by somebody before us, who has ended: count it as staged."""
+        for block, blocks in self._whole():
+            first, count = self.shadow.range_of(block, blocks)
+            self._look(block, blocks)
+            if len(self.shadow.open_around(np.arange(block, block + blocks))):
+                self.shadow.adopt(block, self.pages.populated(first, count), at)
 
     def _whole(self) -> Iterator[tuple[int, int]]:
         for block in range(0, self.shadow.blocks, SWEEP_BLOCKS):
@@ -125,32 +135,48 @@ class Watched:
             self._unswept = self.shadow.blocks
         return self._unswept > 0 and abs(self._unexplained) > UNEXPLAINED_PAGES
 
-    def search(self, now: Callable[[], float]) -> Seen:
+    def search(self, now: Callable[[], float]) -> None:
         """Look where something is probable, and at parts of the rest for a moment if it is not all there."""
         near = np.union1d(self.shadow.open_around(self._lately), self.shadow.staged_blocks())
-        found = [self._look(int(run[0]), len(run)) for run in runs(near)]
-        self._explain(found)
-        until = now() + SWEEP_SECONDS
-        for part in self._rest():
+        for run in runs(near):
+            self._look(int(run[0]), len(run))
+        began = now()
+        for part in self._rest() if began >= self._sweep_at else ():
             if abs(self._unexplained) <= UNEXPLAINED_PAGES:
+                self._fruitless = 0
                 break
-            swept = [self._look(int(run[0]), len(run)) for run in runs(part)]
-            self._explain(swept)
-            found += swept
-            if now() >= until:
+            for run in runs(part):
+                self._look(int(run[0]), len(run))
+            if now() >= began + SWEEP_SECONDS:
                 break
-        seen = _together(found)
-        if len(seen.opened):
-            self._lately = np.concatenate([seen.opened[-LATELY:], self._lately])[:LATELY]
-        if self._unswept <= 0:  # searched everywhere: what is missing is not memory of the VM
+        if self._unswept <= 0 and abs(self._unexplained) > UNEXPLAINED_PAGES:
+            # Searched everywhere: what is missing is not memory of the VM, but something else that its process has.
             self._unexplained = 0
-        return seen
+            self._sweep_at = began + min(2.0**self._fruitless, PATIENCE_SECONDS)
+            self._fruitless += 1
 
-    def look(self, block: int) -> Seen:
+    def look(self, block: int) -> None:
         """Look at one block."""
-        seen = self._look(block, 1)
-        self._explain([seen])
-        return seen
+        self._look(block, 1)
+
+    def drain(self) -> Seen:
+        """Everything that looks have shown since the last time."""
+        news, self._news = self._news, []
+        none = np.zeros(0, np.int64)
+        opened = np.unique(np.concatenate([none, *(seen.opened for seen in news)]))
+        return Seen(
+            sum(seen.hits for seen in news),
+            sum(seen.real_hits for seen in news),
+            sum(seen.misses for seen in news),
+            sum(seen.lost for seen in news),
+            np.array([block for block in opened.tolist() if self.shadow.has(block)], np.int64),
+            np.unique(np.concatenate([none, *(seen.left for seen in news)])),
+        )
+
+    @property
+    def has_news(self) -> bool:
+        """Whether a look has shown something that was not drained yet."""
+        return bool(self._news)
 
     def ahead(self, pages: int, expected: Iterable[int]) -> tuple[list[int], int]:
         """Blocks that the VM will probably take next, enough for so many pages, and how many pages those have.
@@ -183,11 +209,6 @@ class Watched:
         taken, done = self.taken_pages - held.taken_before, not held.blocks
         return AskedView(held.wanted, len(pages), touched, taken, done, held.why)
 
-    def _explain(self, found: list[Seen]) -> None:
-        for seen in found:
-            self.taken_pages += seen.hits + seen.misses
-            self._unexplained -= seen.hits + seen.misses - seen.lost
-
     def _rest(self) -> Iterator[IntArray]:
         """Parts of all blocks that can show something, from where the last search ended until all were seen."""
         candidates: IntArray | None = None
@@ -201,20 +222,16 @@ class Watched:
             self._cursor = end % self.shadow.blocks
             yield part
 
-    def _look(self, block: int, blocks: int) -> Seen:
+    def _look(self, block: int, blocks: int) -> None:
         first, count = self.shadow.range_of(block, blocks)
-        return self.shadow.see(block, self.pages.touched(first, count))
-
-
-def _together(found: list[Seen]) -> Seen:
-    none = np.zeros(0, np.int64)
-    return Seen(
-        sum(seen.hits for seen in found),
-        sum(seen.misses for seen in found),
-        sum(seen.lost for seen in found),
-        np.unique(np.concatenate([none, *(seen.opened for seen in found)])),
-        np.concatenate([none, *(seen.left for seen in found)]),
-    )
+        seen = self.shadow.see(block, self.pages.touched(first, count))
+        if not (seen.hits or seen.misses or seen.lost):
+            return
+        self._news.append(seen)
+        self.taken_pages += seen.hits + seen.misses
+        self._unexplained -= seen.hits + seen.misses - seen.lost
+        if len(seen.opened):
+            self._lately = np.concatenate([seen.opened[-LATELY:][::-1], self._lately])[:LATELY]
 
 
 def runs(blocks: IntArray) -> list[IntArray]:

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 import numpy as np
 
-from forestall.model.errors import HypervisorError
+from forestall.model.errors import HypervisorError, Unsupported
 from forestall.model.samples import BoolArray, IntArray
 
 
@@ -21,14 +21,16 @@ class SimulatedGuestPages:
     Attributes
     ----------
     host_bytes
-        Memory that the host can still give; populating more fails.
+        Memory that the host can still give; populating more fails half way.
+    restless, shared
+        Whether it cannot be brought to rest, and whether somebody shares its memory: then nothing is given back.
     """
 
     def __init__(self, pages: int, page_bytes: int = 4096, grain_pages: int = 1) -> None:
         self.pages, self.page_bytes, self.grain_pages = pages, page_bytes, grain_pages
         self.stood_seconds = 0.0
         self.host_bytes = 1 << 60
-        self.restless = False
+        self.restless = self.shared = False
         self._alive = True
         self._touched: BoolArray = np.zeros(pages, np.bool_)
         self._populated: BoolArray = np.zeros(pages, np.bool_)
@@ -67,17 +69,20 @@ class SimulatedGuestPages:
     def populate(self, first: int, pages: int) -> None:
         """As in the port."""
         self._check(first, pages)
-        new = int((~self._populated[first : first + pages]).sum()) * self.page_bytes
-        if new > self.host_bytes:
+        new = first + np.flatnonzero(~self._populated[first : first + pages])
+        fits = new[: self.host_bytes // self.page_bytes]
+        self.host_bytes -= len(fits) * self.page_bytes
+        self._populated[fits] = True
+        if len(fits) < len(new):  # as far as it goes
             raise HypervisorError(f"the host has no memory for {pages} pages")
-        self.host_bytes -= new
-        self._populated[first : first + pages] = True
 
     def give_back(self, pages: IntArray) -> IntArray:
         """As in the port."""
         pages = np.unique(pages)
         if len(pages):
             self._check(int(pages[0]), int(pages[-1] - pages[0]) + 1)
+        if self.shared:
+            raise Unsupported("somebody shares its memory")
         if self.restless:
             return pages[:0]
         self.stood_seconds += 0.001
