@@ -188,3 +188,11 @@ def test_the_busiest_of_a_guest_are_shown_whatever_it_calls_them() -> None:
     assert "[red]evil[/red]" in shown
     assert "2kiB/s" in shown.replace("KiB", "kiB")
     assert "control group" in shown
+
+
+def test_memory_that_is_staged_is_a_line_and_who_is_refused_another() -> None:
+    staging = {"vms": ["a", "b"], "staged_bytes": 3 << 20, "core_ratio": 0.0071, "refusals": {"c": "no shared memfd"}}
+    told = " ".join(shown(staging=staging).replace("│", " ").split())
+    assert "3.0 MiB for 2 VMs; 0.71 % of a core" in told
+    assert "c: no shared memfd" in told
+    assert "memory staged" not in shown(staging={})

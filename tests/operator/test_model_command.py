@@ -9,10 +9,12 @@ from typing import Any
 import numpy as np
 import pytest
 
+from forestall.adapters.files.trust_book import FileTrustBook
 from forestall.bootstrap.models import can_train
 from forestall.cli import main
 from forestall.model.resources import Resource
 from forestall.model.samples import FloatArray, Grid, Trace
+from forestall.ports.trust_book import GroupTerms
 from forestall.replay.trace_writer import write_trace
 
 pytestmark = pytest.mark.skipif(not can_train(), reason="torch or onnx is not installed (the extra train)")
@@ -82,6 +84,10 @@ def test_vms_that_do_not_trust_each_other_are_not_learned_from_together(
     trace, policies = traced(tmp_path / "trace.parquet", saw_teeth()), tmp_path / "policy.toml"
     policies.write_text('[trust_groups]\nred = ["vm-1", "vm-2"]\n', "utf-8")
     command = ["model", "train", str(trace), "--models", str(tmp_path / "models"), "--policies", str(policies)]
+    assert main(command) == 2
+    assert "the VMs are of 2 trust groups" in capsys.readouterr().err
+    FileTrustBook(tmp_path).write({"red": GroupTerms(("vm-1",))})
+    command = ["model", "train", str(trace), "--models", str(tmp_path / "models"), "--trust-groups", str(tmp_path)]
     assert main(command) == 2
     assert "the VMs are of 2 trust groups" in capsys.readouterr().err
     assert not (tmp_path / "models").exists()

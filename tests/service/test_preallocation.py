@@ -141,11 +141,15 @@ def test_what_a_program_took_is_asked_for_the_next_time_in_its_group_alone(rig: 
     assert rig.all.request("vm", "g", {"program": "db"}).size_bytes == 4096 * PAGE
     with pytest.raises(WrongUse, match="nothing is known of 'db' in the trust group 'h' yet: say how much"):
         rig.all.request("vm", "h", {"program": "db"})
+    rig.all.forget_group("h")
     less = rig.ask(program="db", hold_seconds=1)
     rig.say(less)
     rig.now += 1.0
     rig.say(less, taken=100)
     assert rig.anew().request("vm", "g", {"program": "db"}).size_bytes == int(0.75 * 4096 * PAGE), "believed slowly"
+    rig.all.forget_group("g")
+    with pytest.raises(WrongUse, match="nothing is known of 'db'"):
+        rig.anew().request("vm", "g", {"program": "db"})
 
 
 def test_requests_survive_the_daemon(rig: Rig) -> None:

@@ -129,12 +129,15 @@ def test_without_vms_there_is_no_process_and_it_ends_with_the_last(rig: Rig) -> 
     assert not rig.child.running
 
 
-def test_while_the_hypervisor_is_away_everybody_stays(rig: Rig) -> None:
+def test_while_the_hypervisor_is_away_everybody_stays_under_the_terms_of_now(rig: Rig) -> None:
     rig.shadowing.turn()
     rig.away = "libvirt is away"
     rig.shadowing.turn()
     assert roster_of(rig.child.told[-1]).places == roster_of(rig.child.told[-2]).places
-    assert rig.notes == ["the staging of memory keeps to the VMs that it knows: libvirt is away"]
+    rig.acting = set()
+    rig.shadowing.turn()
+    assert [place.acting for place in roster_of(rig.child.told[-1]).places] == [False, False, False]
+    assert set(rig.notes) == {"the staging of memory keeps to the VMs that it knows: libvirt is away"}
 
 
 def test_who_cannot_be_staged_for_is_said_once(rig: Rig) -> None:
@@ -163,6 +166,16 @@ def test_what_is_asked_for_is_told_at_once_and_taken_back(rig: Rig) -> None:
     for vm_id, why in (("c", "shadowing of its trust group 'off' is not enabled"), ("e", "it is in no trust group")):
         with pytest.raises(WrongUse, match=f"no memory is staged for '{vm_id}': {why}"):
             rig.shadowing.request(vm_id, {"size_bytes": 4096})
+
+
+def test_statistics_of_one_group_are_of_that_alone(rig: Rig) -> None:
+    with pytest.raises(WrongUse, match="shadowing of a trust group 'on' is not enabled, or none of its VMs runs here"):
+        rig.shadowing.statistics(1, "on")
+    rig.shadowing.turn()
+    assert rig.shadowing.statistics(1, "on")["groups"].keys() == {"on"}, "also before anything is known"
+    rig.child.said = {"vms": ["a", "d"], "refusals": {"b": "no", "d": "neither"}, "groups": {"on": {}, "long": {}}}
+    found = rig.shadowing.statistics(1, "on")
+    assert (found["vms"], found["refusals"], list(found["groups"])) == (["a"], {"b": "no"}, ["on"])
 
 
 def test_a_summary_tells_no_small_groups_and_no_names(rig: Rig) -> None:

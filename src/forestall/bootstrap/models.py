@@ -11,6 +11,7 @@ from typing import Any
 from forestall.adapters.clock.system import SystemClock
 from forestall.adapters.files.model_registry import FileModelRegistry
 from forestall.adapters.files.models import read_model
+from forestall.adapters.files.trust_book import FileTrustBook
 from forestall.bootstrap.live import tell
 from forestall.demand.policy import PolicySet
 from forestall.demand.settings import DemandSettings
@@ -22,6 +23,7 @@ from forestall.model.applications import CATEGORIES
 from forestall.model.errors import BadInput, Unsupported, WrongUse
 from forestall.model.resources import Resource
 from forestall.replay.trace_reader import read_trace
+from forestall.service.trust_groups import TrustGroups
 from forestall.settings import load_policy
 
 TRAINING_NEEDS = ("torch", "onnx")
@@ -74,10 +76,12 @@ def train_models(
     seed: int = 0,
     note: Callable[[str], None] = print,
     policies: Path | None = None,
+    trust_groups: Path | None = None,
 ) -> dict[Resource, Verdict]:
     """Train on a trace, from the models in use; what is better takes over, the rest is noted as refused.
 
-    A file of policies says which applications VMs run, and which VMs may learn from each other.
+    A file of policies says which applications VMs run, and which VMs may learn from each other; so does the state
+    folder ``trust_groups``, where groups were changed since.
 
     Raises
     ------
@@ -94,8 +98,10 @@ def train_models(
         raise WrongUse(f"the trace {trace.name} has no {', '.join(missing)}")
     registry, current = FileModelRegistry(folder), models_in_use(folder, note)
     policy = load_policy(policies) if policies else PolicySet()
+    if trust_groups:
+        policy = TrustGroups(FileTrustBook(trust_groups)).beside(policy) or policy
     if reason := policy.apart(trace.vm_ids):
-        raise WrongUse(f"{policies}: {reason}")
+        raise WrongUse(f"{policies or trust_groups}: {reason}")
     tags = policy.runs(trace.vm_ids, CATEGORIES)
     verdicts = {}
     for resource in resources or trace.resources:

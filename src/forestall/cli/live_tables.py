@@ -66,7 +66,18 @@ def status_table(status: dict[str, Any]) -> Table:
         )
     for name, told in _cores(status.get("cores") or {}):
         table.add_row(name, escape(told))
+    for name, told in _staging(status.get("staging") or {}):
+        table.add_row(name, escape(told))
     return table
+
+
+def _staging(staging: dict[str, Any]) -> list[tuple[str, str]]:
+    """What is staged, in a line; and for whom nothing can be."""
+    if not staging:
+        return []
+    vms, mib = len(staging["vms"]), staging["staged_bytes"] / 2**20
+    lines = [("memory staged", f"{mib:.1f} MiB for {vms} VMs; {100 * staging['core_ratio']:.2f} % of a core")]
+    return lines + [("not staged for", f"{vm_id}: {why}") for vm_id, why in staging["refusals"].items()]
 
 
 def _cores(cores: dict[str, Any]) -> list[tuple[str, str]]:

@@ -31,6 +31,10 @@ def train(
     policies: Annotated[
         Path | None, typer.Option(help="TOML file of policies: which applications the VMs run.")
     ] = None,
+    trust_groups: Annotated[
+        Path | None,
+        typer.Option(help="State folder whose trust groups count, too."),
+    ] = None,
     seed: Annotated[int, typer.Option(min=0, help="Seed of everything that is random.")] = 0,
     background: Annotated[
         bool, typer.Option("--background", help="Lowest priority, and the first to go when memory is short.")
@@ -58,7 +62,7 @@ def train(
         print(line, file=sys.stderr if as_json else sys.stdout, flush=True)
 
     verdicts = train_models(
-        trace, _folder(models, config, state_folder), parse_resources(resources), seed, note, policies
+        trace, _folder(models, config, state_folder), parse_resources(resources), seed, note, policies, trust_groups
     )
     if as_json:
         print_json(

@@ -96,7 +96,7 @@ class Processes:
 
 
 def free_bytes(root: Path = Path("/proc")) -> int:
-    """Memory that can be had without pushing anything out (MemAvailable of proc_meminfo(5)); 0 where it is not told."""
+    """Memory that can be had without swapping (MemAvailable of proc_meminfo(5)); 0 where it is not told."""
     found = _AVAILABLE.search(_read(root / "meminfo"))
     return int(found[1]) * 1024 if found else 0
 
