@@ -13,7 +13,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 
 from forestall.adapters.simulated.guest_pages import SimulatedGuestPages
 from forestall.model.errors import HypervisorError, Unsupported
-from forestall.model.samples import IntArray
+from forestall.model.samples import BoolArray, IntArray
 from forestall.staging.area import NO_MEMORY, NO_ROOM, RESTLESS, ShadowSettings
 from forestall.staging.asked import NO_MORE, NOT_ALLOWED, Asked, AskedView
 from forestall.staging.driver import ShadowDriver
@@ -570,6 +570,27 @@ def test_a_search_ends_when_what_was_counted_is_not_there(world: World) -> None:
     for _ in range(200):
         world.beat()
     assert 20_000 <= looks <= 60_000, "once all over, not for ever"
+
+
+def test_counts_that_go_on_changing_and_are_never_explained_cost_little(world: World) -> None:
+    vm = world.vm(1, 20_000)
+    world.attach(place(1))
+    looks, count, real = 0, 0, vm.touched
+
+    def resident() -> int:  # another memory of the same process grows
+        nonlocal count
+        count += 100
+        return count
+
+    def counted(first: int, pages: int) -> BoolArray:
+        nonlocal looks
+        looks += pages
+        return real(first, pages)
+
+    vm.resident, vm.touched = resident, counted  # type: ignore[method-assign]
+    for _ in range(3000):
+        world.beat(0.01)
+    assert looks < 10 * 20_000, "half a minute: searched everywhere after 1, 2, 4, 8 and 16 seconds"
 
 
 def test_a_block_that_does_not_fit_waits() -> None:
