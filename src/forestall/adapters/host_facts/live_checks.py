@@ -112,7 +112,7 @@ def _check_memfd(vms: Sequence[VmFacts]) -> Finding:
         return Finding("guest memory", Status.OK, f"shared memfd in all {len(vms)} VMs")
     what = f"{len(without)} of {len(vms)} VMs are not backed by a shared memfd: {_some(without)}"
     fix = f"virsh edit {without[0]}: <memoryBacking><source type='memfd'/><access mode='shared'/></memoryBacking>"
-    return Finding("guest memory", Status.LIMITED, what, "not used yet: needed for staging memory ahead", fix)
+    return Finding("guest memory", Status.LIMITED, what, "their memory cannot be staged before they touch it", fix)
 
 
 def _names(vms: Sequence[VmFacts], chosen: Callable[[VmFacts], bool]) -> list[str]:
