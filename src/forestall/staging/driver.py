@@ -23,8 +23,8 @@ from forestall.staging.waiting import Waiting
 from forestall.staging.watched import Place, Watched, runs
 
 STILL_BUSY_SECONDS = 1.0
-LEAVE_SECONDS, STOP_SECONDS = 1.0, 3.0
-"""So long it is tried to give back what is staged for a VM that is left alone, and for all of them at the end."""
+LEAVE_SECONDS = 3.0
+"""So long it is tried to give back what is staged for VMs that are left alone, all of them together."""
 LEAST_LOOK_OVER_SECONDS, LOOKS_A_HORIZON = 0.1, 20.0
 
 
@@ -93,14 +93,14 @@ class ShadowDriver:
 
         VMs that are new are begun with one by one, at the next beats.
         """
-        wanted = {place.vm_id: place for place in places}
+        wanted, until = {place.vm_id: place for place in places}, self._now() + LEAVE_SECONDS
         for vm_id, vm in list(self._vms.items()):
             place = wanted.get(vm_id)
             if place is None or place.incarnation != vm.place.incarnation:
-                self._leave(vm, alive=place is None)
+                self._leave(vm, until if place is None else None)
             else:
                 with self._area.losing(vm):
-                    self._change(vm, place)
+                    self._change(vm, place, until)
         for group in {_group_of(place) for place in places}:
             self._group(group)
         self._area.refusals = {vm_id: why for vm_id, why in self._area.refusals.items() if vm_id in wanted}
@@ -137,11 +137,11 @@ class ShadowDriver:
             self._area.ledger.of(group)
         return self._groups[group]
 
-    def _change(self, vm: Watched, place: Place) -> None:
+    def _change(self, vm: Watched, place: Place, until: float) -> None:
         """Take up what is new of a VM: one that goes to another trust group begins anew there."""
         moves, ends = _group_of(place) != _group_of(vm.place), vm.place.acting and not place.acting
         if moves or ends:
-            self._give_all_back(vm, self._now() + LEAVE_SECONDS)
+            self._give_all_back(vm, until)
         begins = place.acting and not vm.place.acting
         vm.place = place
         if moves:
@@ -152,10 +152,10 @@ class ShadowDriver:
             vm.adopt(self._now())
         self._take_up(vm)
 
-    def _leave(self, vm: Watched, *, alive: bool, until: float | None = None) -> None:
-        """Stage for a VM no more."""
-        if alive:
-            self._give_all_back(vm, self._now() + LEAVE_SECONDS if until is None else until)
+    def _leave(self, vm: Watched, until: float | None) -> None:
+        """Stage for a VM no more; until then it is tried to give back what is staged, None: it is gone."""
+        if until is not None:
+            self._give_all_back(vm, until)
         del self._vms[vm.place.vm_id], self._by_number[vm.number]
         self._core.forget([vm.number])
         self._waiting.forget(vm.number)
@@ -192,7 +192,7 @@ class ShadowDriver:
                 self._area.give_back(vm)
         self._waiting.settle(now, self._try_again)
         for vm_id in self._area.lost & self._vms.keys():
-            self._leave(self._vms[vm_id], alive=False)
+            self._leave(self._vms[vm_id], None)
         self._area.lost.clear()
         ratio = self.settings.core_ratio_per_ten_vms * math.ceil(max(len(self._vms), 1) / 10)
         return self._budget.next_seconds(self._now(), self._spent_seconds(), ratio, busy=now < self._busy_until)
@@ -275,9 +275,9 @@ class ShadowDriver:
 
     def stop(self) -> None:
         """Give back everything that is staged, and let go of all VMs."""
-        until = self._now() + STOP_SECONDS
+        until = self._now() + LEAVE_SECONDS
         for vm in list(self._vms.values()):
-            self._leave(vm, alive=True, until=until)
+            self._leave(vm, until)
 
     def _spent_seconds(self) -> float:
         """CPU time since the loop began."""
