@@ -400,6 +400,10 @@ def test_what_writes_while_it_stands_ends_the_staging_until_it_is_gone(world: Wo
     world.attach(place(1, horizon=1.0))
     world.run(vm, range(500, 600))
     assert staged(vm) <= before, "nothing is staged for it any more, whatever is told"
+    vm.take(range(1000))
+    for _ in range(70):
+        world.beat(1.0)
+    assert world.driver.status().refusals == {"vm-1": "somebody shares its memory"}, "also with nothing to give back"
     vm.shared = False
     for _ in range(70):
         world.beat(1.0)

@@ -198,13 +198,13 @@ class StagingArea:
 
     def give_back(self, vm: Watched) -> bool:
         """Give back some of what is to go, in one moment; False: nothing went. What turns out to be touched stays."""
-        if not vm.going:
+        if not vm.going and not vm.silenced:
             return False
         shadow, account = vm.shadow, self.account(vm)
         at_once = max(AT_ONCE_BYTES // (shadow.block_pages * vm.pages.page_bytes), 1)
         blocks = list(vm.going)[:at_once]
         real = [block for block in blocks if shadow.is_real(block)]
-        asked, given = self._given_back(vm, real) if real else (_NO_PAGES, _NO_PAGES)
+        asked, given = self._given_back(vm, real) if real or vm.silenced else (_NO_PAGES, _NO_PAGES)
         progress = False
         for block in blocks:
             wasted, first = vm.going[block], shadow.range_of(block)[0]
@@ -226,7 +226,7 @@ class StagingArea:
         """
         if self._now() < vm.may_give_back_at:
             return _NO_PAGES, _NO_PAGES
-        asked = given = _NO_PAGES
+        asked, given, could = _NO_PAGES, _NO_PAGES, False
         with self.losing(vm):
             asked = np.concatenate([_NO_PAGES, *(self._there(vm, block) for block in blocks)])
             asked = asked[: AT_ONCE_BYTES // vm.pages.page_bytes]
@@ -235,10 +235,13 @@ class StagingArea:
             took = vm.pages.stood_seconds - stood
             self.account(vm).stood(took)
             vm.may_give_back_at = self._now() + took / STANDING_SHARE
-        if len(given) or not len(asked):
+            could = len(given) > 0 or not len(asked)
+        if could:
             if vm.refused:
                 vm.refused, vm.silenced = 0, False
                 self.refusals.pop(vm.place.vm_id, None)
+            elif vm.silenced:  # for another reason, which giving back does not mend
+                vm.may_give_back_at = self._now() + MOST_AGAIN_SECONDS
             return asked, given
         vm.may_give_back_at = self._now() + min(AGAIN_SECONDS * 2.0**vm.refused, MOST_AGAIN_SECONDS)
         vm.refused += 1
