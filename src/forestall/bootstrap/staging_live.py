@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 def run_staging_loop(configuration: Configuration) -> int:
     """Stage memory alone: rosters on standard input, what is so on standard output, until the input ends."""
     from forestall.adapters.linux.guest_pages import MemfdPages
+    from forestall.adapters.linux.own_process import go_ahead
     from forestall.adapters.linux.proc import free_bytes
     from forestall.service.shadow import ShadowService
     from forestall.service.stopping import Signals
@@ -39,6 +40,7 @@ def run_staging_loop(configuration: Configuration) -> int:
         least_precision=staging.least_precision,
         core_ratio_per_ten_vms=staging.core_ratio_per_ten_vms,
     )
+    go_ahead()
     driver = ShadowDriver(MemfdPages, free_bytes, clock.monotonic, time.process_time, settings, tell)
     service = ShadowService(driver, clock, sys.stdin.fileno(), sys.stdout.fileno(), tell)
     with Signals().listening() as signals:
