@@ -204,12 +204,19 @@ def test_what_cannot_be_meant_is_said(rig: Rig, wanted: dict[str, Any], why: str
 
 
 def test_who_looks_looks_while_something_is_asked_for() -> None:
-    looked, is_open = threading.Event(), threading.Event()
-    watcher = Watcher(looked.set, is_open.is_set)
+    looked, is_open, notes = threading.Event(), threading.Event(), list[str]()
+
+    def look() -> None:
+        if not notes:
+            raise ValueError("once")
+        looked.set()
+
+    watcher = Watcher(look, is_open.is_set, notes.append)
     watcher.start()
     assert not looked.wait(0.6)
     is_open.set()
-    assert looked.wait(10)
+    assert looked.wait(10), "also after it could not"
+    assert notes == ["requests for memory are not followed: ValueError: once"]
     watcher.close()
 
 

@@ -88,7 +88,7 @@ def shadowing_of(
         with turn:
             shadowing.look()
 
-    watcher = Watcher(look, lambda: preallocations.is_open)
+    watcher = Watcher(look, lambda: preallocations.is_open, note)
     parts += [notices, shadowing, watcher]
     notices.start()
     watcher.start()

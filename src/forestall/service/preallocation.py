@@ -16,7 +16,7 @@ from typing import Any, Protocol
 
 import msgspec
 
-from forestall.model.errors import StoreError, WrongUse
+from forestall.model.errors import StoreError, WrongUse, in_one_line
 from forestall.ports.notices import SCHEMES, NoticeSender
 from forestall.staging.asked import Asked, AskedView
 
@@ -271,10 +271,12 @@ class Watcher:
         Looks; called while something is asked for.
     is_open
         Whether something is.
+    note
+        Takes one line for the operator.
     """
 
-    def __init__(self, look: Callable[[], None], is_open: Callable[[], bool]) -> None:
-        self._look, self._is_open = look, is_open
+    def __init__(self, look: Callable[[], None], is_open: Callable[[], bool], note: Callable[[str], None]) -> None:
+        self._look, self._is_open, self._note = look, is_open, note
         self._over = threading.Event()
         self._thread = threading.Thread(target=self._run, name="preallocations", daemon=True)
 
@@ -290,8 +292,11 @@ class Watcher:
 
     def _run(self) -> None:
         while not self._over.wait(LOOK_SECONDS):
-            if self._is_open():
-                self._look()
+            try:
+                if self._is_open():
+                    self._look()
+            except Exception as error:  # whatever it is: the next look may do better
+                self._note(f"requests for memory are not followed: {in_one_line(error)}")
 
 
 def _after(request: Request, view: AskedView | None, refused: str, now: float) -> Request:
