@@ -20,7 +20,7 @@ from forestall.adapters.trace_spool.parts import paths_of, read_part
 from forestall.adapters.trace_spool.spool import TraceSpool, folder_beside
 from forestall.bootstrap.recording import finish_recording, record_from
 from forestall.cli import main
-from forestall.cli.record import parse_duration
+from forestall.cli.parsing import parse_duration
 from forestall.model.errors import BadInput, HypervisorError, StoreError, WrongUse
 from forestall.model.resources import Resource
 from forestall.model.samples import Grid, Observation, Trace
@@ -289,13 +289,13 @@ def test_a_folder_that_cannot_be_written(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(("text", "seconds"), [("90", 90), ("90s", 90), ("30m", 1800), ("1.5h", 5400), ("7d", 604800)])
 def test_durations(text: str, seconds: float) -> None:
-    assert parse_duration(text) == seconds
+    assert parse_duration(text, what="--duration") == seconds
 
 
 @pytest.mark.parametrize("text", ["", "0", "-1h", "1w", "h", "1 h 3", "inf", "nan", "9" * 30, "١h"])
 def test_durations_that_are_none(text: str) -> None:
     with pytest.raises(WrongUse, match="--duration"):
-        parse_duration(text)
+        parse_duration(text, what="--duration")
 
 
 def test_memory_does_not_grow_with_the_recording(tmp_path: Path) -> None:

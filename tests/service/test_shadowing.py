@@ -77,11 +77,12 @@ class Child:
 class Rig:
     def __init__(self, folder: Path) -> None:
         self.child, self.notes, self.away, self.acting = Child(), list[str](), "", {"a", "d"}
+        self.alone = set[str]()
         self.groups = TrustGroups(Book())
         self.vms = ("a", "b", "c", "d", "e")
         self.kept = Preallocations(FilePreallocations(folder), self, 1 << 30, lambda: 7.0, self.notes.append)
         self.shadowing = Shadowing(
-            self, self.groups, self.processes, self.child, 30.0, 20.0, self.notes.append, self.kept
+            self, self.groups, self.processes, {"memory": self.child}, 30.0, 20.0, self.notes.append, self.kept
         )
 
     def send(self, target: str, notice: Mapping[str, Any]) -> None:
@@ -94,6 +95,9 @@ class Rig:
 
     def may_act(self, vm_id: str) -> bool:
         return vm_id in self.acting
+
+    def is_left_alone(self, vm_id: str) -> bool:
+        return vm_id in self.alone
 
     def processes(self) -> Mapping[str, VmProcess]:
         if self.away:

@@ -10,6 +10,7 @@ import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+from logs import Log
 
 from forestall.adapters.simulated.guest_pages import SimulatedGuestPages
 from forestall.model.errors import HypervisorError, Unsupported
@@ -18,6 +19,7 @@ from forestall.staging.area import NO_MEMORY, NO_ROOM, RESTLESS, ShadowSettings
 from forestall.staging.asked import NO_MORE, NOT_ALLOWED, Asked, AskedView
 from forestall.staging.driver import ShadowDriver
 from forestall.staging.watched import Place
+from forestall.staging.written import Written
 
 PAGE, BLOCK_PAGES, PAGES = 4096, 32, 1000
 AREA_PAGES = 12 * BLOCK_PAGES
@@ -30,6 +32,7 @@ class World:
         self.now, self.free, self.cpu = 100.0, 1 << 40, 0.0
         self.vms: dict[int, SimulatedGuestPages] = {}
         self.notes: list[str] = []
+        self.log = Log()
         options = {"staged_bytes": AREA_PAGES * PAGE, "block_bytes": BLOCK_PAGES * PAGE, "keep_free_bytes": 1 << 30}
         self.driver = ShadowDriver(
             self.open,
@@ -38,6 +41,7 @@ class World:
             lambda: self.cpu,
             ShadowSettings(**(options | changed)),  # type: ignore[arg-type]
             self.notes.append,
+            Written(self.log, lambda: 1e9 + self.now),
         )
 
     def open(self, pid: int) -> SimulatedGuestPages:

@@ -123,6 +123,7 @@ def restore_directly(configuration: Configuration, vm_ids: list[str] | None) -> 
         A daemon runs on this state folder.
     """
     from forestall.bootstrap.burst_live import core_originals, put_cores_back
+    from forestall.bootstrap.staging_live import switch_traces_off
 
     with locked(configuration.state_folder):
         originals = FileOriginals(configuration.state_folder / ORIGINALS, tell)
@@ -132,6 +133,7 @@ def restore_directly(configuration: Configuration, vm_ids: list[str] | None) -> 
             raise WrongUse(f"nothing was changed on a VM named {unknown[0]!r}")
         chosen = [kept[vm_id] for vm_id in sorted(kept if vm_ids is None else kept.keys() & set(vm_ids))]
         result = PutBack()
+        switch_traces_off(configuration)
         if chosen:
             with closing(open_restorer(configuration)) as host:
                 result = put_back_each(host, originals, chosen)

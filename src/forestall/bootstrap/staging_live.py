@@ -1,4 +1,4 @@
-"""Puts the live staging of memory together: its process, and who starts it; and trust groups."""
+"""Puts live staging together: its processes, and who starts them; and trust groups."""
 
 from __future__ import annotations
 
@@ -7,28 +7,39 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Mapping
+from contextlib import closing
 from typing import TYPE_CHECKING, Any
 
 from forestall.adapters.clock.system import SystemClock
 from forestall.adapters.files.liveness import locked
 from forestall.adapters.files.trust_book import FileTrustBook
-from forestall.bootstrap.live import tell
+from forestall.bootstrap.live import SIMULATED, tell
+from forestall.model.errors import HypervisorError, StoreError
+from forestall.service.shadowing import BLOCKS, MEMORY
 from forestall.service.trust_groups import TrustGroups
 
 if TYPE_CHECKING:
     from forestall.bootstrap.live import Opened
     from forestall.demand.driver import Driver
     from forestall.service.configuration import Configuration
+    from forestall.service.shadow import Driver as ShadowLoop
     from forestall.service.shadowing import Shadowing
+    from forestall.staging.written import Written
+
+STAGING_OPTIONS = (
+    *("staged_bytes", "block_bytes", "cached_bytes", "log_bytes", "keep_free_bytes"),
+    *("least_precision", "core_ratio_per_ten_vms"),
+)
+"""What the daemon hands down of the table ``[staging]``."""
+BLOCK_BYTES = 64 << 10
+"""Blocks of disks are this large: what QEMU's images are made of, and less than most of what guests read at once."""
 
 
-def run_staging_loop(configuration: Configuration) -> int:
+def run_memory_loop(configuration: Configuration) -> int:
     """Stage memory alone: rosters on standard input, what is so on standard output, until the input ends."""
     from forestall.adapters.linux.guest_pages import MemfdPages
     from forestall.adapters.linux.own_process import go_ahead
     from forestall.adapters.linux.proc import free_bytes
-    from forestall.service.shadow import ShadowService
-    from forestall.service.stopping import Signals
     from forestall.staging.area import ShadowSettings
     from forestall.staging.driver import ShadowDriver
 
@@ -41,8 +52,88 @@ def run_staging_loop(configuration: Configuration) -> int:
         core_ratio_per_ten_vms=staging.core_ratio_per_ten_vms,
     )
     go_ahead()
-    driver = ShadowDriver(MemfdPages, free_bytes, clock.monotonic, time.process_time, settings, tell)
-    service = ShadowService(driver, clock, sys.stdin.fileno(), sys.stdout.fileno(), tell)
+    written = _written(configuration, MEMORY)
+    driver = ShadowDriver(MemfdPages, free_bytes, clock.monotonic, time.process_time, settings, tell, written)
+    return _run(driver)
+
+
+def run_block_loop(configuration: Configuration) -> int:
+    """Stage blocks of disks alone, as :func:`run_memory_loop` does memory.
+
+    What an earlier run has left switched on in VMs is switched off first.
+    """
+    from forestall.adapters.libvirt.block_watch import watches
+    from forestall.adapters.libvirt.connection import Connection
+    from forestall.adapters.linux.own_process import go_ahead
+    from forestall.adapters.linux.page_cache import PageCache
+    from forestall.adapters.linux.proc import free_bytes
+    from forestall.bootstrap.access_log import past_of
+    from forestall.staging.block_driver import BlockDriver, BlockSettings
+
+    staging, clock = configuration.staging, SystemClock()
+    settings = BlockSettings(
+        staged_bytes=staging.cached_bytes,
+        keep_free_bytes=staging.keep_free_bytes,
+        least_precision=staging.least_precision,
+        core_ratio_per_ten_vms=staging.core_ratio_per_ten_vms,
+    )
+    connection = Connection(configuration.connect)
+    go_ahead()
+    switch_traces_off(configuration)
+    try:
+        driver = BlockDriver(
+            watches(connection),
+            PageCache(BLOCK_BYTES),
+            _written(configuration, BLOCKS),
+            past_of(configuration),
+            free_bytes,
+            clock.monotonic,
+            time.process_time,
+            settings,
+            tell,
+        )
+        return _run(driver)
+    finally:
+        connection.close()
+
+
+def switch_traces_off(configuration: Configuration) -> list[str]:
+    """Switch off the traces that a process that is gone has left on in VMs; names of those VMs."""
+    from forestall.adapters.libvirt.block_watch import clear_up
+    from forestall.adapters.libvirt.connection import Connection
+
+    if configuration.connect.startswith(SIMULATED) or os.geteuid() != 0:
+        return []
+    try:
+        with closing(Connection(configuration.connect)) as connection:
+            return clear_up(connection)
+    except HypervisorError as error:
+        tell(f"whether VMs are still traced is not known: {error}")
+        return []
+
+
+def _written(configuration: Configuration, name: str) -> Written:
+    """Where accesses are written down; that they cannot be keeps nobody from staging."""
+    import pyarrow
+
+    from forestall.bootstrap.access_log import open_access_log
+    from forestall.staging.written import Written
+
+    pyarrow.array([], pyarrow.string())  # its first array takes half a second, which VMs are not to be left alone for
+    log, most_bytes = None, configuration.staging.log_bytes
+    if most_bytes:
+        try:
+            log = open_access_log(configuration, name, most_bytes)
+        except StoreError as error:
+            tell(f"what VMs use is not written down: {error}")
+    return Written(log, SystemClock().now, tell)
+
+
+def _run(driver: ShadowLoop) -> int:
+    from forestall.service.shadow import ShadowService
+    from forestall.service.stopping import Signals
+
+    service = ShadowService(driver, SystemClock(), sys.stdin.fileno(), sys.stdout.fileno(), tell)
     with Signals().listening() as signals:
         return service.run(lambda: signals.stopping)
 
@@ -56,7 +147,7 @@ def shadowing_of(
     note: Callable[[str], None],
     parts: list[Any],
 ) -> Shadowing | None:
-    """Who keeps the process that stages memory; None where it is not wanted or cannot be. ``parts`` closes it."""
+    """Who keeps the processes that stage; None where none is wanted or can be. ``parts`` closes it."""
     from forestall.adapters.files.preallocations import FilePreallocations
     from forestall.adapters.linux.loop_process import LoopProcess
     from forestall.adapters.notices.sender import NoticeThread
@@ -64,11 +155,18 @@ def shadowing_of(
     from forestall.service.shadowing import Shadowing
 
     staging = configuration.staging
-    if staging.memory == "off" or os.geteuid() != 0:
+    wanted = [name for name, way in ((MEMORY, staging.memory), (BLOCKS, staging.blocks)) if way != "off"]
+    if configuration.connect.startswith(SIMULATED):
+        wanted = [name for name in wanted if name != BLOCKS]
+    if BLOCKS not in wanted:
+        switch_traces_off(configuration)
+    if not wanted or os.geteuid() != 0:
         return None
+    options = ["--state-folder", str(configuration.state_folder), "--connect", configuration.connect]
+    for name in STAGING_OPTIONS:
+        options += [f"--{name.replace('_', '-')}", str(getattr(staging, name))]
     command = [sys.executable, "-m", "forestall", "staging"]
-    for name in ("staged_bytes", "block_bytes", "keep_free_bytes", "least_precision", "core_ratio_per_ten_vms"):
-        command += [f"--{name.replace('_', '-')}", str(getattr(staging, name))]
+    children = {name: LoopProcess([*command, name, *options]) for name in wanted}
     lease_seconds = driver.settings.lease_seconds / opened.clock.pace
     notices = NoticeThread(notice_key(configuration), note)
     kept, now = FilePreallocations(configuration.state_folder), SystemClock().now
@@ -77,7 +175,7 @@ def shadowing_of(
         driver,
         groups,
         opened.host.processes,
-        LoopProcess(command),
+        children,
         staging.horizon_seconds,
         lease_seconds,
         note,

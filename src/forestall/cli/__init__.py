@@ -16,6 +16,7 @@ import typer
 
 from forestall import __version__
 from forestall.cli import (
+    access,
     applications,
     burst,
     config,
@@ -49,6 +50,7 @@ SUB_COMMANDS = (
     explain,
     applications,
     trust_group,
+    access,
     preallocate,
     restore,
     watchdog,

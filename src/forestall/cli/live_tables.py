@@ -66,9 +66,18 @@ def status_table(status: dict[str, Any]) -> Table:
         )
     for name, told in _cores(status.get("cores") or {}):
         table.add_row(name, escape(told))
-    for name, told in _staging(status.get("staging") or {}):
+    for name, told in (*_staging(status.get("staging") or {}), *_blocks(status.get("block_staging") or {})):
         table.add_row(name, escape(told))
     return table
+
+
+def _blocks(staging: dict[str, Any]) -> list[tuple[str, str]]:
+    """Blocks of disks that are staged; nothing where none is."""
+    if not staging:
+        return []
+    vms, mib = len(staging["vms"]), staging["staged_bytes"] / 2**20
+    lines = [("disks staged", f"{mib:.1f} MiB for {vms} VMs; {100 * staging['core_ratio']:.2f} % of a core")]
+    return lines + [("disks not staged for", f"{vm_id}: {why}") for vm_id, why in staging["refusals"].items()]
 
 
 def _staging(staging: dict[str, Any]) -> list[tuple[str, str]]:

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import re
+
 from forestall.model.errors import WrongUse
 from forestall.model.resources import Resource
+
+_UNITS = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400}
 
 
 def parse_budgets(text: str) -> tuple[float, ...]:
@@ -42,3 +46,12 @@ def parse_parts(text: str) -> frozenset[str]:
         if name not in PARTS:
             raise WrongUse(f"--without {text}: {name!r} is none of {', '.join(PARTS)}")
     return frozenset(names)
+
+
+def parse_duration(text: str, *, what: str) -> float:
+    """Seconds from ``90``, ``90s``, ``30m``, ``1.5h`` or ``7d``; ``what`` names the option."""
+    found = re.fullmatch(r"(\d+(?:\.\d+)?)([smhd]?)", text.strip(), re.ASCII)
+    seconds = float(found[1]) * _UNITS[found[2]] if found else 0.0
+    if not 0 < seconds < 1e10:
+        raise WrongUse(f"{what} {text}: give a number and s, m, h or d, as 90s, 30m, 1h or 7d")
+    return seconds

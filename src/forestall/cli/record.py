@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import math
-import re
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from forestall.cli.live_options import ConfigOption, ConnectOption, configured
+from forestall.cli.parsing import parse_duration
 from forestall.model.errors import WrongUse
-
-_UNITS = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400}
 
 
 def register(app: typer.Typer) -> None:
@@ -45,14 +43,5 @@ def record(
     if finish:
         typer.echo(finish_recording(trace, overwrite=force))
         return
-    seconds = math.inf if duration is None else parse_duration(duration)
+    seconds = math.inf if duration is None else parse_duration(duration, what="--duration")
     typer.echo(record_trace(configured(config, connect=connect), trace, step_seconds, seconds, overwrite=force))
-
-
-def parse_duration(text: str) -> float:
-    """Seconds from ``90``, ``90s``, ``30m``, ``1.5h`` or ``7d``."""
-    found = re.fullmatch(r"(\d+(?:\.\d+)?)([smhd]?)", text.strip(), re.ASCII)
-    seconds = float(found[1]) * _UNITS[found[2]] if found else 0.0
-    if not 0 < seconds < 1e10:
-        raise WrongUse(f"--duration {text}: give a number and s, m, h or d, as 90s, 30m, 1h or 7d")
-    return seconds

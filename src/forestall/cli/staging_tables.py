@@ -67,6 +67,37 @@ def shadowing_lines(status: dict[str, Any]) -> Iterator[str]:
         yield f"{vm_id} is not staged for: {reason}"
 
 
+def blocks_table(status: dict[str, Any]) -> Table:
+    """What bringing blocks of disks into the page cache has brought each trust group."""
+    from rich.markup import escape
+    from rich.table import Table
+
+    table = Table("trust group", "VMs", "disks: staged", "there", "late", "missed", "accuracy", "covered", "wasted")
+    for name, row in status["groups"].items():
+        counts = (str(row[key]) for key in ("hits", "late", "misses"))
+        shares = (_share(row["precision"]), _share(row["coverage"]))
+        staged = f"{row['staged_bytes'] / MIB:.1f} MiB"
+        table.add_row(escape(name), str(row["vms"]), staged, *counts, *shares, str(row["wasted"]))
+    return table
+
+
+def blocks_lines(status: dict[str, Any]) -> Iterator[str]:
+    """What that costs, and what could not be done."""
+    staged, most = status["staged_bytes"] / MIB, status["most_bytes"] / MIB
+    yield f"disks: {staged:.1f} of at most {most:.0f} MiB wait to be read; {100 * status['core_ratio']:.2f} % of a core"
+    for name, row in status["groups"].items():
+        if row["threshold"] > 1:
+            yield f"{name}: bringing blocks ahead does not pay now"
+    for vm_id in status["resting"]:
+        yield f"{vm_id}: its disks are not watched for a while: it asks more of them than can be looked at"
+    if status["waiting"]:
+        yield f"{status['waiting']} blocks of disks wait to be staged"
+    for reason, count in status["dropped"].items():
+        yield f"{count} blocks of disks were not staged: {reason}"
+    for vm_id, reason in status["refusals"].items():
+        yield f"disks of {vm_id} are not staged for: {reason}"
+
+
 def preallocations_table(rows: list[dict[str, Any]]) -> Table:
     """What was asked for, and what has become of it."""
     from rich.markup import escape

@@ -136,7 +136,7 @@ def stats(
     config: ConfigOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Print what staging memory has brought each trust group, and what it costs.
+    """Print what staging memory, and blocks of disks, has brought each trust group, and what it costs.
 
     A summary leaves out groups of fewer VMs than [applications] summary_vms.
 
@@ -150,12 +150,16 @@ def stats(
         return
     from rich.console import Console
 
-    from forestall.cli.staging_tables import shadowing_lines, shadowing_table
+    from forestall.cli.staging_tables import blocks_lines, blocks_table, shadowing_lines, shadowing_table
 
-    console = Console()
+    console, blocks = Console(), found.get("blocks")
     console.print(shadowing_table(found))
     for line in shadowing_lines(found):
         console.print(line, markup=False)
+    if blocks is not None:
+        console.print(blocks_table(blocks))
+        for line in blocks_lines(blocks):
+            console.print(line, markup=False)
 
 
 def _change(settings: Configuration, as_json: bool, **request: Any) -> None:

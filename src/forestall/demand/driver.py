@@ -222,9 +222,13 @@ class Driver:
         """Mode that holds for a VM now, and why it is not the one that was asked for."""
         if self._health.fault:
             return Mode.OBSERVE, self._health.fault
-        if self._all_kept_back or vm_id in self._kept_back:
+        if self.is_left_alone(vm_id):
             return Mode.OBSERVE, "restored by hand"
         return self.settings.mode, ""
+
+    def is_left_alone(self, vm_id: str) -> bool:
+        """Whether an operator has had a VM restored, and not resumed since."""
+        return self._all_kept_back or vm_id in self._kept_back
 
     def may_act(self, vm_id: str) -> bool:
         """Whether a VM may be changed now."""

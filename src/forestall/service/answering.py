@@ -20,7 +20,7 @@ from forestall.ports.journal import Journal
 from forestall.service.guests import Guests, NoGuests
 from forestall.service.lending import CoreLending
 from forestall.service.outside import Outside
-from forestall.service.shadowing import Shadowing
+from forestall.service.shadowing import BLOCKS, Shadowing
 from forestall.service.trust_groups import TrustGroups
 
 
@@ -117,6 +117,7 @@ class Answering:
             view = asdict(self.driver.view())
             cores = self.lending.status() if self.lending else {}
             staging = self.shadowing.status() if self.shadowing else {}
+            blocks = self.shadowing.status(BLOCKS) if self.shadowing else {}
         view["cycle_seconds"] /= self.clock.pace
         return {
             "version": __version__,
@@ -127,6 +128,7 @@ class Answering:
             **view,
             "cores": cores,
             "staging": staging,
+            "block_staging": blocks,
         }
 
     def _vms(self, request: Mapping[str, Any]) -> Any:
@@ -215,7 +217,7 @@ class Answering:
 
     def _staging(self) -> Shadowing:
         if self.shadowing is None:
-            raise WrongUse("no memory is staged here: [staging] memory is off, or the daemon does not run as root")
+            raise WrongUse("nothing is staged here: [staging] is off, or the daemon does not run as root")
         return self.shadowing
 
     def _beside(self) -> Outside:

@@ -152,7 +152,7 @@ class BurstConfiguration:
 
 @dataclass(frozen=True)
 class StagingConfiguration:
-    """Table ``[staging]``: memory that is populated before a VM touches it, in trust groups where that is enabled.
+    """Table ``[staging]``: memory and blocks of disks made ready before a VM asks, in trust groups where it is enabled.
 
     Attributes
     ----------
@@ -169,10 +169,20 @@ class StagingConfiguration:
     least_precision
         A trust group of whose staged pages a smaller share is touched is not staged for, until that would be better.
     core_ratio_per_ten_vms
-        Share of a core that staging may use for ten VMs, or for a part of them.
+        Share of a core that staging may use for ten VMs, or for a part of them; memory as much, and blocks.
+    blocks
+        ``auto``: also blocks of their disks are brought into the host's page cache ahead; or ``off``. For it QEMU is
+        asked over its monitor to trace block requests, and libvirt marks such VMs as tainted.
+    cached_bytes
+        At most so much was brought into the page cache and has not been read yet, for all VMs together.
+    log_bytes
+        The log of accesses is at most this large, of memory as much as of blocks; 0: there is none.
     """
 
     memory: str = "auto"
+    blocks: str = "off"
+    cached_bytes: int = 256 * 1024 * 1024
+    log_bytes: int = 256 * 1024 * 1024
     horizon_seconds: float = 30.0
     staged_bytes: int = 256 * 1024 * 1024
     block_bytes: int = 1024 * 1024

@@ -139,6 +139,9 @@ KEYS: Mapping[str, Mapping[str, read.Reader]] = {
     },
     "staging": {
         "memory": read.one_of(("auto", "off"), "ways"),
+        "blocks": read.one_of(("auto", "off"), "ways"),
+        "cached_bytes": _whole(1 << 20, 1 << 45),
+        "log_bytes": _whole(0, 1 << 45),
         "horizon_seconds": read.number(0, _DAY),
         "staged_bytes": _whole(1 << 20, 1 << 45),
         "block_bytes": _whole(1 << 12, 1 << 30),

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, Protocol
 
-SILENT_SECONDS = 10.0
-"""It speaks once a second."""
+SILENT_SECONDS, STARTING_SECONDS = 10.0, 60.0
+"""It speaks once a second, and for the first time when it has loaded what it needs."""
 
 
 class Child(Protocol):
@@ -56,7 +56,8 @@ class KeptProcess:
 
     def tell(self, line: bytes) -> None:
         """Send a roster; start the process first if it is not there."""
-        if self.started and self._child.alive() and self._child.silent_seconds() > SILENT_SECONDS:
+        patience = SILENT_SECONDS if self.status() else STARTING_SECONDS
+        if self.started and self._child.alive() and self._child.silent_seconds() > patience:
             self._note(f"{self._what} has not spoken for too long and is ended; {self._after}")
             self._child.end()
         if not self._child.alive():

@@ -1,15 +1,36 @@
-"""The process that stages memory: a beat as often as there is something to see, whatever the daemon is busy with."""
+"""A process that stages: a beat as often as there is something to see, whatever the daemon is busy with."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from typing import Any, Protocol
 
 from forestall.model.errors import ForestallError, in_one_line
 from forestall.ports.clock import Clock
 from forestall.service.pipes import Pipes
 from forestall.service.shadow_messages import roster_of, status_line
-from forestall.staging.driver import ShadowDriver
+from forestall.staging.watched import Place
+
+
+class Driver(Protocol):
+    """A loop that stages, for VMs of trust groups."""
+
+    def attach(self, places: Sequence[Place]) -> None:
+        """Stage for these VMs and no others."""
+        ...
+
+    def beat(self) -> float:
+        """Look, decide, act; how long to wait for the next beat."""
+        ...
+
+    def status(self) -> Any:
+        """What is so now: a dataclass."""
+        ...
+
+    def stop(self) -> None:
+        """Let go of all VMs."""
+        ...
 
 
 class ShadowService:
@@ -27,15 +48,13 @@ class ShadowService:
         Takes one line for the operator.
     """
 
-    def __init__(
-        self, driver: ShadowDriver, clock: Clock, rosters: int, statuses: int, note: Callable[[str], None]
-    ) -> None:
+    def __init__(self, driver: Driver, clock: Clock, rosters: int, statuses: int, note: Callable[[str], None]) -> None:
         self._driver, self._clock, self._note = driver, clock, note
         self._pipes = Pipes(rosters, statuses, clock.monotonic())
         self._expires_at = math.inf
 
     def run(self, stopping: Callable[[], bool]) -> int:
-        """Beat until told to stop or the pipe of rosters ends, then give back everything that is staged."""
+        """Beat until told to stop or the pipe of rosters ends, then let go of all VMs."""
         wait_seconds = 0.0
         try:
             with self._pipes.speaking():

@@ -1,19 +1,19 @@
-"""What the daemon and the process that stages memory say to each other through service/pipes."""
+"""What the daemon and the processes that stage say to each other through service/pipes."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import msgspec
 
 from forestall.model.errors import BadInput
-from forestall.staging.driver import ShadowStatus
 from forestall.staging.watched import Place
 
 
 @dataclass(frozen=True)
 class ShadowRoster:
-    """VMs whose memory is shadowed; unless it comes again within ``lease_seconds``, none is (None: for ever)."""
+    """VMs that are shadowed; unless it comes again within ``lease_seconds``, none is (None: for ever)."""
 
     places: tuple[Place, ...]
     lease_seconds: float | None = None
@@ -46,6 +46,6 @@ def roster_of(line: bytes) -> ShadowRoster:
     return roster
 
 
-def status_line(status: ShadowStatus) -> bytes:
+def status_line(status: Any) -> bytes:
     """A status as a line."""
     return msgspec.json.encode(status) + b"\n"

@@ -1,4 +1,4 @@
-"""Whose memory is shadowed, as the daemon tells the process that does it after each cycle."""
+"""Whose memory and disks are shadowed, as the daemon tells the processes that do it after each cycle."""
 
 from __future__ import annotations
 
@@ -12,9 +12,19 @@ from forestall.service.kept_process import Child, KeptProcess
 from forestall.service.preallocation import Preallocations
 from forestall.service.shadow_messages import ShadowRoster, roster_line
 from forestall.service.trust_groups import TrustGroups
+from forestall.staging.block_driver import BlockStatus
+from forestall.staging.block_group import BlockView
 from forestall.staging.driver import ShadowStatus
 from forestall.staging.ledger import GroupView
 from forestall.staging.watched import Place
+
+MEMORY, BLOCKS = "memory", "blocks"
+_AFTER = {
+    MEMORY: "what it had staged stays where it is until it is staged for that VM again",
+    BLOCKS: "what it had brought into the page cache stays there as long as the host likes",
+}
+_NOTHING: dict[str, tuple[Any, Any]] = {MEMORY: (ShadowStatus(), GroupView()), BLOCKS: (BlockStatus(), BlockView())}
+"""What a loop says, of all and of a group, that has not said anything yet."""
 
 
 class Loop(Protocol):
@@ -28,9 +38,13 @@ class Loop(Protocol):
         """Whether a VM may be changed now."""
         ...
 
+    def is_left_alone(self, vm_id: str) -> bool:
+        """Whether an operator has had a VM restored, and not resumed since."""
+        ...
+
 
 class Shadowing:
-    """Keeps the process that stages memory up and told; see :class:`~forestall.service.daemon.Beside`.
+    """Keeps the processes that stage up and told; see :class:`~forestall.service.daemon.Beside`.
 
     Parameters
     ----------
@@ -40,8 +54,8 @@ class Shadowing:
         Which trust groups are staged for.
     processes
         Processes of the VMs.
-    child
-        The process; started when the first VM is there.
+    children
+        The processes, by what they stage; started when the first VM is there.
     horizon_seconds
         Where nothing else was said.
     lease_seconds
@@ -57,35 +71,40 @@ class Shadowing:
         loop: Loop,
         groups: TrustGroups,
         processes: Callable[[], Mapping[str, VmProcess]],
-        child: Child,
+        children: Mapping[str, Child],
         horizon_seconds: float,
         lease_seconds: float,
         note: Callable[[str], None],
         preallocations: Preallocations,
     ) -> None:
         self._loop, self._groups, self._processes, self._note = loop, groups, processes, note
-        after = "what it had staged stays where it is until it is staged for that VM again"
-        self._kept = KeptProcess(child, "the staging of memory", after, note)
+        self._kept = {
+            what: KeptProcess(child, f"the staging of {what}", _AFTER[what], note) for what, child in children.items()
+        }
         self._horizon_seconds, self._lease_seconds = horizon_seconds, lease_seconds
         self.preallocations = preallocations
         self._known: dict[str, VmProcess] = {}
         self._told: tuple[Place, ...] = ()
-        self._refused: dict[str, tuple[str, bool]] = {}
+        self._refused: dict[tuple[str, str], tuple[str, bool]] = {}
 
     def turn(self) -> None:
-        """Tell the process who there is; start it if it is needed, and again if it has died or hangs."""
+        """Tell the processes who there is; start one if it is needed, and again if it has died or hangs."""
         self._told = self._places()
         if not self._told:
             self.close()
             return
-        self._kept.tell(roster_line(ShadowRoster(self._told, self._lease_seconds)))
-        refused = dict(self.status().get("refusals", {}))
-        for vm_id, why in refused.items():
-            seen, told = self._refused.get(vm_id, ("", False))
+        roster = roster_line(ShadowRoster(self._told, self._lease_seconds))
+        for kept in self._kept.values():
+            kept.tell(roster)
+        refused = {
+            (what, vm_id): why for what in self._kept for vm_id, why in self.status(what).get("refusals", {}).items()
+        }
+        for (what, vm_id), why in refused.items():
+            seen, told = self._refused.get((what, vm_id), ("", False))
             if seen == why and not told:  # for longer than a VM takes to end
-                self._note(f"memory of {vm_id} is not staged: {why}")
-            self._refused[vm_id] = why, seen == why
-        self._refused = {vm_id: self._refused[vm_id] for vm_id in refused}
+                self._note(f"{what} of {vm_id} {'is' if what == MEMORY else 'are'} not staged: {why}")
+            self._refused[what, vm_id] = why, seen == why
+        self._refused = {key: self._refused[key] for key in refused}
 
     def look(self) -> None:
         """See what has become of what was asked for."""
@@ -101,6 +120,8 @@ class Shadowing:
         WrongUse
             Nothing is staged for the VM, or the request cannot be meant.
         """
+        if MEMORY not in self._kept:
+            raise WrongUse("no memory is staged here: [staging] memory is off")
         group = self._loop.trust_groups((vm_id,))[0]
         if not group or not self._groups.terms(group).shadowing:
             why = f"shadowing of its trust group {group!r} is not enabled" if group else "it is in no trust group"
@@ -115,12 +136,12 @@ class Shadowing:
         self.turn()
         return asdict(cancelled)
 
-    def status(self) -> dict[str, Any]:
-        """What the process last said; empty while it does not run."""
-        return self._kept.status()
+    def status(self, what: str = MEMORY) -> dict[str, Any]:
+        """What a process last said; empty while it does not run."""
+        return self._kept[what].status() if what in self._kept else {}
 
     def statistics(self, least_vms: int, group: str | None = None) -> dict[str, Any]:
-        """What staging has brought, and costs: all of it, or of one trust group.
+        """What staging has brought, and costs: all of it, or of one trust group; of blocks under that name.
 
         Above 1 ``least_vms`` leaves smaller groups out, and names of VMs.
 
@@ -129,23 +150,30 @@ class Shadowing:
         WrongUse
             Shadowing of that group is not enabled.
         """
-        found = asdict(ShadowStatus()) | self.status()
+        if group is not None and group not in {place.group for place in self._told}:
+            raise WrongUse(f"shadowing of a trust group {group!r} is not enabled, or none of its VMs runs here")
+        blocks = {BLOCKS: self._statistics(BLOCKS, least_vms, group)} if BLOCKS in self._kept else {}
+        return self._statistics(MEMORY, least_vms, group) | blocks
+
+    def _statistics(self, what: str, least_vms: int, group: str | None) -> dict[str, Any]:
+        everything, of_group = _NOTHING[what]
+        found = asdict(everything) | self.status(what)
         of = {place.vm_id: place.group for place in self._told}
-        found["groups"] = {name: asdict(GroupView()) for name in of.values()} | found["groups"]
+        found["groups"] = {name: asdict(of_group) for name in of.values()} | found["groups"]
         if group is not None:
-            if group not in found["groups"]:
-                raise WrongUse(f"shadowing of a trust group {group!r} is not enabled, or none of its VMs runs here")
             found["groups"] = {group: found["groups"][group]}
             found["vms"] = [vm_id for vm_id in found["vms"] if of.get(vm_id) == group]
             found["refusals"] = {vm_id: why for vm_id, why in found["refusals"].items() if of.get(vm_id) == group}
         if least_vms > 1:
             groups = {name: view for name, view in found["groups"].items() if view["vms"] >= least_vms}
-            found |= {"groups": groups, "vms": [], "refusals": {}, "asked": {}}
+            unnamed = {key: type(found[key])() for key in ("vms", "refusals", "asked", "resting") if key in found}
+            found |= {"groups": groups} | unnamed
         return found
 
     def close(self) -> None:
-        """End the process; what is staged is given back."""
-        self._kept.end()
+        """End the processes; what is staged of memory is given back."""
+        for kept in self._kept.values():
+            kept.end()
 
     def _places(self) -> tuple[Place, ...]:
         try:
@@ -159,5 +187,6 @@ class Shadowing:
                 process, horizon = processes[vm_id], terms.horizon_seconds or self._horizon_seconds
                 acting, asked = self._loop.may_act(vm_id), self.preallocations.asked(vm_id)
                 run, generation = (process.incarnation, process.pid), terms.generation
-                places.append(Place(vm_id, *run, group, horizon, acting, asked, generation))
+                alone = self._loop.is_left_alone(vm_id)
+                places.append(Place(vm_id, *run, group, horizon, acting, asked, generation, alone))
         return tuple(places)

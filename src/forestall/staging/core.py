@@ -19,7 +19,7 @@ from forestall.learning.access.items import NOBODY, Items
 from forestall.learning.access.odds import Odds
 from forestall.learning.access.runs import Runs
 from forestall.learning.compiled import compiled, entry
-from forestall.model.samples import FloatArray, IntArray
+from forestall.model.samples import BoolArray, FloatArray, IntArray
 from forestall.staging import flight, shelves
 from forestall.staging.flight import Flight
 from forestall.staging.settings import StagingSettings
@@ -31,8 +31,8 @@ EACH = 16
 HOPELESS = 0.02
 MOST_USES = 1 << 30
 NOW, ACTIVE = 0, 1
-FADING, WASTE_COST, INERTIA = 0, 1, 2
-DELAY, REACH, HORIZON = 0, 1, 2
+FADING, WASTE_COST, INERTIA, STAGE_COST = 0, 1, 2, 3
+DELAY, REACH, HORIZON, KEEP = 0, 1, 2, 3
 
 
 class Core(NamedTuple):
@@ -43,7 +43,8 @@ class Core(NamedTuple):
     thresholds
         Array (threshold,), increasing.
     whole, real
-        Arrays: settings that are whole numbers (delay, reach, horizon), and others (fading, waste cost, inertia).
+        Arrays: settings that are whole numbers (delay, reach, horizon, keep; 0: for good), and others (fading, waste
+        cost, inertia, stage cost).
     at
         Array (2,): number of the next access, and index of the threshold in force.
     hope
@@ -82,8 +83,10 @@ class Core(NamedTuple):
             shelves=Shelves.of(slots, 1 + len(thresholds), settings.cache_items),
             flight=Flight.of(slots),
             thresholds=np.array(thresholds),
-            whole=np.array([settings.delay, settings.reach, settings.horizon], np.int64),
-            real=np.array([1.0 - 1.0 / settings.memory_accesses, settings.waste_cost, settings.inertia]),
+            whole=np.array([settings.delay, settings.reach, settings.horizon, settings.keep or 0], np.int64),
+            real=np.array(
+                [1.0 - 1.0 / settings.memory_accesses, settings.waste_cost, settings.inertia, settings.stage_cost]
+            ),
             at=np.array([0, len(thresholds) - 1], np.int64),
             hope=np.ones(settings.streams),
             bins=np.zeros(evidence.KINDS, np.uint8),
@@ -130,10 +133,28 @@ def take_in(core: Core, stream: NDArray[np.int32], space: NDArray[np.int32], num
     return len(number)
 
 
+@entry
+def lose(core: Core, space: NDArray[np.int32], number: IntArray) -> None:
+    """Items (item,) are no longer where they were staged or used: somebody else took them away."""
+    for i in range(len(number)):
+        slot = items.find(core.items, space[i], number[i])
+        if slot != NOBODY:
+            shelves.lose(core.shelves, slot)
+
+
+@entry
+def holds(core: Core, space: NDArray[np.int32], number: IntArray, found: BoolArray) -> None:
+    """Which items (item,) stand on the real shelf: into ``found`` (item,)."""
+    for i in range(len(number)):
+        slot = items.find(core.items, space[i], number[i])
+        found[i] = slot != NOBODY and (core.shelves.on[slot] >> REAL) & 1 == 1
+
+
 @compiled
 def _access(core: Core, stream: int, space: int, number: int, asked: Asked, index: int) -> None:
     now, delay = core.at[NOW], core.whole[DELAY]
     _arrive(core, now)
+    _leave(core, now)
     slot = _slot_for(core, space, number)
     odds.answer(core.odds, slot, now, delay)
     odds.give_up(core.odds, now, min(core.whole[HORIZON], core.shelves.life[0]) + delay)
@@ -167,7 +188,23 @@ def _arrive(core: Core, now: int) -> None:
         for shelf in range(len(core.shelves.cost)):
             if (core.flight.shelves[place] >> shelf) & 1:
                 shelves.stage(core.shelves, shelf, slot, now, core.real[WASTE_COST])
+                core.shelves.cost[shelf] += core.real[STAGE_COST]
         core.flight.asked[slot] &= ~core.flight.shelves[place]
+
+
+@compiled
+def _leave(core: Core, now: int) -> None:
+    """What was staged so long ago that it goes again, unless somebody has used it."""
+    if core.whole[KEEP] == 0:
+        core.flight.counts[flight.OLDEST] = core.flight.counts[flight.FIRST]
+        return
+    while True:
+        place = flight.aging(core.flight, now, core.whole[DELAY], core.whole[KEEP])
+        if place < 0:
+            return
+        slot = items.slot_of(core.items, core.flight.tag[place])
+        if slot != NOBODY:
+            shelves.leave(core.shelves, slot, core.flight.shelves[place], core.real[WASTE_COST])
 
 
 @compiled

@@ -11,7 +11,11 @@ import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
+import numpy as np
+
 from forestall.model.errors import HypervisorError
+from forestall.model.samples import IntArray
+from forestall.ports.access_log import MEMORY, PAGE, UNIT_BYTES, Source
 from forestall.ports.guest_pages import GuestPages
 from forestall.staging.area import NO_MEMORY, NO_ROOM, ShadowSettings, StagingArea
 from forestall.staging.asked import NO_MORE, NOT_ALLOWED, AskedView, Held
@@ -21,6 +25,7 @@ from forestall.staging.memory import MemoryMoves, MemoryStaging
 from forestall.staging.shadow import Shadow
 from forestall.staging.waiting import Waiting
 from forestall.staging.watched import Place, Watched, runs
+from forestall.staging.written import Written
 
 STILL_BUSY_SECONDS = 1.0
 LEAVE_SECONDS = 3.0
@@ -61,6 +66,8 @@ class ShadowDriver:
         How.
     note
         Takes one line for the operator.
+    written
+        Where it is written down what VMs took.
     """
 
     def __init__(
@@ -71,7 +78,9 @@ class ShadowDriver:
         cpu_seconds: Callable[[], float],
         settings: ShadowSettings,
         note: Callable[[str], None],
+        written: Written,
     ) -> None:
+        self._written = written
         self._open_pages, self._now, self._cpu_seconds, self._note = open_pages, now, cpu_seconds, note
         self.settings = settings
         self._core = MemoryStaging(settings.staged_bytes // settings.block_bytes)
@@ -83,7 +92,7 @@ class ShadowDriver:
         self._groups: dict[Group, int] = {}
         self._numbers = self._group_numbers = 0
         self._area = StagingArea(self._by_number, settings, free_bytes, now, self._core.let_go)
-        self._waiting = Waiting((NO_ROOM, NO_MEMORY), self._core.let_go)
+        self._waiting: Waiting[tuple[int, int]] = Waiting((NO_ROOM, NO_MEMORY), lambda block: self._core.let_go(*block))
         self._budget = CoreBudget(settings.quick_seconds, settings.calm_seconds, settings.tired_seconds)
         self._busy_until = 0.0
         self._began = now()
@@ -158,12 +167,12 @@ class ShadowDriver:
             self._give_all_back(vm, until)
         del self._vms[vm.place.vm_id], self._by_number[vm.number]
         self._core.forget([vm.number])
-        self._waiting.forget(vm.number)
+        self._waiting.forget(lambda block: block[0] == vm.number)
         vm.pages.close()
 
     def _give_all_back(self, vm: Watched, until: float) -> None:
         """Give everything back that is staged for a VM, or say what remains."""
-        self._waiting.forget(vm.number)
+        self._waiting.forget(lambda block: block[0] == vm.number)
         for block in vm.shadow.staged_blocks().tolist():
             vm.shadow.release(block)
             self._core.let_go(vm.number, block)
@@ -191,6 +200,7 @@ class ShadowDriver:
                 self._let_the_overdue_go(vm)
                 self._area.give_back(vm)
         self._waiting.settle(now, self._try_again)
+        self._written.pass_time()
         for vm_id in self._area.lost & self._vms.keys():
             self._leave(self._vms[vm_id], None)
         self._area.lost.clear()
@@ -202,11 +212,20 @@ class ShadowDriver:
         seen, account = vm.drain(), self._area.account(vm)
         account.took(seen)
         self._core.leave(vm.number, seen.left.tolist())
+        if len(seen.opened):
+            self._write_down(vm, seen.opened)
         for run in runs(seen.opened):
             for k, block in enumerate(run.tolist(), start=1):
                 at_once = k if k == len(run) else 1
                 moves = self._core.touch(vm.number, vm.group, block, account.worth.threshold, at_once)
                 self._carry_out(vm, block, moves)
+
+    def _write_down(self, vm: Watched, blocks: IntArray) -> None:
+        """Blocks of which the VM has touched a page for the first time: whatever it did, it has them now."""
+        size_bytes = vm.shadow.block_pages * vm.pages.page_bytes
+        source = Source(vm.place.vm_id, *_group_of(vm.place), PAGE, MEMORY)
+        same = np.full(len(blocks), size_bytes)
+        self._written.add(source, blocks * (size_bytes // UNIT_BYTES), same, np.ones(len(blocks), np.bool_))
 
     def _carry_out(self, vm: Watched, block: int, moves: MemoryMoves) -> None:
         now, acts = self._now(), self._area.acts(vm)
@@ -278,6 +297,7 @@ class ShadowDriver:
         until = self._now() + LEAVE_SECONDS
         for vm in list(self._vms.values()):
             self._leave(vm, until)
+        self._written.close()
 
     def _spent_seconds(self) -> float:
         """CPU time since the loop began."""

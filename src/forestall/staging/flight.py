@@ -1,4 +1,7 @@
-"""What was asked for and is on its way: it arrives a number of accesses after it was asked for, in that order."""
+"""What was asked for and is on its way: it arrives a number of accesses after it was asked for, in that order.
+
+What has arrived is remembered for a while, so that it can go again if nobody uses it.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +14,7 @@ from forestall.learning.compiled import compiled
 from forestall.model.samples import IntArray
 
 ROOM = 1 << 16
-FIRST, NEXT = 0, 1
+FIRST, NEXT, OLDEST = 0, 1, 2
 
 
 class Flight(NamedTuple):
@@ -24,7 +27,7 @@ class Flight(NamedTuple):
     asked
         Array (slot,): bits of the shelves for which each item is on its way.
     counts
-        Array (2,): number of the first that has not arrived, and of the next to come.
+        Array (3,): number of the first that has not arrived, of the next to come, and of the oldest that is remembered.
     """
 
     tag: IntArray
@@ -37,13 +40,13 @@ class Flight(NamedTuple):
     def of(cls, slots: int) -> Flight:
         """Nothing is on its way."""
         tag, at, shelves = (np.zeros(ROOM, np.int64) for _ in range(3))
-        return cls(tag, at, shelves, np.zeros(slots, np.int64), np.zeros(2, np.int64))
+        return cls(tag, at, shelves, np.zeros(slots, np.int64), np.zeros(3, np.int64))
 
 
 @compiled
 def send(flight: Flight, tag: int, slot: int, now: int, shelves: int) -> bool:
     """Ask for an item for some shelves (bits); False if too much is on its way."""
-    if flight.counts[NEXT] - flight.counts[FIRST] >= ROOM:
+    if flight.counts[NEXT] - flight.counts[OLDEST] >= ROOM:
         return False
     place = flight.counts[NEXT] & (ROOM - 1)
     flight.tag[place], flight.at[place], flight.shelves[place] = tag, now, shelves
@@ -59,4 +62,14 @@ def arriving(flight: Flight, now: int, delay: int) -> int:
     if flight.counts[FIRST] == flight.counts[NEXT] or flight.at[place] + delay >= now:
         return -1
     flight.counts[FIRST] += 1
+    return int(place)
+
+
+@compiled
+def aging(flight: Flight, now: int, delay: int, keep: int) -> int:
+    """Place of the next that arrived more than ``keep`` accesses ago, to be remembered no longer; -1: none."""
+    place = flight.counts[OLDEST] & (ROOM - 1)
+    if flight.counts[OLDEST] == flight.counts[FIRST] or flight.at[place] + delay + keep >= now:
+        return -1
+    flight.counts[OLDEST] += 1
     return int(place)

@@ -7,10 +7,10 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from forestall.model.samples import FloatArray, IntArray
-from forestall.staging.core import ACTIVE, Asked, Core, take_in
+from forestall.model.samples import BoolArray, FloatArray, IntArray
+from forestall.staging.core import ACTIVE, Asked, Core, holds, lose, take_in
 from forestall.staging.settings import StagingSettings
-from forestall.staging.shelves import ACCESSES, HITS, MISSES, STAGED, WASTED
+from forestall.staging.shelves import ACCESSES, HITS, MISSES, REAL, STAGED, WASTED
 
 ROOM = 1 << 18
 
@@ -52,6 +52,8 @@ class StagingLoop:
         """Compile what runs for every access, if nobody has yet; it takes some seconds."""
         nothing = self._nothing()
         take_in(self._core, nothing.space, nothing.space, nothing.number, self._asked)
+        self.lose(nothing.space, nothing.number)
+        self.holds(nothing.space, nothing.number)
 
     def take_in(self, stream: NDArray[np.int32], space: NDArray[np.int32], number: IntArray) -> Staged:
         """Take in accesses in their order.
@@ -78,6 +80,23 @@ class StagingLoop:
             )  # fmt: skip
             done += count
         return Staged(*map(np.concatenate, zip(*parts, strict=True))) if parts else self._nothing()
+
+    def held(self) -> tuple[NDArray[np.int32], IntArray]:
+        """What is believed to be in the cache; arrays (item,): space and number."""
+        known = self._core.items
+        (slots,) = np.nonzero((self._core.shelves.on >> REAL) & 1)
+        return known.space[slots], known.number[slots]
+
+    def holds(self, space: NDArray[np.int32], number: IntArray) -> BoolArray:
+        """Which of these items (item,) are believed to be in the cache; array (item,)."""
+        found = np.zeros(len(number), np.bool_)
+        space, number = np.require(space, np.int32, ("C", "W")), np.require(number, np.int64, ("C", "W"))
+        holds(self._core, space, number, found)
+        return found
+
+    def lose(self, space: NDArray[np.int32], number: IntArray) -> None:
+        """Take note that items (item,) are not in the cache any more: others took their place, or let them go."""
+        lose(self._core, np.require(space, np.int32, ("C", "W")), np.require(number, np.int64, ("C", "W")))
 
     @staticmethod
     def _nothing() -> Staged:

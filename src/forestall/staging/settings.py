@@ -31,8 +31,12 @@ class StagingSettings:
         cost least of late.
     waste_cost
         Cost of an item that was staged and let go unused; a miss costs 1.
+    stage_cost
+        Cost of staging an item, whatever comes of it: where reading it keeps others waiting.
     memory_accesses, inertia
         Costs fade over so many accesses; another threshold is taken when it costs less by this share.
+    keep
+        What is staged and not used within so many accesses goes again; None: only when it has to make room.
     reach
         So many accesses after an earlier place like the present are looked at, and steps of a run ahead.
     horizon
@@ -49,8 +53,10 @@ class StagingSettings:
     delay: int = 0
     threshold: float | None = None
     waste_cost: float = 0.01
+    stage_cost: float = 0.0
     memory_accesses: int = 20_000
     inertia: float = 0.02
+    keep: int | None = None
     reach: int = 16
     horizon: int = 64
     history: int = 1 << 20
@@ -68,6 +74,8 @@ class StagingSettings:
             raise WrongUse(f"a history of {self.history} accesses: must be a power of two")
         if not 1 <= self.reach <= MOST_REACH:
             raise WrongUse(f"a reach of {self.reach} steps: must be from 1 to {MOST_REACH}")
+        if self.keep is not None and self.keep < 1:
+            raise WrongUse(f"staged for {self.keep} accesses: must be at least 1")
         if self.streams < 1:
             raise WrongUse(f"{self.streams} streams: must be at least 1")
 

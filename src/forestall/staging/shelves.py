@@ -141,6 +141,30 @@ def use(shelves: Shelves, slot: int, now: int, waste_cost: float, fading: float)
 
 
 @compiled
+def leave(shelves: Shelves, slot: int, which: int, waste_cost: float) -> None:
+    """An item goes from those of some shelves (bits) on which it has waited in vain so far."""
+    for shelf in range(len(shelves.cost)):
+        if ((which & shelves.unused[slot]) >> shelf) & 1:
+            _unlink(shelves, shelf, slot)
+            shelves.held[shelf] -= 1
+            shelves.on[slot] &= ~(1 << shelf)
+            shelves.unused[slot] &= ~(1 << shelf)
+            shelves.cost[shelf] += waste_cost
+            if shelf == REAL:
+                shelves.counts[WASTED] += 1
+
+
+@compiled
+def lose(shelves: Shelves, slot: int) -> None:
+    """An item is gone from every shelf, and it was nobody's choice here: it costs nothing."""
+    for shelf in range(len(shelves.cost)):
+        if (shelves.on[slot] >> shelf) & 1:
+            _unlink(shelves, shelf, slot)
+            shelves.held[shelf] -= 1
+    shelves.on[slot] = shelves.unused[slot] = 0
+
+
+@compiled
 def mention(shelves: Shelves, slot: int, new: bool) -> None:
     """Have a slot stand first among all slots."""
     everyone = len(shelves.cost)

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 from collections import Counter, OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
+from typing import Generic, TypeVar
 
 MOST = 1024
-
-Block = tuple[int, int]
-"""A VM, and a block of it."""
+Block = TypeVar("Block", bound=Hashable)
 
 
-class Waiting:
+class Waiting(Generic[Block]):
     """Who waits, the longest first, and why others were dropped.
 
     Parameters
@@ -22,7 +21,7 @@ class Waiting:
         Told of a block that is dropped.
     """
 
-    def __init__(self, shared: tuple[str, ...], let_go: Callable[[int, int], None]) -> None:
+    def __init__(self, shared: tuple[str, ...], let_go: Callable[[Block], None]) -> None:
         self._shared, self._let_go = shared, let_go
         self._until: OrderedDict[Block, tuple[float, str]] = OrderedDict()
         self.dropped: Counter[str] = Counter()
@@ -50,12 +49,12 @@ class Waiting:
             if why in self._shared:
                 break
 
-    def forget(self, vm: int) -> None:
-        """A VM is gone, and with it what waits for it."""
-        for block in [block for block in self._until if block[0] == vm]:
+    def forget(self, which: Callable[[Block], bool]) -> None:
+        """Somebody is gone, and with him what waits for him."""
+        for block in [block for block in self._until if which(block)]:
             del self._until[block]
 
     def _drop(self, block: Block) -> None:
         _, why = self._until.pop(block)
         self.dropped[why] += 1
-        self._let_go(*block)
+        self._let_go(block)

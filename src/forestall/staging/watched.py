@@ -42,6 +42,8 @@ class Place:
         Whether pages may be staged; if not, it is only followed what would have come of it.
     asked
         Memory that is to be staged for it in any case.
+    left_alone
+        Whether an operator wants nothing about it changed: what is looked at by changing it is not looked at.
     """
 
     vm_id: str
@@ -52,6 +54,7 @@ class Place:
     acting: bool = True
     asked: tuple[Asked, ...] = ()
     generation: str = ""
+    left_alone: bool = False
 
 
 @dataclass

@@ -1,22 +1,20 @@
-"""Part files of a recording: an Arrow stream while it grows, Parquet once it is full.
-
-A stream may end in the middle of a batch, when its writer was killed; what stands before that is read.
-"""
+"""What is in the part files of a recording."""
 
 from __future__ import annotations
 
-import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet
 
+from forestall.adapters.files import part_files
+from forestall.adapters.files.part_files import FULL, whole_batches
 from forestall.model.resources import Resource
 from forestall.ports.store import SampleBatch
 
-GROWING, FULL = ".arrows", ".parquet"
+NAME = "part"
 _ORDER = [("vm_id", "ascending"), ("timestamp", "ascending")]
 
 
@@ -45,39 +43,13 @@ def rows_of(batch: SampleBatch, schema: pa.Schema) -> pa.RecordBatch:
 
 
 def paths_of(folder: Path) -> list[Path]:
-    """Part files in the order of their making; of a part that is there in both forms, the full one."""
-    found = {path.stem: path for suffix in (GROWING, FULL) for path in folder.glob(f"part-*{suffix}")}
-    return [found[stem] for stem in sorted(found)]
+    """Part files in the order of their making."""
+    return part_files.paths_of(folder, NAME)
 
 
 def read_part(path: Path) -> pa.Table | None:
     """Whole rows of a part, by VM and time; None if it has none."""
     if path.suffix == FULL:
         return pyarrow.parquet.read_table(path)
-    batches = list(_whole_batches(path))
+    batches = list(whole_batches(path))
     return pa.Table.from_batches(batches).sort_by(_ORDER) if batches else None
-
-
-def make_full(growing: Path) -> None:
-    """Turn a stream that has ended into Parquet; whenever that is cut off, one of the two is whole."""
-    table = read_part(growing)
-    if table is not None:
-        temporary = growing.with_suffix(".tmp")
-        with temporary.open("wb") as file:
-            pyarrow.parquet.write_table(table, file, compression="zstd")
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, growing.with_suffix(FULL))
-    growing.unlink()
-
-
-def _whole_batches(path: Path) -> Iterator[pa.RecordBatch]:
-    with pa.OSFile(str(path), "rb") as file:
-        try:
-            reader = pa.ipc.open_stream(file)
-            while True:
-                yield reader.read_next_batch()
-        except StopIteration:
-            return
-        except (pa.ArrowInvalid, OSError):  # the end that a killed writer left
-            return

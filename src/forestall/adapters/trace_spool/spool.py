@@ -2,21 +2,16 @@
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path
-from typing import IO
 
-import pyarrow as pa
-
-from forestall.adapters.trace_spool.parts import GROWING, make_full, paths_of, read_part, rows_of, schema_of
+from forestall.adapters.files.part_files import GrowingPart, lock_file, make_full, next_path, told
+from forestall.adapters.trace_spool.parts import NAME, paths_of, read_part, rows_of, schema_of
 from forestall.adapters.trace_spool.whole import assemble, is_in_place, move_into_place
 from forestall.model.errors import StoreError, WrongUse
-from forestall.model.resources import Resource
 from forestall.ports.store import SampleBatch
 
 MOST_ROWS = 200_000
@@ -56,12 +51,13 @@ class TraceSpool:
 
     def __init__(self, trace: Path, step_seconds: int | None, *, most_rows: int = MOST_ROWS) -> None:
         self.trace, self.folder, self._most_rows = trace, folder_beside(trace), most_rows
-        self._part: _GrowingPart | None = None
+        self._part: GrowingPart | None = None
+        self._intervals = 0
         if step_seconds is None and not self.folder.is_dir():
             raise WrongUse(f"{trace}: there is no recording to finish")
-        with _told(self.folder):
+        with told(self.folder):
             self.folder.mkdir(exist_ok=True)
-            self._lock = _locked(self.folder)
+            self._lock = lock_file(self.folder / "lock", "another process is recording there")
             try:
                 if is_in_place(self.folder, trace) and step_seconds is not None:
                     _empty(self.folder)
@@ -72,15 +68,19 @@ class TraceSpool:
 
     def held_rows(self) -> int:
         """Rows that are kept so far."""
-        with _told(self.folder):
+        with told(self.folder):
             return sum(0 if table is None else len(table) for table in map(read_part, paths_of(self.folder)))
 
     def append(self, batch: SampleBatch) -> None:
         """Keep the rows of one interval."""
-        with _told(self.folder):
+        with told(self.folder):
             if self._part is None:
-                self._part = _GrowingPart(_next_path(self.folder), batch.resources)
-            self._part.append(batch)
+                self._schema = schema_of(batch.resources)
+                self._part = GrowingPart(next_path(self.folder, NAME), self._schema)
+            self._part.write(rows_of(batch, self._schema))
+            self._intervals += 1
+            if self._intervals % SYNC_INTERVALS == 0:
+                self._part.sync()
             if self._part.rows >= self._most_rows:
                 self._end_part()
 
@@ -94,7 +94,7 @@ class TraceSpool:
         BadInput
             The trace exists, and is not to be replaced; the recording is kept.
         """
-        with _told(self.folder):
+        with told(self.folder):
             self._end_part()
             if is_in_place(self.folder, self.trace):
                 rows = self.held_rows()
@@ -114,7 +114,7 @@ class TraceSpool:
         if self._part is not None:
             part, self._part = self._part, None
             part.close()
-            make_full(part.path)
+            make_full(part.path, read_part(part.path))
 
     def _agreed_step(self, asked: int | None) -> int:
         """Step of the recording that was cut off; without one, that which is asked for, noted for the next process."""
@@ -135,33 +135,6 @@ class TraceSpool:
         return asked
 
 
-class _GrowingPart:
-    """A stream of intervals; each is with the system when :meth:`append` returns."""
-
-    def __init__(self, path: Path, resources: Sequence[Resource]) -> None:
-        self.path, self.rows = path, 0
-        self._schema = schema_of(resources)
-        self._intervals = 0
-        self._sink = path.open("wb", buffering=0)
-        self._writer = pa.ipc.new_stream(self._sink, self._schema)
-
-    def append(self, batch: SampleBatch) -> None:
-        self._writer.write_batch(rows_of(batch, self._schema))
-        self.rows += len(batch.vm_ids)
-        self._intervals += 1
-        if self._intervals % SYNC_INTERVALS == 0:
-            os.fsync(self._sink.fileno())
-
-    def close(self) -> None:
-        self._writer.close()
-        self._sink.close()
-
-
-def _next_path(folder: Path) -> Path:
-    last = max((int(path.stem.rpartition("-")[2]) for path in paths_of(folder)), default=0)
-    return folder / f"part-{last + 1:06d}{GROWING}"
-
-
 def _stated_step(path: Path) -> int:
     try:
         return int(json.loads(path.read_text("utf-8"))["step_seconds"])
@@ -174,25 +147,3 @@ def _empty(folder: Path) -> None:
     for path in folder.iterdir():
         if path.name != "lock":
             path.unlink()
-
-
-def _locked(folder: Path) -> IO[str]:
-    """Take the lock of a folder; it is let go when the file is closed, or its process ends."""
-    file = (folder / "lock").open("w")
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError as error:
-        file.close()
-        raise StoreError(f"{folder}: another process is recording there") from error
-    return file
-
-
-@contextmanager
-def _told(folder: Path) -> Iterator[None]:
-    """Raise what the system refuses as :class:`StoreError`."""
-    try:
-        yield
-    except OSError as error:  # Arrow's own errors about files are among them
-        raise StoreError(f"{folder}: cannot be read or written: {error.strerror or error}") from error
-    except pa.ArrowException as error:
-        raise StoreError(f"{folder}: cannot be read or written: {' '.join(str(error).split())}") from error

@@ -1,0 +1,1 @@
+"""The log of accesses as part files in one folder, and questions about it."""

@@ -1,0 +1,1 @@
+"""What is particular to QEMU, whoever manages it."""

@@ -1,0 +1,83 @@
+"""Where in the host's files a disk's bytes lie: itself for a raw image, else as ``qemu-img map`` tells.
+
+Source: qemu-img(1), map and info. An image that is in use is only looked at (``--force-share``); what its VM writes
+meanwhile may be missing until it is asked again, and is then not staged.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from forestall.model.errors import HypervisorError
+from forestall.model.samples import BoolArray, IntArray
+from forestall.ports.blocks import DiskFile
+
+ASK_SECONDS = 60.0
+EVERYTHING = 1 << 62
+
+
+class Extents(NamedTuple):
+    """A disk's parts, by where they begin; arrays (extent,): start and length on the disk, file and offset there."""
+
+    files: tuple[DiskFile, ...]
+    start: IntArray
+    length: IntArray
+    file: IntArray
+    offset: IntArray
+
+    def locate(self, offset: IntArray, size: IntArray) -> tuple[BoolArray, IntArray, IntArray, IntArray]:
+        """Of requests (request,): whether it is known where they lie, file, offset there, and size.
+
+        What goes on behind the end of its part is cut off.
+        """
+        if not len(self.start):
+            nothing = np.zeros(len(offset), np.int64)
+            return np.zeros(len(offset), np.bool_), nothing, nothing, nothing
+        at = np.clip(np.searchsorted(self.start, offset, "right") - 1, 0, None)
+        into = offset - self.start[at]
+        known = (into >= 0) & (into < self.length[at])
+        return known, self.file[at], self.offset[at] + into, np.minimum(size, self.length[at] - into)
+
+
+def extents_of(path: str, image_format: str) -> Extents:
+    """Where the bytes of the disk in an image lie.
+
+    Raises
+    ------
+    HypervisorError
+        qemu-img is missing, or cannot tell.
+    """
+    if image_format == "raw":
+        whole = np.zeros(1, np.int64)
+        return Extents((DiskFile(path, own=True),), whole, whole + EVERYTHING, whole, whole)
+    chain = _ask("info", "--backing-chain", path, image_format)
+    files = tuple(DiskFile(str(image["filename"]), own=depth == 0) for depth, image in enumerate(chain))
+    parts = _ask("map", "", path, image_format)
+    return extents_from(files, parts)
+
+
+def extents_from(files: tuple[DiskFile, ...], parts: list[dict[str, Any]]) -> Extents:
+    """Extents from what ``qemu-img map --output=json`` prints, of the images of a chain, the topmost first."""
+    data = [part for part in parts if part.get("data") and "offset" in part and part["depth"] < len(files)]
+    columns = (np.array([part[name] for part in data], np.int64) for name in ("start", "length", "depth", "offset"))
+    return Extents(files, *columns)
+
+
+def _ask(verb: str, option: str, path: str, image_format: str) -> list[dict[str, Any]]:
+    options = [option] if option else []
+    command = ["qemu-img", verb, *options, "--force-share", "--output=json", "-f", image_format, path]
+    try:
+        done = subprocess.run(command, capture_output=True, check=True, timeout=ASK_SECONDS)
+        found: list[dict[str, Any]] = json.loads(done.stdout)
+    except (OSError, subprocess.SubprocessError, ValueError) as error:
+        said = getattr(error, "stderr", b"") or str(error).encode()
+        raise HypervisorError(f"{path}: qemu-img cannot tell where its blocks lie: {_line(said)}") from error
+    return found
+
+
+def _line(said: bytes) -> str:
+    return " ".join(said.decode("utf-8", "replace").split())[-200:]

@@ -1,0 +1,497 @@
+"""Staging of blocks, live driver on simulated disks: ahead of the read, within bounds, one trust group at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
+from logs import Log
+
+from forestall.adapters.simulated.blocks import SimulatedBlockWatch, SimulatedFileCache
+from forestall.model.errors import HypervisorError, StoreError, Unsupported
+from forestall.ports.blocks import DiskFile
+from forestall.staging.block_driver import BUSY, NO_MEMORY, BlockDriver, BlockSettings
+from forestall.staging.block_group import BlockView, Past
+from forestall.staging.ledger import Group
+from forestall.staging.watched import Place
+from forestall.staging.written import Written
+
+BLOCK, BLOCKS = 65536, 4000
+PROGRAM = np.random.default_rng(7).permutation(BLOCKS)[:300].tolist()
+"""What a program reads when it starts: blocks from all over the disk, in an order of their own."""
+
+
+class World:
+    """A host with VMs and their disks, and a clock."""
+
+    def __init__(self, *, slow: bool = False, **changed: float) -> None:
+        self.now, self.free, self.cpu = 100.0, 1 << 40, 0.0
+        self.cache = SimulatedFileCache(BLOCK, slow=slow)
+        self.watches: dict[str, SimulatedBlockWatch] = {}
+        self.log, self.notes = Log(), list[str]()
+        self.past: dict[Group, Past | StoreError] = {}
+        options = {"staged_bytes": 64 * BLOCK, "on_the_way_bytes": 1024 * BLOCK, "core_ratio_per_ten_vms": 10.0}
+        self.driver = BlockDriver(
+            self.open,
+            self.cache,
+            Written(self.log, lambda: 1e9, self.notes.append),
+            self.known,
+            lambda: self.free,
+            lambda: self.now,
+            lambda: self.cpu,
+            BlockSettings(**(options | changed)),  # type: ignore[arg-type]
+            self.notes.append,
+        )
+
+    def open(self, vm_id: str, pid: int) -> SimulatedBlockWatch:
+        if vm_id not in self.watches:
+            raise Unsupported("none of its disks goes through the host's page cache (vda: cache=none)")
+        self.watches[vm_id].watched = True
+        return self.watches[vm_id]
+
+    def known(self, group: Group) -> Past | None:
+        found = self.past.get(group)
+        if isinstance(found, StoreError):
+            raise found
+        return found
+
+    def vm(self, vm_id: str, *paths: str, own: bool = True) -> SimulatedBlockWatch:
+        for path in paths:
+            self.cache.sizes.setdefault(path, BLOCKS)
+        files = [DiskFile(path, own) for path in paths]
+        self.watches[vm_id] = SimulatedBlockWatch(self.cache, files, lambda: 1e9 + self.now)
+        return self.watches[vm_id]
+
+    def attach(self, *places: Place) -> None:
+        self.driver.attach(places)
+        for _ in places:
+            self.pass_time(0.05)
+
+    def pass_time(self, seconds: float) -> None:
+        until = self.now + seconds
+        while self.now < until:
+            self.now = min(self.now + 0.05, until)
+            self.driver.beat()
+
+    def run(self, watch: SimulatedBlockWatch, blocks: Iterable[int] = PROGRAM, file: int = 0) -> int:
+        """A VM starts a program, three blocks a beat; how many of its reads waited."""
+        waited, blocks = watch.waited, list(blocks)
+        for k in range(0, len(blocks), 3):
+            watch.use(blocks[k : k + 3], file)
+            self.pass_time(0.05)
+        return watch.waited - waited
+
+    def forget(self) -> None:
+        """The host's memory is used for something else."""
+        self.pass_time(60.0)
+        self.cache.resident.clear()
+
+    def view(self, group: str = "g") -> BlockView:
+        return self.driver.status().groups[group]
+
+
+def place(vm_id: str, group: str = "g", *, acting: bool = True, run: str = "1", generation: str = "") -> Place:
+    return Place(vm_id, run, 7, group, 20.0, acting, (), generation)
+
+
+def test_a_program_that_was_seen_starts_without_waiting() -> None:
+    world = World()
+    vm = world.vm("a", "disk")
+    world.attach(place("a"))
+    assert world.run(vm) == len(PROGRAM)
+    world.forget()
+    world.run(vm)
+    world.forget()
+    assert world.run(vm) < 0.1 * len(PROGRAM)
+    view = world.view()
+    assert view.real_hits == view.hits > len(PROGRAM)
+    assert view.precision is not None
+    assert view.precision > 0.9
+
+
+def test_what_is_in_memory_is_not_asked_for() -> None:
+    world = World()
+    vm = world.vm("a", "disk")
+    world.attach(place("a"))
+    for _ in range(4):
+        world.run(vm)
+    assert world.cache.brought == []
+    assert world.view().misses == len(PROGRAM)
+
+
+def test_noise_is_left_alone() -> None:
+    world, rng = World(), np.random.default_rng(0)
+    vm = world.vm("a", "disk")
+    world.attach(place("a"))
+    for _ in range(4):
+        world.run(vm, rng.permutation(BLOCKS)[:400].tolist())
+        world.forget()
+    assert sum(count for *_, count in world.cache.brought) < 100
+    assert world.view().threshold > 1
+
+
+def test_vms_over_one_base_image_learn_from_each_other() -> None:
+    world = World()
+    first, second = world.vm("a", "a.qcow2", "base", own=False), world.vm("b", "b.qcow2", "base", own=False)
+    world.attach(place("a"), place("b"))
+    for _ in range(2):
+        world.run(first, file=1)
+        world.forget()
+    assert world.run(second, file=1) < 0.1 * len(PROGRAM)
+
+
+def test_nothing_is_learned_across_trust_groups() -> None:
+    world = World()
+    theirs, ours = world.vm("a", "a.qcow2", "base", own=False), world.vm("b", "b.qcow2", "base", own=False)
+    world.attach(place("a", "theirs"), place("b", "ours"))
+    for _ in range(3):
+        world.run(theirs, file=1)
+        world.forget()
+    assert world.view("theirs").real_hits > 0
+    world.cache.brought.clear()
+    assert world.run(ours, file=1) > 0.9 * len(PROGRAM)
+    assert world.view("ours").hits <= 0.1 * len(PROGRAM)
+    assert world.view("ours").staged == sum(count for *_, count in world.cache.brought)
+
+
+def test_a_group_made_anew_knows_nothing_of_the_one_before() -> None:
+    world = World()
+    vm = world.vm("a", "disk")
+    world.attach(place("a", generation="1"))
+    for _ in range(2):
+        world.run(vm)
+        world.forget()
+    world.attach(place("a", generation="2"))
+    assert world.run(vm) > 0.9 * len(PROGRAM)
+
+
+def test_a_vm_that_moves_to_another_group_takes_nothing_along() -> None:
+    world = World()
+    vm = world.vm("a", "disk")
+    world.attach(place("a", "theirs"))
+    for _ in range(2):
+        world.run(vm)
+        world.forget()
+    world.attach(place("a", "ours"))
+    assert world.run(vm) > 0.9 * len(PROGRAM)
+    assert world.view("ours").vms == 1
+    assert world.view("theirs").vms == 0
+
+
+def test_it_begins_with_what_was_written_down() -> None:
+    world = World()
+    offsets = np.tile(np.array(PROGRAM) * BLOCK, 2)
+    nothing = np.zeros(len(offsets), np.int64)
+    world.past[Group("g", "")] = Past(("disk",), ("a",), nothing, nothing, offsets, nothing + BLOCK)
+    vm = world.vm("a", "disk")
+    world.attach(place("a"))
+    assert world.run(vm) < 0.3 * len(PROGRAM)
+
+
+def test_a_past_that_cannot_be_read_is_told_and_done_without() -> None:
+    world = World()
+    world.past[Group("g", "")] = StoreError("blocks-000001.parquet: is damaged")
+    vm = world.vm("a", "disk")
+    world.attach(place("a"))
+    assert world.run(vm) == len(PROGRAM)
+    assert world.notes == ["what VMs of 'g' used before is not known: blocks-000001.parquet: is damaged"]
+
+
+def test_advice_brings_nothing_and_counts_what_would_have_been() -> None:
+    world = World()
+    vm = world.vm("a", "disk")
+    world.attach(place("a", acting=False))
+    for _ in range(3):
+        assert world.run(vm) == len(PROGRAM)
+        world.forget()
+    assert world.cache.brought == []
+    assert world.view().hits > len(PROGRAM)
+    assert world.view().real_hits == world.view().staged_bytes == 0
+    world.attach(place("a"))
+    assert world.run(vm) < 0.1 * len(PROGRAM)
+
+
+def test_what_nobody_reads_in_time_is_dropped_and_counted() -> None:
+    world = World()
+    vm = world.vm("a", "disk")
+    world.attach(place("a"))
+    for _ in range(2):
+        world.run(vm)
+        world.forget()
+    world.run(vm, PROGRAM[:60])
+    staged = world.driver.status().staged_bytes // BLOCK
+    assert staged > 10
+    wasted, world.cache.dropped[:] = world.view().wasted, []
+    world.pass_time(25.0)
+    assert world.view().wasted - wasted == staged == len(world.cache.dropped)
+    assert world.driver.status().staged_bytes == 0
+
+
+def test_blocks_of_a_base_image_are_not_dropped_for_others_may_read_them() -> None:
+    world = World()
+    vm = world.vm("a", "base", own=False)
+    world.attach(place("a"))
+    for _ in range(2):
+        world.run(vm)
+        world.forget()
+    world.run(vm, PROGRAM[:60])
+    world.pass_time(25.0)
+    assert world.view().wasted > 10
+    assert world.cache.dropped == []
+
+
+def test_no_more_is_staged_than_there_is_room_for() -> None:
+    world = World(staged_bytes=8 * BLOCK)
+    vm = world.vm("a", "disk")
+    world.attach(place("a"))
+    for _ in range(3):
+        world.run(vm)
+        assert world.driver.status().staged_bytes <= 8 * BLOCK
+        world.forget()
+
+
+def test_disks_are_not_asked_for_more_than_they_can_bring() -> None:
+    world = World(slow=True, on_the_way_bytes=4 * BLOCK)
+    vm = world.vm("a", "disk")
+    world.attach(place("a"))
+    for _ in range(2):
+        world.run(vm)
+        world.cache.arrive()
+        world.forget()
+    world.cache.brought.clear()
+    vm.use(PROGRAM[:10])
+    world.pass_time(0.1)
+    assert sum(count for *_, count in world.cache.brought) == 4
+    assert world.driver.status().waiting > 0
+    world.cache.arrive()
+    world.pass_time(0.1)
+    assert sum(count for *_, count in world.cache.brought) == 8
+    world.pass_time(60.0)
+    assert world.driver.status().dropped[BUSY] > 0
+    assert world.driver.status().waiting == 0
+
+
+def test_what_is_on_its_way_when_it_is_read_is_late() -> None:
+    world = World(slow=True)
+    vm = world.vm("a", "disk")
+    world.attach(place("a"))
+    for _ in range(2):
+        world.run(vm)
+        world.cache.arrive()
+        world.forget()
+    hits, late = world.view().hits, world.view().late
+    world.run(vm)
+    assert world.view().late > late
+    assert world.view().hits - hits < world.view().late - late
+
+
+def test_a_host_without_free_memory_has_it_wait() -> None:
+    world = World()
+    vm = world.vm("a", "disk")
+    world.attach(place("a"))
+    for _ in range(2):
+        world.run(vm)
+        world.forget()
+    world.free = 0
+    world.cache.brought.clear()
+    world.run(vm, PROGRAM[:30])
+    assert world.cache.brought == []
+    world.free = 1 << 40
+    world.pass_time(0.1)
+    assert world.cache.brought != []
+    world.free = 0
+    world.run(vm, PROGRAM[30:200])
+    world.pass_time(60.0)
+    assert world.driver.status().dropped[NO_MEMORY] > 0
+
+
+def test_neighbours_are_brought_at_once() -> None:
+    world = World()
+    vm, blocks = world.vm("a", "disk"), [*range(500, 540), *range(90, 120), *range(2000, 2050)]
+    world.attach(place("a"))
+    for _ in range(3):
+        world.run(vm, blocks)
+        world.forget()
+    world.cache.brought.clear()
+    world.run(vm, blocks)
+    brought = world.cache.brought
+    assert sum(count for *_, count in brought) > 2 * len(brought)
+
+
+def test_a_vm_that_asks_more_than_can_be_looked_at_rests() -> None:
+    world = World(core_ratio_per_ten_vms=0.01)
+    busy, calm = world.vm("busy", "disk"), world.vm("calm", "other")
+    world.attach(place("busy"), place("calm"))
+    calm.use([1])
+    world.pass_time(0.1)
+    world.cpu += 10.0
+    world.run(busy, PROGRAM[:3])
+    assert world.driver.status().resting == ("busy",)
+    assert not busy.watched
+    assert calm.watched
+    world.pass_time(11.0)
+    assert world.driver.status().resting == ()
+    assert busy.watched
+
+
+def test_who_cannot_be_watched_is_refused_with_a_reason_and_tried_again() -> None:
+    world = World()
+    world.attach(place("a"))
+    assert world.driver.status().refusals == {
+        "a": "none of its disks goes through the host's page cache (vda: cache=none)"
+    }
+    world.vm("a", "disk")
+    world.attach(place("a"))
+    assert world.driver.status().refusals == {}
+    assert world.driver.status().vms == ("a",)
+
+
+def test_a_vm_that_dies_is_let_go_and_its_next_run_is_another() -> None:
+    world = World()
+    vm = world.vm("a", "disk")
+    world.attach(place("a"))
+    vm.gone = True
+    world.pass_time(0.1)
+    assert world.driver.status().vms == ()
+    assert world.driver.status().refusals == {"a": "the VM is gone"}
+    again = world.vm("a", "disk")
+    world.attach(place("a", run="2"))
+    again.use([1, 2])
+    world.pass_time(0.1)
+    assert world.driver.status().vms == ("a",)
+    assert world.view().misses == 2
+
+
+def test_who_is_left_alone_is_not_watched() -> None:
+    world = World()
+    vm = world.vm("a", "disk")
+    world.attach(place("a"))
+    assert vm.watched
+    world.attach(replace(place("a"), left_alone=True))
+    assert not vm.watched
+    assert world.driver.status().vms == ()
+
+
+def test_a_file_that_vanishes_harms_nobody() -> None:
+    world = World(slow=True)
+    vm = world.vm("a", "disk")
+    world.attach(place("a"))
+    for _ in range(2):
+        world.run(vm)
+        world.cache.arrive()
+        world.forget()
+    world.run(vm, PROGRAM[:30])
+    del world.cache.sizes["disk"]
+    world.pass_time(30.0)
+    vm.use(PROGRAM[30:60])
+    world.pass_time(1.0)
+    assert world.driver.status().vms == ("a",)
+
+
+def test_everything_that_is_used_is_written_down() -> None:
+    world = World()
+    vm = world.vm("a", "a.qcow2", "base")
+    world.attach(place("a", generation="3"))
+    vm.use([5, 6], 1)
+    vm.use([9], 0, write=True)
+    world.pass_time(0.1)
+    rows = {
+        source.place: (source.vm_id, source.group, source.generation, source.kind, *accesses.number, *accesses.write)
+        for source, accesses in world.log.rows
+    }
+    assert rows == {
+        "base": ("a", "g", "3", "block", 80, 96, False, False),
+        "a.qcow2": ("a", "g", "3", "block", 144, True),
+    }
+    world.driver.stop()
+    assert world.log.closed
+    assert not vm.watched
+
+
+def test_a_log_that_is_full_is_told_once_and_staging_goes_on() -> None:
+    world = World()
+    vm = world.vm("a", "disk")
+    world.attach(place("a"))
+    world.log.broken = "/state/access: No space left on device"
+    world.run(vm)
+    assert world.notes == ["what VMs use is not written down: /state/access: No space left on device"]
+    world.forget()
+    world.run(vm)
+    assert world.cache.brought != []
+
+
+class Everything(RuleBasedStateMachine):
+    """Whatever happens in whatever order: bounds hold, and no block is in two states."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.world = World(slow=True, staged_bytes=12 * BLOCK, on_the_way_bytes=5 * BLOCK)
+        self.acting = True
+        for vm_id in ("a", "b"):
+            self.world.vm(vm_id, f"disk-{vm_id}", "base", own=False)
+        self.attach()
+
+    def attach(self) -> None:
+        self.world.driver.attach([place("a", "g", acting=self.acting), place("b", "h")])
+        self.world.pass_time(0.1)
+
+    @rule(vm=st.sampled_from("ab"), start=st.integers(0, 280), count=st.integers(1, 40), file=st.integers(0, 1))
+    def run(self, vm: str, start: int, count: int, file: int) -> None:
+        self.world.run(self.world.watches[vm], PROGRAM[start : start + count], file)
+
+    @rule(most=st.integers(0, 20))
+    def arrive(self, most: int) -> None:
+        self.world.cache.arrive(most)
+
+    @rule()
+    def forget(self) -> None:
+        self.world.cache.resident.clear()
+        self.world.pass_time(3.0)
+
+    @rule(seconds=st.sampled_from((0.1, 5.0, 30.0)))
+    def wait(self, seconds: float) -> None:
+        self.world.pass_time(seconds)
+
+    @rule()
+    def turn(self) -> None:
+        self.acting = not self.acting
+        self.attach()
+
+    @rule(free=st.booleans())
+    def squeeze(self, free: bool) -> None:
+        self.world.free = (1 << 40) * free
+
+    @invariant()
+    def bounds_hold(self) -> None:
+        status, area = self.world.driver.status(), self.world.driver._area
+        assert status.staged_bytes <= 12 * BLOCK
+        assert area.travelling() <= 5
+        assert set(area.on_the_way()) <= set(area._stays[True])
+        assert not set(area._stays[True]) & set(area._stays[False])
+        for view in status.groups.values():
+            assert view.hits + view.late + view.wasted <= view.staged
+            assert view.real_hits <= view.hits
+
+
+TestEverything = Everything.TestCase
+TestEverything.settings = settings(max_examples=15, stateful_step_count=20, deadline=None)
+
+
+def test_a_watch_that_cannot_be_resumed_is_lost() -> None:
+    world = World(core_ratio_per_ten_vms=0.01)
+    vm = world.vm("a", "disk")
+    world.attach(place("a"))
+    vm.use([1])
+    world.pass_time(0.1)
+    world.cpu += 10.0
+    world.run(vm, PROGRAM[:10])
+    vm.gone = True
+    world.pass_time(15.0)
+    assert world.driver.status().vms == ()
+    with pytest.raises(HypervisorError):
+        vm.resume()
