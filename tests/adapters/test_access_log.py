@@ -6,6 +6,8 @@ import math
 import subprocess
 import sys
 import tempfile
+import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -18,8 +20,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from forestall.adapters.access_log import reading
+from forestall.adapters.access_log import background, reading
 from forestall.adapters.access_log import recent as recent_module
+from forestall.adapters.access_log.background import MOST_WAITING, BackgroundAccessLog
 from forestall.adapters.access_log.export import export
 from forestall.adapters.access_log.heatmap import heatmap
 from forestall.adapters.access_log.log import WRITE_ROWS, WRITE_SECONDS, FileAccessLog
@@ -33,6 +36,7 @@ from forestall.adapters.files.part_files import GROWING, paths_of
 from forestall.model.errors import StoreError
 from forestall.ports.access_log import BLOCK, MEMORY, PAGE, UNIT_BYTES, Accesses, Source
 from forestall.replay.access.trace import read_access_trace
+from forestall.staging.written import NOTHING
 
 AT = 1_700_000_000.0
 PLENTY = 1 << 30
@@ -730,3 +734,64 @@ def test_a_trace_that_cannot_be_written_leaves_nothing(filled: tuple[Path, pd.Da
     with pytest.raises(StoreError, match=r"t\.parquet: cannot be written: Is a directory"):
         export(folder, tmp_path / "t.parquet", Selection(), lambda group: b"key")
     assert [path.name for path in tmp_path.iterdir()] == ["t.parquet"]
+
+
+class SlowLog:
+    """A log whose disk hangs until told otherwise."""
+
+    def __init__(self) -> None:
+        self.goes_on, self.added, self.closed, self.broken = threading.Event(), list[int](), False, ""
+
+    def add(self, source: Source, accesses: Accesses) -> None:
+        self.goes_on.wait(30.0)
+        if self.broken:
+            raise StoreError(self.broken)
+        self.added += accesses.number.tolist()
+
+    def close(self) -> None:
+        self.closed = True
+
+
+def test_who_adds_does_not_wait_for_the_disk() -> None:
+    slow = SlowLog()
+    log = BackgroundAccessLog(slow, NOTHING)
+    began = time.monotonic()
+    for number in range(MOST_WAITING):
+        log.add(source(), accesses([0.0], [number]))
+    while not log._waiting.full():  # one may be being written
+        log.add(source(), accesses([0.0], [0]))
+    with pytest.raises(StoreError, match="faster than they can be written"):
+        log.add(source(), accesses([0.0], [1]))
+    assert time.monotonic() - began < 10.0
+    slow.goes_on.set()
+    log.close()
+    assert slow.closed
+    assert slow.added[:MOST_WAITING] == list(range(MOST_WAITING))
+
+
+def test_a_failure_behind_is_told_with_the_next_addition_and_it_goes_on() -> None:
+    slow = SlowLog()
+    slow.goes_on.set()
+    slow.broken = "no space"
+    log = BackgroundAccessLog(slow, NOTHING)
+    log.add(source(), accesses([0.0], [1]))
+    until = time.monotonic() + 30.0
+    while log._error is None and time.monotonic() < until:
+        time.sleep(0.01)
+    with pytest.raises(StoreError, match="no space"):
+        log.add(*NOTHING)
+    slow.broken = ""
+    log.add(*NOTHING)
+    log.add(source(), accesses([0.0], [2]))
+    log.close()
+    assert slow.added[-1] == 2
+
+
+def test_a_disk_that_hangs_keeps_nobody_from_ending(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(background, "END_SECONDS", 0.2)
+    slow = SlowLog()
+    log = BackgroundAccessLog(slow, NOTHING)
+    log.add(source(), accesses([0.0], [1]))
+    with pytest.raises(StoreError, match="not be written in time"):
+        log.close()
+    slow.goes_on.set()

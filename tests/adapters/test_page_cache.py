@@ -118,12 +118,25 @@ def test_what_is_neither_a_file_nor_a_device_is_not_opened(tmp_path: Path) -> No
         cache.bring(str(tmp_path / "pipe"), 0, 1)
 
 
-def test_dropping_loses_nothing_that_is_not_on_the_disk_yet(tmp_path: Path) -> None:
-    path = cold_file(tmp_path / "d.img", 4 * BLOCK)
-    with PageCacheOf(path) as cache, path.open("r+b") as file:
-        os.pwrite(file.fileno(), b"new" * 1000, BLOCK)
-        cache.drop(str(path), 0, 4)
-        assert os.pread(file.fileno(), 3000, BLOCK) == b"new" * 1000
+def test_files_that_are_gone_or_not_wanted_any_more_are_let_go(tmp_path: Path) -> None:
+    paths = [cold_file(tmp_path / f"{name}.img", 2 * BLOCK) for name in "abc"]
+    with PageCacheOf(tmp_path) as cache:
+        for path in paths:
+            cache.present(str(path), np.zeros(1, np.int64))
+        assert len(held_open(tmp_path)) == 3
+        cache.keep([str(paths[0]), str(paths[1])])
+        assert held_open(tmp_path) == [str(paths[0]), str(paths[1])]
+        paths[0].unlink()
+        with pytest.raises(HypervisorError):
+            cache.blocks(str(paths[0]))
+        assert held_open(tmp_path) == [str(paths[1])]
+
+
+def held_open(folder: Path) -> list[str]:
+    """Files of a folder that this process has open."""
+    links = [f"/proc/self/fd/{name}" for name in os.listdir("/proc/self/fd")]
+    targets = [os.readlink(link) for link in links if os.path.lexists(link)]
+    return sorted({target for target in targets if target.startswith(f"{folder}/")})
 
 
 @pytest.mark.parametrize(

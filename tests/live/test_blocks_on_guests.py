@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 from live_daemon import Ask, Daemon, Held, pass_time
 
-from forestall.adapters.libvirt.block_watch import is_traced
+from forestall.adapters.qemu.trace_log import tracer_of
 from forestall.lab.guest.reads import BLOCK
 from forestall.lab.site import Lab
 
@@ -93,6 +93,11 @@ def run_program(lab: Lab, image: Path) -> dict[str, Any]:
 
 def stats(daemon: Daemon) -> Any:
     return daemon.ask("trust-group", "stats")["blocks"]
+
+
+def is_traced(pid: int) -> bool:
+    """Whether QEMU has a file of ours open."""
+    return tracer_of(pid) is not None
 
 
 def process(lab: Lab, guest: str) -> int:

@@ -78,11 +78,19 @@ class Rig:
     def __init__(self, folder: Path) -> None:
         self.child, self.notes, self.away, self.acting = Child(), list[str](), "", {"a", "d"}
         self.alone = set[str]()
+        self.blocks = Child()
         self.groups = TrustGroups(Book())
         self.vms = ("a", "b", "c", "d", "e")
         self.kept = Preallocations(FilePreallocations(folder), self, 1 << 30, lambda: 7.0, self.notes.append)
         self.shadowing = Shadowing(
-            self, self.groups, self.processes, {"memory": self.child}, 30.0, 20.0, self.notes.append, self.kept
+            self,
+            self.groups,
+            self.processes,
+            {"memory": self.child, "blocks": self.blocks},
+            30.0,
+            20.0,
+            self.notes.append,
+            self.kept,
         )
 
     def send(self, target: str, notice: Mapping[str, Any]) -> None:
@@ -121,6 +129,19 @@ def test_vms_of_groups_that_are_shadowed_are_told_with_their_horizon_and_whether
     )
 
 
+def test_both_processes_are_told_the_same_and_whom_to_leave_alone(rig: Rig) -> None:
+    rig.alone = {"b"}
+    rig.shadowing.turn()
+    assert rig.blocks.told == rig.child.told
+    assert {place.vm_id: place.left_alone for place in roster_of(rig.blocks.told[-1]).places} == {
+        "a": False,
+        "b": True,
+        "d": False,
+    }
+    rig.shadowing.close()
+    assert not rig.blocks.running
+
+
 def test_without_vms_there_is_no_process_and_it_ends_with_the_last(rig: Rig) -> None:
     rig.vms = ("c", "e")
     rig.shadowing.turn()
@@ -141,7 +162,7 @@ def test_while_the_hypervisor_is_away_everybody_stays_under_the_terms_of_now(rig
     rig.acting = set()
     rig.shadowing.turn()
     assert [place.acting for place in roster_of(rig.child.told[-1]).places] == [False, False, False]
-    assert set(rig.notes) == {"the staging of memory keeps to the VMs that it knows: libvirt is away"}
+    assert set(rig.notes) == {"staging keeps to the VMs that it knows: libvirt is away"}
 
 
 def test_who_cannot_be_staged_for_is_said_once(rig: Rig) -> None:
@@ -149,6 +170,10 @@ def test_who_cannot_be_staged_for_is_said_once(rig: Rig) -> None:
     for _ in range(3):
         rig.shadowing.turn()
     assert rig.notes == ["memory of a is not staged: its memory is no shared memfd"]
+    rig.blocks.said = {"refusals": {"a": "it has no disk"}}
+    for _ in range(3):
+        rig.shadowing.turn()
+    assert rig.notes[1:] == ["blocks of a are not staged: it has no disk"]
 
 
 def test_a_process_that_died_is_started_again(rig: Rig) -> None:
@@ -180,6 +205,25 @@ def test_statistics_of_one_group_are_of_that_alone(rig: Rig) -> None:
     rig.child.said = {"vms": ["a", "d"], "refusals": {"b": "no", "d": "neither"}, "groups": {"on": {}, "long": {}}}
     found = rig.shadowing.statistics(1, "on")
     assert (found["vms"], found["refusals"], list(found["groups"])) == (["a"], {"b": "no"}, ["on"])
+
+
+def test_statistics_of_blocks_stand_beside_those_of_memory(rig: Rig) -> None:
+    rig.shadowing.turn()
+    rig.child.said = {"vms": ["a"], "groups": {"on": {"vms": 1, "hits": 3}}}
+    rig.blocks.said = {"vms": ["b"], "resting": ["b"], "groups": {"on": {"vms": 1, "hits": 8}, "long": {"vms": 30}}}
+    found = rig.shadowing.statistics(1)
+    assert (found["groups"]["on"]["hits"], found["blocks"]["groups"]["on"]["hits"]) == (3, 8)
+    assert (found["vms"], found["blocks"]["vms"], found["blocks"]["resting"]) == (["a"], ["b"], ["b"])
+    summary = rig.shadowing.statistics(10)["blocks"]
+    assert (list(summary["groups"]), summary["vms"], summary["resting"]) == (["long"], [], [])
+    assert rig.shadowing.status("blocks")["vms"] == ["b"]
+
+
+def test_where_memory_is_not_staged_none_can_be_asked_for(rig: Rig) -> None:
+    del rig.shadowing._kept["memory"]
+    rig.shadowing.turn()
+    with pytest.raises(WrongUse, match="memory is off"):
+        rig.shadowing.request("a", {"size_bytes": 4096})
 
 
 def test_a_summary_tells_no_small_groups_and_no_names(rig: Rig) -> None:

@@ -15,8 +15,9 @@ from logs import Log
 from forestall.adapters.simulated.blocks import SimulatedBlockWatch, SimulatedFileCache
 from forestall.model.errors import HypervisorError, StoreError, Unsupported
 from forestall.ports.blocks import DiskFile
-from forestall.staging.block_driver import BUSY, NO_MEMORY, BlockDriver, BlockSettings
+from forestall.staging.block_driver import BlockDriver
 from forestall.staging.block_group import BlockView, Past
+from forestall.staging.block_stock import BUSY, NO_MEMORY, BlockSettings
 from forestall.staging.ledger import Group
 from forestall.staging.watched import Place
 from forestall.staging.written import Written
@@ -347,6 +348,9 @@ def test_who_cannot_be_watched_is_refused_with_a_reason_and_tried_again() -> Non
     }
     world.vm("a", "disk")
     world.attach(place("a"))
+    assert world.driver.status().vms == ()  # not at once
+    world.pass_time(2.0)
+    world.attach(place("a"))
     assert world.driver.status().refusals == {}
     assert world.driver.status().vms == ("a",)
 
@@ -390,6 +394,10 @@ def test_a_file_that_vanishes_harms_nobody() -> None:
     world.pass_time(30.0)
     vm.use(PROGRAM[30:60])
     world.pass_time(1.0)
+    assert world.driver.status().refusals == {"a": "disk: No such file or directory"}
+    world.cache.sizes["disk"] = BLOCKS
+    world.pass_time(5.0)
+    world.attach(place("a"))
     assert world.driver.status().vms == ("a",)
 
 
@@ -423,6 +431,172 @@ def test_a_log_that_is_full_is_told_once_and_staging_goes_on() -> None:
     world.forget()
     world.run(vm)
     assert world.cache.brought != []
+
+
+def brought(world: World) -> int:
+    """Blocks that the host was asked for."""
+    return sum(count for *_, count in world.cache.brought)
+
+
+def test_writing_is_not_reading() -> None:
+    world = World()
+    vm = world.vm("a", "disk")
+    world.attach(place("a"))
+    for first in range(0, 3000, 30):
+        vm.use(range(first, first + 30), write=True)
+        world.pass_time(0.05)
+    assert world.cache.brought == []
+    for _ in range(2):
+        world.run(vm)
+        world.forget()
+    world.run(vm, PROGRAM[:30])
+    wasted, staged = world.view().wasted, world.driver.status().staged_bytes // BLOCK
+    vm.use(PROGRAM[30:60], write=True)
+    world.pass_time(0.1)
+    assert world.view().wasted - wasted == staged - world.driver.status().staged_bytes // BLOCK > 10
+
+
+def test_what_is_counted_as_staged_was_brought() -> None:
+    world = World(slow=True, on_the_way_bytes=4 * BLOCK)
+    vm = world.vm("a", "disk")
+    world.attach(place("a"))
+    for _ in range(3):
+        world.run(vm)
+        world.cache.arrive()
+        world.forget()
+    assert world.view().staged == brought(world) > 0
+
+
+def test_what_the_host_has_let_go_before_it_was_read_was_of_no_use() -> None:
+    world = World()
+    vm = world.vm("a", "disk")
+    world.attach(place("a"))
+    for _ in range(2):
+        world.run(vm)
+        world.forget()
+    world.run(vm, PROGRAM[:30])
+    hits, waited = world.view().real_hits, vm.waited
+    world.cache.resident.clear()
+    world.pass_time(3.0)
+    vm.use(PROGRAM[30:33])
+    world.pass_time(0.1)
+    assert vm.waited == waited + 3
+    assert world.view().real_hits == hits
+    assert world.view().wasted > 10
+
+
+def test_nothing_waits_twice() -> None:
+    world = World(slow=True, on_the_way_bytes=4 * BLOCK)
+    vm = world.vm("a", "disk")
+    world.attach(place("a"))
+    for _ in range(2):
+        world.run(vm)
+        world.cache.arrive()
+        world.forget()
+    for first in range(0, 30, 3):
+        vm.use(PROGRAM[first : first + 3])
+        world.pass_time(2.5)  # each time what is believed to be there is compared with what is
+    waiting = list(world.driver._stock._waiting._until)
+    assert len(waiting) == len(set(waiting)) > 10
+
+
+def test_rests_are_short_again_after_a_long_time_awake() -> None:
+    world = World(core_ratio_per_ten_vms=0.01)
+    vm = world.vm("a", "disk")
+    world.attach(place("a"))
+    for _ in range(4):
+        vm.use([1, 2, 3])
+        world.pass_time(0.1)
+        world.cpu += 7.0
+        vm.use([4, 5, 6])
+        world.pass_time(0.1)
+        assert not vm.watched
+        world.pass_time(11.0)
+        assert vm.watched
+        world.pass_time(1800.0)
+
+
+def test_what_a_vm_read_while_it_rested_is_neither_dropped_nor_counted() -> None:
+    world = World(core_ratio_per_ten_vms=0.05)
+    vm = world.vm("a", "disk")
+    world.attach(place("a"))
+    for _ in range(2):
+        world.run(vm)
+        world.forget()
+    world.run(vm, PROGRAM[:60])
+    assert world.driver.status().staged_bytes > 10 * BLOCK
+    world.cpu += 100.0
+    vm.use(PROGRAM[60:63])
+    world.pass_time(0.2)
+    wasted, world.cache.dropped[:] = world.view().wasted, []
+    assert not vm.watched
+    world.pass_time(60.0)
+    assert world.view().wasted == wasted
+    assert world.cache.dropped == []
+    assert world.driver.status().staged_bytes == 0
+
+
+def test_a_file_that_two_vms_have_is_not_dropped() -> None:
+    world = World()
+    vm, other = world.vm("a", "disk"), world.vm("b", "disk")
+    world.attach(place("a"), place("b", "others"))
+    for _ in range(2):
+        world.run(vm)
+        world.forget()
+    world.run(vm, PROGRAM[:60])
+    world.pass_time(25.0)
+    assert world.view().wasted > 10
+    assert world.cache.dropped == []
+    assert other.watched
+
+
+def test_who_cannot_be_watched_keeps_nobody_waiting() -> None:
+    world = World()
+    refused = [place(f"refused-{k}") for k in range(30)]
+    world.attach(*refused)
+    vm = world.vm("a", "disk")
+    world.driver.attach([*refused, place("a")])
+    world.pass_time(0.1)
+    assert vm.watched
+    assert world.driver.status().vms == ("a",)
+
+
+def test_models_of_groups_without_vms_are_kept_for_a_while_only() -> None:
+    world = World()
+    vm = world.vm("a", "disk")
+    world.attach(place("a"))
+    for _ in range(2):
+        world.run(vm)
+        world.forget()
+    world.attach()
+    world.pass_time(300.0)
+    world.attach(place("a"))
+    assert world.run(vm) < 0.1 * len(PROGRAM)
+    world.attach()
+    world.pass_time(700.0)
+    world.attach()
+    assert world.driver.status().groups == {}
+
+
+def test_disks_that_are_not_where_they_seem_to_be_are_left_alone() -> None:
+    world = World()
+    vm = world.vm("a", "disk")
+    world.attach(place("a"))
+    for k in range(250):
+        vm.use([k])
+        world.cache.resident.clear()
+        world.pass_time(0.05)
+    assert world.driver.status().refusals == {"a": "what it reads does not come into the page cache where it should"}
+    assert not vm.watched
+
+
+def test_a_flood_of_requests_is_bounded() -> None:
+    world = World()
+    vm = world.vm("a", "disk")
+    world.attach(place("a"))
+    vm.use(np.random.default_rng(1).integers(0, BLOCKS, 40_000).tolist())
+    world.pass_time(0.05)
+    assert sum(len(accesses) for _, accesses in world.log.rows) == 5_000
 
 
 class Everything(RuleBasedStateMachine):
@@ -468,7 +642,10 @@ class Everything(RuleBasedStateMachine):
 
     @invariant()
     def bounds_hold(self) -> None:
-        status, area = self.world.driver.status(), self.world.driver._area
+        status, area = self.world.driver.status(), self.world.driver._stock._area
+        waiting, until = self.world.driver._stock._waiting, self.world.driver._stock._until
+        assert set(waiting._until) == set(until)
+        assert not set(until) & set(area._stays[True])
         assert status.staged_bytes <= 12 * BLOCK
         assert area.travelling() <= 5
         assert set(area.on_the_way()) <= set(area._stays[True])

@@ -56,6 +56,21 @@ class ShelvesMachine(RuleBasedStateMachine):
             self._put(shelf, slot, False)
         self.now += 1
 
+    @rule(slot=st.integers(0, SLOTS - 1))
+    def lose(self, slot: int) -> None:
+        shelves.lose(self.shelves, slot)
+        for held in self.model:
+            held.pop(slot, None)
+
+    @rule(slot=st.integers(0, SLOTS - 1), which=st.integers(0, 2**SHELVES - 1))
+    def leave(self, slot: int, which: int) -> None:
+        shelves.leave(self.shelves, slot, which, 0.25)
+        for shelf, held in enumerate(self.model):
+            if (which >> shelf) & 1 and held.get(slot, False):
+                del held[slot]
+                self.cost[shelf] += 0.25
+                self.counts[WASTED] += shelf == REAL
+
     @invariant()
     def each_holds_what_it_should(self) -> None:
         for shelf, model in enumerate(self.model):

@@ -7,6 +7,7 @@ import pytest
 from fake_accesses import SMALL, looping, misses, removed, runs, scrambled, staged
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from numpy.typing import NDArray
 
 from forestall.model.errors import WrongUse
 from forestall.staging.loop import StagingLoop
@@ -208,3 +209,56 @@ def test_memory_is_bounded_and_old_items_are_forgotten() -> None:
 def test_settings_that_cannot_be(wrong: dict[str, float], text: str) -> None:
     with pytest.raises(WrongUse, match=text):
         StagingSettings(**wrong)  # type: ignore[arg-type]
+
+
+def one_stream(number: NDArray[np.int64], **more: float) -> StagingLoop:
+    """A loop over one stream of one space."""
+    loop = StagingLoop(StagingSettings(**({"cache_items": 4096} | SMALL | more)))  # type: ignore[arg-type]
+    nothing = np.zeros(len(number), np.int32)
+    loop.take_in(nothing, nothing, number)
+    return loop
+
+
+def test_what_is_held_can_be_lost_and_is_asked_for_again() -> None:
+    rng = np.random.default_rng(3)
+    program = scrambled(rng, 300)
+    loop, nothing = one_stream(np.tile(program, 2)), np.zeros(300, np.int32)
+    assert loop.holds(nothing, program).all()
+    assert not loop.holds(nothing + 1, program).any()
+    _, number = loop.held()
+    assert sorted(number.tolist()) == sorted(program.tolist())
+    asked = loop.take_in(nothing, nothing, program)
+    assert len(asked.number) == 0  # all of it is there
+    for _ in range(3):
+        loop.lose(*loop.held())
+        assert not loop.holds(nothing, program).any()
+        assert len(loop.held()[1]) == 0
+        asked = loop.take_in(nothing, nothing, program)
+    assert len(set(asked.number.tolist()) & set(program.tolist())) > 200
+
+
+def test_what_is_not_used_in_time_goes_again() -> None:
+    rng = np.random.default_rng(4)
+    program, others = scrambled(rng, 300), scrambled(rng, 600) + (1 << 40)
+    nothing = np.zeros(300, np.int32)
+    for keep in (None, 64):
+        loop = one_stream(np.tile(program, 1), keep=keep, threshold=0.1)
+        for _ in range(3):
+            loop.lose(*loop.held())
+            loop.take_in(nothing, nothing, program)
+        loop.lose(*loop.held())
+        loop.take_in(nothing[:20], nothing[:20], program[:20])
+        staged_ahead = loop.holds(nothing[:10], program[20:30])
+        assert staged_ahead.any()
+        loop.take_in(np.zeros(600, np.int32), np.zeros(600, np.int32), others)
+        assert loop.holds(nothing[:10], program[20:30]).any() == (keep is None)
+
+
+def test_staging_that_costs_too_much_is_not_done() -> None:
+    """Of what follows an item one of two comes at random: right every other time at best."""
+    rng = np.random.default_rng(6)
+    pairs = scrambled(rng, 2000).reshape(1000, 2)
+    number = np.concatenate([pairs[np.arange(1000), rng.integers(0, 2, 1000)] for _ in range(8)])
+    cheap, dear = (one_stream(number, cache_items=50, stage_cost=cost, memory_accesses=1000) for cost in (0.05, 0.9))
+    assert cheap.counts.staged > 1000
+    assert dear.counts.staged < 0.2 * cheap.counts.staged

@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     from forestall.staging.ledger import Group
 
 FOLDER = "access"
-PAST_ACCESSES = 200_000
-"""So many a model begins with: some seconds' work."""
+PAST_ACCESSES = 50_000
+"""Of so many accesses a model begins with those that it has the time for."""
 
 
 def access_folder(configuration: Configuration) -> Path:
@@ -55,9 +55,11 @@ def past_of(configuration: Configuration) -> Callable[[Group], Past | None]:
         if not folder.exists():
             return None
         found = recent(folder, group.name, group.generation, PAST_ACCESSES, kind=BLOCK)
-        paths, path = np.unique(found.place.astype(str), return_inverse=True)
-        vm_ids, vm = np.unique(found.vm_id.astype(str), return_inverse=True)
-        return Past(tuple(paths), tuple(vm_ids), path, vm, found.number * UNIT_BYTES, found.size_bytes)
+        read = ~found.write
+        paths, path = np.unique(found.place[read].astype(str), return_inverse=True)
+        vm_ids, vm = np.unique(found.vm_id[read].astype(str), return_inverse=True)
+        offset_bytes = found.number[read] * UNIT_BYTES
+        return Past(tuple(map(str, paths)), tuple(map(str, vm_ids)), path, vm, offset_bytes, found.size_bytes[read])
 
     return past
 

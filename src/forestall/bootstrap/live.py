@@ -133,7 +133,6 @@ def restore_directly(configuration: Configuration, vm_ids: list[str] | None) -> 
             raise WrongUse(f"nothing was changed on a VM named {unknown[0]!r}")
         chosen = [kept[vm_id] for vm_id in sorted(kept if vm_ids is None else kept.keys() & set(vm_ids))]
         result = PutBack()
-        switch_traces_off(configuration)
         if chosen:
             with closing(open_restorer(configuration)) as host:
                 result = put_back_each(host, originals, chosen)
@@ -142,6 +141,7 @@ def restore_directly(configuration: Configuration, vm_ids: list[str] | None) -> 
         done = sorted({*result.done, *(borrowed - left.keys())})
         result = replace(result, done=tuple(done), left=(*result.left, *left.items()))
         _leave_word(configuration, result.done)
+        switch_traces_off(configuration)
         return result
 
 

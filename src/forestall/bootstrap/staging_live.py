@@ -31,6 +31,8 @@ STAGING_OPTIONS = (
     *("least_precision", "core_ratio_per_ten_vms"),
 )
 """What the daemon hands down of the table ``[staging]``."""
+END_SECONDS = {MEMORY: 5.0, BLOCKS: 20.0}
+"""A process is killed that has not let go of its VMs by then; of blocks, each has to be told over its monitor."""
 BLOCK_BYTES = 64 << 10
 """Blocks of disks are this large: what QEMU's images are made of, and less than most of what guests read at once."""
 
@@ -68,7 +70,8 @@ def run_block_loop(configuration: Configuration) -> int:
     from forestall.adapters.linux.page_cache import PageCache
     from forestall.adapters.linux.proc import free_bytes
     from forestall.bootstrap.access_log import past_of
-    from forestall.staging.block_driver import BlockDriver, BlockSettings
+    from forestall.staging.block_driver import BlockDriver
+    from forestall.staging.block_stock import BlockSettings
 
     staging, clock = configuration.staging, SystemClock()
     settings = BlockSettings(
@@ -88,7 +91,7 @@ def run_block_loop(configuration: Configuration) -> int:
             past_of(configuration),
             free_bytes,
             clock.monotonic,
-            time.process_time,
+            _cpu_seconds,
             settings,
             tell,
         )
@@ -97,33 +100,40 @@ def run_block_loop(configuration: Configuration) -> int:
         connection.close()
 
 
-def switch_traces_off(configuration: Configuration) -> list[str]:
-    """Switch off the traces that a process that is gone has left on in VMs; names of those VMs."""
+def switch_traces_off(configuration: Configuration) -> None:
+    """Switch off the traces that a process that is gone has left on in VMs, and say so."""
     from forestall.adapters.libvirt.block_watch import clear_up
     from forestall.adapters.libvirt.connection import Connection
 
     if configuration.connect.startswith(SIMULATED) or os.geteuid() != 0:
-        return []
+        return
     try:
         with closing(Connection(configuration.connect)) as connection:
-            return clear_up(connection)
+            for vm_id, why in clear_up(connection).items():
+                tell(f"{vm_id} is traced on for nothing: {why}" if why else f"{vm_id} is no longer traced for nothing")
     except HypervisorError as error:
-        tell(f"whether VMs are still traced is not known: {error}")
-        return []
+        tell(f"VMs are traced on for nothing: {error}")
+
+
+def _cpu_seconds() -> float:
+    """CPU time of this process, and of those that it has run."""
+    times = os.times()
+    return times.user + times.system + times.children_user + times.children_system
 
 
 def _written(configuration: Configuration, name: str) -> Written:
     """Where accesses are written down; that they cannot be keeps nobody from staging."""
     import pyarrow
 
+    from forestall.adapters.access_log.background import BackgroundAccessLog
     from forestall.bootstrap.access_log import open_access_log
-    from forestall.staging.written import Written
+    from forestall.staging.written import NOTHING, Written
 
     pyarrow.array([], pyarrow.string())  # its first array takes half a second, which VMs are not to be left alone for
     log, most_bytes = None, configuration.staging.log_bytes
     if most_bytes:
         try:
-            log = open_access_log(configuration, name, most_bytes)
+            log = BackgroundAccessLog(open_access_log(configuration, name, most_bytes), NOTHING)
         except StoreError as error:
             tell(f"what VMs use is not written down: {error}")
     return Written(log, SystemClock().now, tell)
@@ -166,7 +176,7 @@ def shadowing_of(
     for name in STAGING_OPTIONS:
         options += [f"--{name.replace('_', '-')}", str(getattr(staging, name))]
     command = [sys.executable, "-m", "forestall", "staging"]
-    children = {name: LoopProcess([*command, name, *options]) for name in wanted}
+    children = {name: LoopProcess([*command, name, *options], END_SECONDS[name]) for name in wanted}
     lease_seconds = driver.settings.lease_seconds / opened.clock.pace
     notices = NoticeThread(notice_key(configuration), note)
     kept, now = FilePreallocations(configuration.state_folder), SystemClock().now

@@ -84,7 +84,9 @@ def blocks_table(status: dict[str, Any]) -> Table:
 def blocks_lines(status: dict[str, Any]) -> Iterator[str]:
     """What that costs, and what could not be done."""
     staged, most = status["staged_bytes"] / MIB, status["most_bytes"] / MIB
-    yield f"disks: {staged:.1f} of at most {most:.0f} MiB wait to be read; {100 * status['core_ratio']:.2f} % of a core"
+    held_back = f", held back for {status['held_back_seconds']:.0f} s" if status["held_back_seconds"] else ""
+    share = f"{100 * status['core_ratio']:.2f} % of a core{held_back}"
+    yield f"disks: {staged:.1f} of at most {most:.0f} MiB wait to be read; {share}"
     for name, row in status["groups"].items():
         if row["threshold"] > 1:
             yield f"{name}: bringing blocks ahead does not pay now"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
@@ -59,7 +59,7 @@ class Requests(NamedTuple):
         columns: list[Any] = [np.concatenate(column) for column in zip(*parts, strict=True)]
         return cls(*columns)
 
-    def chosen(self, index: IntArray) -> Requests:
+    def chosen(self, index: IntArray | slice) -> Requests:
         """Some of them, in that order."""
         columns: list[Any] = [column[index] for column in self]
         return Requests(*columns)
@@ -84,7 +84,13 @@ class BlockWatch(Protocol):
         ...
 
     def rest(self) -> None:
-        """Watch no more for a while, so that it costs nothing."""
+        """Watch no more for a while, so that it costs nothing.
+
+        Raises
+        ------
+        HypervisorError
+            The VM is there, and could not be told.
+        """
         ...
 
     def resume(self) -> None:
@@ -98,7 +104,13 @@ class BlockWatch(Protocol):
         ...
 
     def close(self) -> None:
-        """Watch no more; the VM is as it was. Harmless for one that is gone."""
+        """Watch no more. Harmless for a VM that is gone.
+
+        Raises
+        ------
+        HypervisorError
+            The VM is there, and could not be told.
+        """
         ...
 
 
@@ -130,6 +142,10 @@ class FileCache(Protocol):
 
     def drop(self, path: str, first: int, blocks: int) -> None:
         """Let the host forget a range of blocks; what is not on the disk yet stays."""
+        ...
+
+    def keep(self, paths: Collection[str]) -> None:
+        """Let go of all other files."""
         ...
 
     def close(self) -> None:

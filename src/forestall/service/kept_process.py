@@ -48,15 +48,25 @@ class KeptProcess:
         For the operator: the name of the loop, and what becomes of what it has done when it dies.
     note
         Takes one line for the operator.
+    silent_seconds
+        It is ended, and started anew, if it says nothing for so long.
     """
 
-    def __init__(self, child: Child, what: str, after: str, note: Callable[[str], None]) -> None:
+    def __init__(
+        self,
+        child: Child,
+        what: str,
+        after: str,
+        note: Callable[[str], None],
+        silent_seconds: float = SILENT_SECONDS,
+    ) -> None:
         self._child, self._what, self._after, self._note = child, what, after, note
+        self._silent_seconds = silent_seconds
         self.started = False
 
     def tell(self, line: bytes) -> None:
         """Send a roster; start the process first if it is not there."""
-        patience = SILENT_SECONDS if self.status() else STARTING_SECONDS
+        patience = self._silent_seconds if self.status() else STARTING_SECONDS
         if self.started and self._child.alive() and self._child.silent_seconds() > patience:
             self._note(f"{self._what} has not spoken for too long and is ended; {self._after}")
             self._child.end()

@@ -21,8 +21,10 @@ from forestall.staging.watched import Place
 MEMORY, BLOCKS = "memory", "blocks"
 _AFTER = {
     MEMORY: "what it had staged stays where it is until it is staged for that VM again",
-    BLOCKS: "what it had brought into the page cache stays there as long as the host likes",
+    BLOCKS: "what it had brought stays in the page cache, and VMs are traced on for nothing until it runs again",
 }
+_SILENT_SECONDS = {MEMORY: 10.0, BLOCKS: 60.0}
+"""libvirt lets who asks for a VM that is busy wait for half a minute."""
 _NOTHING: dict[str, tuple[Any, Any]] = {MEMORY: (ShadowStatus(), GroupView()), BLOCKS: (BlockStatus(), BlockView())}
 """What a loop says, of all and of a group, that has not said anything yet."""
 
@@ -79,7 +81,8 @@ class Shadowing:
     ) -> None:
         self._loop, self._groups, self._processes, self._note = loop, groups, processes, note
         self._kept = {
-            what: KeptProcess(child, f"the staging of {what}", _AFTER[what], note) for what, child in children.items()
+            what: KeptProcess(child, f"the staging of {what}", _AFTER[what], note, _SILENT_SECONDS[what])
+            for what, child in children.items()
         }
         self._horizon_seconds, self._lease_seconds = horizon_seconds, lease_seconds
         self.preallocations = preallocations
@@ -179,7 +182,7 @@ class Shadowing:
         try:
             self._known = dict(self._processes())
         except HypervisorError as error:
-            self._note(f"the staging of memory keeps to the VMs that it knows: {error}")
+            self._note(f"staging keeps to the VMs that it knows: {error}")
         places, processes = [], self._known
         for vm_id, group in zip(processes, self._loop.trust_groups(tuple(processes)), strict=True):
             terms = self._groups.terms(group)

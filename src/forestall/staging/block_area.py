@@ -1,12 +1,12 @@
 """Blocks of files that were brought into the host's memory and have not been read yet: within bounds, for a while.
 
-Predicted, staged, hit or evicted. Pure: the driver carries out what it says.
+Predicted, staged, hit or evicted. Pure: staging/block_stock carries out what it says.
 """
 
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -33,14 +33,14 @@ class Stay:
         Whether it was really brought in; if not, it is only followed what would have come of it.
     arrived
         Whether it is there, and no longer on its way.
-    drop
-        Whether the host is to forget it when it goes: nobody else can be reading it.
     """
 
     until: float
     real: bool
     arrived: bool
-    drop: bool
+
+
+Gone = list[tuple[Block, Stay]]
 
 
 class BlockArea:
@@ -60,9 +60,9 @@ class BlockArea:
     def __contains__(self, block: Block) -> bool:
         return any(block in stays for stays in self._stays.values())
 
-    def stage(self, block: Block, stay: Stay) -> list[tuple[Block, Stay]]:
+    def stage(self, block: Block, stay: Stay) -> Gone:
         """Take note that a block is staged; those that have to go for it, the longest staged first."""
-        stays, gone = self._stays[stay.real], []
+        stays, gone = self._stays[stay.real], Gone()
         while len(stays) >= self._most:
             oldest = next(iter(stays))
             gone.append((oldest, self._take_out(oldest, stay.real)))
@@ -72,7 +72,7 @@ class BlockArea:
         return gone
 
     def read(self, block: Block) -> Stay | None:
-        """A VM has read a block: how it stood here, which is over with that; None if it was not staged."""
+        """A VM has used a block: how it stood here, which is over with that; None if it was not staged."""
         for real in (True, False):
             if block in self._stays[real]:
                 return self._take_out(block, real)
@@ -82,21 +82,20 @@ class BlockArea:
         """What was only followed is to be staged, really."""
         self._stays[False].pop(block, None)
 
-    def overdue(self, now: float) -> list[tuple[Block, Stay]]:
-        """Take out what nobody has read in its time."""
-        over = [
-            (block, real) for real, stays in self._stays.items() for block, stay in stays.items() if stay.until <= now
+    def take_out(self, which: Callable[[Block, Stay], bool]) -> Gone:
+        """Take some out."""
+        chosen = [
+            (block, real) for real, stays in self._stays.items() for block, stay in stays.items() if which(block, stay)
         ]
-        return [(block, self._take_out(block, real)) for block, real in over]
+        return [(block, self._take_out(block, real)) for block, real in chosen]
 
-    def leave(self, group: Group) -> list[tuple[Block, Stay]]:
-        """Take out all that is staged for a trust group."""
-        own = [(block, real) for real, stays in self._stays.items() for block in stays if block.group == group]
-        return [(block, self._take_out(block, real)) for block, real in own]
-
-    def on_the_way(self) -> Iterator[Block]:
+    def on_the_way(self) -> list[Block]:
         """Blocks that have not arrived yet."""
-        return iter(self._on_the_way)
+        return list(self._on_the_way)
+
+    def there(self) -> list[Block]:
+        """Blocks that were really brought in and have arrived."""
+        return [block for block, stay in self._stays[True].items() if stay.arrived]
 
     def arrive(self, block: Block) -> None:
         """A block is there."""

@@ -18,13 +18,14 @@ REACH = 63
 """Blocks ahead: a slow disk needs many on their way at a time, and one that is not read in vain costs little."""
 MEMORY_BLOCKS = 256
 """Whether it pays is judged by so many blocks: known programs and others come in turn, some hundred blocks each."""
-KEEP_BLOCKS = 512
+KEEP_BLOCKS = 256
 """What is staged is taken to be of no use when so many other blocks were used since."""
 HISTORY, SLOTS = 1 << 18, 1 << 17
 STREAMS = 256
-PAST_AT_ONCE = 256
-MOST_BLOCKS = 256
-"""Of one request no more blocks are looked at: discards and zeros go over whole disks."""
+PAST_AT_ONCE, MOST_PAST_BLOCKS = 256, 50_000
+"""So many blocks a model begins with: half a second's work."""
+MOST_BLOCKS, MOST_AT_ONCE = 64, 8_192
+"""Of one request no more blocks are looked at (discards and zeros go over whole disks), and of a beat, the latest."""
 
 
 class Used(NamedTuple):
@@ -34,10 +35,14 @@ class Used(NamedTuple):
     number: IntArray
     write: BoolArray
 
+    def chosen(self, which: BoolArray) -> Used:
+        """Some of them."""
+        return Used(self.space[which], self.number[which], self.write[which])
+
 
 @dataclass(frozen=True, eq=False)
 class Past:
-    """What VMs of a trust group did before this process began, in order; arrays (access,) but for names.
+    """What VMs of a trust group read before this process began, in order; arrays (access,) but for names.
 
     Attributes
     ----------
@@ -166,14 +171,14 @@ class BlockGroup:
     def used(self, vm_id: str, files: Sequence[DiskFile], requests: Requests) -> Used:
         """Blocks that a VM's requests touch; several requests in a row for one block are one use of it."""
         spaces = np.array([self.space(file.path) for file in files], np.int32)
-        request, number = self._blocks(requests.offset_bytes, requests.size_bytes)
+        request, number = self._blocks(requests.offset_bytes, requests.size_bytes, MOST_AT_ONCE)
         space = spaces[requests.file[request]]
         if not len(number):
             return Used(space, number, np.zeros(0, np.bool_))
         space_before, number_before = self._last.get(vm_id, (-1, -1))
         again = (space == np.append(space_before, space[:-1])) & (number == np.append(number_before, number[:-1]))
         self._last[vm_id] = int(space[-1]), int(number[-1])
-        return Used(space[~again], number[~again], requests.write[request][~again])
+        return Used(space, number, requests.write[request]).chosen(~again)
 
     def in_use(self, used: Used) -> BoolArray:
         """Which of these were believed to be in memory, or come for the second time here; array (block,)."""
@@ -189,7 +194,7 @@ class BlockGroup:
 
     def learn(self, past: Past) -> None:
         """Learn from what VMs used before; nothing of that is taken to be in memory still, when it was used again."""
-        access, number = self._blocks(past.offset_bytes, past.size_bytes)
+        access, number = self._blocks(past.offset_bytes, past.size_bytes, MOST_PAST_BLOCKS)
         space = np.array([self.space(path) for path in past.paths], np.int32)[past.path[access]]
         stream = np.array([self._stream(vm_id) for vm_id in past.vm_ids], np.int32)[past.vm[access]]
         again = np.zeros(len(number), np.bool_)
@@ -214,10 +219,11 @@ class BlockGroup:
     def _stream(self, vm_id: str) -> int:
         return self._streams.setdefault(vm_id, len(self._streams))
 
-    def _blocks(self, offset: IntArray, size: IntArray) -> tuple[IntArray, IntArray]:
-        """Blocks (block,) that requests (request,) touch: index of the request, and number of the block."""
+    def _blocks(self, offset: IntArray, size: IntArray, most: int) -> tuple[IntArray, IntArray]:
+        """Blocks (block,) that requests (request,) touch, the latest: index of the request, and number of the block."""
         first = offset // self._block_bytes
         end = (offset + np.maximum(size, 1) - 1) // self._block_bytes + 1
         count = np.minimum(end - first, MOST_BLOCKS)
         request = np.repeat(np.arange(len(first)), count)
-        return request, first[request] + np.arange(len(request)) - np.repeat(np.cumsum(count) - count, count)
+        number = first[request] + np.arange(len(request)) - np.repeat(np.cumsum(count) - count, count)
+        return request[-most:], number[-most:]

@@ -11,8 +11,11 @@ from forestall.model.errors import ForestallError
 from forestall.model.samples import BoolArray, FloatArray, IntArray
 from forestall.ports.access_log import Accesses, AccessLog, Source
 
-_NOBODY = Source("", "", "", "", "")
-_NOTHING = Accesses(np.zeros(0), np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros(0, np.bool_))
+NOTHING = (
+    Source("", "", "", "", ""),
+    Accesses(np.zeros(0), np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros(0, np.bool_)),
+)
+"""Nobody's accesses, none: with them time passes in a log."""
 
 
 class Written:
@@ -47,7 +50,7 @@ class Written:
         """Have what was gathered written, if it has waited long enough."""
         if self._log is not None:
             with self._going_on():
-                self._log.add(_NOBODY, _NOTHING)
+                self._log.add(*NOTHING)
 
     def close(self) -> None:
         """Write the rest."""

@@ -44,6 +44,10 @@ class FileCacheContract:
         wait_for(cache, path, [10, 11, 12, 99])
         assert resident(cache, path) == [10, 11, 12, 99]
 
+    def test_however_much_is_brought_at_once_comes(self, cache: FileCache, path: str) -> None:
+        cache.bring(path, 0, 100)
+        wait_for(cache, path, list(range(100)))
+
     def test_what_is_dropped_goes_and_comes_again(self, cache: FileCache, path: str) -> None:
         cache.bring(path, 20, 5)
         wait_for(cache, path, [20, 21, 22, 23, 24])

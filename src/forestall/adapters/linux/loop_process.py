@@ -24,12 +24,19 @@ class LoopProcess:
     ----------
     command
         What to run.
+    end_within_seconds
+        It is killed if it has not ended by then.
     now
         Tells the monotonic time, seconds.
     """
 
-    def __init__(self, command: Sequence[str], now: Callable[[], float] = time.monotonic) -> None:
-        self._command, self._now = tuple(command), now
+    def __init__(
+        self,
+        command: Sequence[str],
+        end_within_seconds: float = END_WITHIN_SECONDS,
+        now: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._command, self._end_within_seconds, self._now = tuple(command), end_within_seconds, now
         self._process: subprocess.Popen[bytes] | None = None
         # What is written of a line that the child has not taken whole, and the newest one behind it.
         self._unfinished, self._waiting, self._heard = b"", b"", b""
@@ -91,6 +98,6 @@ class LoopProcess:
             assert pipe is not None
             pipe.close()
         with suppress(subprocess.TimeoutExpired):
-            return process.wait(END_WITHIN_SECONDS)
+            return process.wait(self._end_within_seconds)
         process.kill()  # its guard puts everything back
         return process.wait()

@@ -9,8 +9,8 @@ import ctypes
 import mmap
 import os
 import stat
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -22,6 +22,8 @@ from forestall.model.samples import BoolArray, IntArray
 
 _LIBC = ctypes.CDLL(None, use_errno=True)
 _PAGE_BYTES = mmap.PAGESIZE
+AT_ONCE_BYTES = 128 << 10
+"""The kernel reads no more at a word than a disk's largest request or its read-ahead, and forgets the rest."""
 
 
 @dataclass
@@ -79,16 +81,26 @@ class PageCache:
 
     def bring(self, path: str, first: int, blocks: int) -> None:
         """Have the kernel read blocks in; it begins, and does not wait."""
-        self._advise(path, first, blocks, os.POSIX_FADV_WILLNEED)
+        at_once = max(AT_ONCE_BYTES // self._block_bytes, 1)
+        for part in range(first, first + blocks, at_once):
+            self._advise(path, part, min(at_once, first + blocks - part), os.POSIX_FADV_WILLNEED)
 
     def drop(self, path: str, first: int, blocks: int) -> None:
         """Have the kernel forget blocks that are clean."""
         self._advise(path, first, blocks, os.POSIX_FADV_DONTNEED)
 
+    def keep(self, paths: Collection[str]) -> None:
+        """Let go of all other files."""
+        for path in self._files.keys() - set(paths):
+            self._let_go(path)
+
     def close(self) -> None:
         """Let go of all files."""
-        while self._files:
-            self._files.popitem()[1].close()
+        self.keep(())
+
+    def _let_go(self, path: str) -> None:
+        if (file := self._files.pop(path, None)) is not None:
+            file.close()
 
     def _advise(self, path: str, first: int, blocks: int, advice: int) -> None:
         with _told(path):
@@ -123,15 +135,18 @@ class PageCache:
     def _file(self, path: str) -> _Opened:
         """The file under a path, opened anew where it is another by now or has another size."""
         with _told(path):
-            there = os.stat(path)
+            try:
+                there = os.stat(path)
+            except OSError:
+                self._let_go(path)  # or what it takes on the disk would stay with us
+                raise
             file, identity = self._files.get(path), (there.st_dev, there.st_ino)
             regular = stat.S_ISREG(there.st_mode)
             if file is not None and file.identity == identity and (not regular or file.size_bytes == there.st_size):
                 return file
             if not regular and not stat.S_ISBLK(there.st_mode):
                 raise HypervisorError(f"{path}: is neither a file nor a block device")
-            with suppress(KeyError):
-                self._files.pop(path).close()
+            self._let_go(path)
             descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOCTTY | os.O_NONBLOCK)
             size_bytes = os.lseek(descriptor, 0, os.SEEK_END)
             self._files[path] = opened = _Opened(descriptor, identity, size_bytes)

@@ -7,7 +7,9 @@ meanwhile may be missing until it is asked again, and is then not staged.
 from __future__ import annotations
 
 import json
+import os
 import subprocess
+import tempfile
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -17,6 +19,8 @@ from forestall.model.samples import BoolArray, IntArray
 from forestall.ports.blocks import DiskFile
 
 ASK_SECONDS = 60.0
+MOST_BYTES = 32 << 20
+"""Some 250,000 pieces: an image in more of them is left alone."""
 EVERYTHING = 1 << 62
 
 
@@ -43,8 +47,8 @@ class Extents(NamedTuple):
         return known, self.file[at], self.offset[at] + into, np.minimum(size, self.length[at] - into)
 
 
-def extents_of(path: str, image_format: str) -> Extents:
-    """Where the bytes of the disk in an image lie.
+def extents_of(path: str, image_format: str, alone: bool) -> Extents:
+    """Where the bytes of the disk in an image lie; ``alone``: no other VM has the image.
 
     Raises
     ------
@@ -53,9 +57,11 @@ def extents_of(path: str, image_format: str) -> Extents:
     """
     if image_format == "raw":
         whole = np.zeros(1, np.int64)
-        return Extents((DiskFile(path, own=True),), whole, whole + EVERYTHING, whole, whole)
+        return Extents((DiskFile(path, own=alone),), whole, whole + EVERYTHING, whole, whole)
     chain = _ask("info", "--backing-chain", path, image_format)
-    files = tuple(DiskFile(str(image["filename"]), own=depth == 0) for depth, image in enumerate(chain))
+    if any("data-file" in image.get("format-specific", {}).get("data", {}) for image in chain):
+        raise HypervisorError(f"{path}: its data lie in another file")
+    files = tuple(DiskFile(str(image["filename"]), own=alone and depth == 0) for depth, image in enumerate(chain))
     parts = _ask("map", "", path, image_format)
     return extents_from(files, parts)
 
@@ -69,13 +75,24 @@ def extents_from(files: tuple[DiskFile, ...], parts: list[dict[str, Any]]) -> Ex
 
 def _ask(verb: str, option: str, path: str, image_format: str) -> list[dict[str, Any]]:
     options = [option] if option else []
-    command = ["qemu-img", verb, *options, "--force-share", "--output=json", "-f", image_format, path]
+    command = ["nice", "-n", "19", "qemu-img", verb, *options, "--force-share", "--output=json"]
     try:
-        done = subprocess.run(command, capture_output=True, check=True, timeout=ASK_SECONDS)
-        found: list[dict[str, Any]] = json.loads(done.stdout)
+        with tempfile.TemporaryFile() as said:
+            subprocess.run(
+                [*command, "-f", image_format, path],
+                stdin=subprocess.DEVNULL,
+                stdout=said,
+                stderr=subprocess.PIPE,
+                check=True,
+                timeout=ASK_SECONDS,
+            )
+            if (size_bytes := said.seek(0, os.SEEK_END)) > MOST_BYTES:
+                raise HypervisorError(f"{path}: lies in too many pieces: {size_bytes} bytes would say where")
+            said.seek(0)
+            found: list[dict[str, Any]] = json.load(said)
     except (OSError, subprocess.SubprocessError, ValueError) as error:
-        said = getattr(error, "stderr", b"") or str(error).encode()
-        raise HypervisorError(f"{path}: qemu-img cannot tell where its blocks lie: {_line(said)}") from error
+        why = getattr(error, "stderr", b"") or str(error).encode()
+        raise HypervisorError(f"{path}: qemu-img cannot tell where its blocks lie: {_line(why)}") from error
     return found
 
 

@@ -10,10 +10,13 @@ import os
 import re
 import time
 from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
+from forestall.adapters.linux.proc import Processes
 from forestall.adapters.linux.scratch_file import scratch_file
 from forestall.model.samples import BoolArray, FloatArray, IntArray
 
@@ -22,8 +25,10 @@ NAME = "forestall-blocks"
 MOST_BYTES = 4 << 20
 """Some 35,000 requests that nobody has read yet; further ones are lost."""
 _LINE = re.compile(
-    rb"(?:@(\d+\.\d+):)?blk_co_p(readv|writev) blk 0x([0-9a-f]+) bs \S+ offset (\d+) bytes (\d+)[^\n]*\n"
+    rb"(?:@(\d{1,12}\.\d+):)?blk_co_p(readv|writev) blk 0x([0-9a-f]{1,15}) bs \S+ "
+    rb"offset (\d{1,18}) bytes (\d{1,18})[^\n]*\n"
 )
+_FILE = re.compile(rf".*/{NAME}-(\d+)-(\d+)( \(deleted\))?")
 _READ_BYTES, _FREE_BYTES = 1 << 20, 1 << 18
 _KEEP_SIZE, _PUNCH_HOLE = 1, 2
 _LIBC = ctypes.CDLL(None, use_errno=True)
@@ -68,11 +73,47 @@ def parse(lines: bytes, now: float) -> Traced:
     )
 
 
+class Tracer(NamedTuple):
+    """The process that reads a trace; and whether it lives, and is not another by now."""
+
+    pid: int
+    is_alive: bool
+
+
+def tracer_of(pid: int, root: Path = Path("/proc")) -> Tracer | None:
+    """Who traces a QEMU, by the file of ours that it has open; None: nobody of Forestall."""
+    folder = root / f"{pid}/fd"
+    names: list[str] = []
+    with suppress(OSError):
+        names = os.listdir(folder)
+    for name in names:
+        with suppress(OSError):
+            if found := _FILE.fullmatch(os.readlink(folder / name)):
+                tracer = int(found[1])
+                return Tracer(tracer, _started(tracer, root) == found[2])
+    return None
+
+
+def traces_on_here(root: Path = Path("/proc")) -> dict[int, list[str]]:
+    """Processes that trace on for somebody who is gone, and the words of their command lines."""
+    found = {}
+    for folder in root.iterdir():
+        if folder.name.isdigit() and (tracer := tracer_of(int(folder.name), root)) and not tracer.is_alive:
+            with suppress(OSError):
+                found[int(folder.name)] = (folder / "cmdline").read_text("utf-8", "replace").split("\0")
+    return found
+
+
+def _started(pid: int, root: Path = Path("/proc")) -> str:
+    """When a process started, in ticks since the boot; empty for one that is gone."""
+    return Processes(root).birth(pid).rpartition("/")[2]
+
+
 class TraceLog:
     """The file that QEMU writes into, and how far it was read. QEMU never waits for who reads."""
 
     def __init__(self) -> None:
-        self.file = scratch_file(NAME, MOST_BYTES)
+        self.file = scratch_file(f"{NAME}-{os.getpid()}-{_started(os.getpid())}", MOST_BYTES)
         self._read_to = self._freed_to = 0
         self._rest = b""
 
@@ -87,10 +128,6 @@ class TraceLog:
         lines, newline, self._rest = b"".join(chunks).rpartition(b"\n")
         self._free()
         return parse(lines + newline, time.time())
-
-    def is_read(self) -> bool:
-        """Whether nothing has been written that was not read."""
-        return os.fstat(self.file).st_size <= self._read_to
 
     def close(self) -> None:
         """Let go of it."""

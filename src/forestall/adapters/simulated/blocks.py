@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 
 import numpy as np
 
@@ -68,6 +68,9 @@ class SimulatedFileCache:
         self.blocks(path)
         self.dropped.append((path, first, blocks))
         self.resident -= {(path, number) for number in range(first, first + blocks)}
+
+    def keep(self, paths: Collection[str]) -> None:
+        """Nothing to let go of."""
 
     def close(self) -> None:
         """Nothing to let go of."""
