@@ -18,7 +18,7 @@ Vms = Annotated[list[str], typer.Argument(help="Names of VMs.")]
 
 def register(app: typer.Typer) -> None:
     """Add the command ``trust-group`` with its sub-commands."""
-    group = typer.Typer(help="Which VMs may learn from each other, and for which of them memory is staged.")
+    group = typer.Typer(help="Which VMs may learn from each other, and for which of them memory and disks are staged.")
     group.command("list")(show)
     group.command("create")(create)
     group.command("delete")(delete)
@@ -32,7 +32,7 @@ def register(app: typer.Typer) -> None:
 
 
 def show(state_folder: StateOption = None, config: ConfigOption = None, as_json: JsonOption = False) -> None:
-    """Print every trust group: its VMs, and whether memory is staged for them.
+    """Print every trust group: its VMs, and whether memory and disks are staged for them.
 
     Example: forestall trust-group list
     """
@@ -96,7 +96,9 @@ def remove(
 def enable_shadowing(
     group: Group, state_folder: StateOption = None, config: ConfigOption = None, as_json: JsonOption = False
 ) -> None:
-    """Stage memory for the VMs of a trust group: populate what they will touch next. They need a shared memfd.
+    """Stage memory for the VMs of a trust group, and disks where the settings say so: what they will use next.
+
+    Memory must be a shared memfd, disks must go through the host's page cache.
 
     Example: forestall trust-group enable-shadowing tenant-1
     """
@@ -106,7 +108,7 @@ def enable_shadowing(
 def disable_shadowing(
     group: Group, state_folder: StateOption = None, config: ConfigOption = None, as_json: JsonOption = False
 ) -> None:
-    """Stage no memory any more; what is staged and was not touched is given back.
+    """Stage nothing any more; memory that is staged and was not touched is given back, disks are not watched.
 
     Example: forestall trust-group disable-shadowing tenant-1
     """
@@ -115,12 +117,12 @@ def disable_shadowing(
 
 def set_horizon(
     group: Group,
-    seconds: Annotated[float, typer.Argument(help="What is staged and not touched within so long is given back.")],
+    seconds: Annotated[float, typer.Argument(help="What is staged and not used within so long is given back.")],
     state_folder: StateOption = None,
     config: ConfigOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Say how far ahead memory is staged for a trust group.
+    """Say how far ahead memory and disks are staged for a trust group.
 
     Example: forestall trust-group set-horizon tenant-1 60
     """
