@@ -1,6 +1,6 @@
 """A program's cold start in a real guest from a slow disk, with blocks brought ahead and without, in turn.
 
-    python benchmarks/staged_disks.py [--rounds 5] [--mib-per-s 10] [--reads-per-s 200] [--json FILE]
+    python benchmarks/staged_disks.py [--rounds 5] [--mib-per-s 10] [--reads-per-s 200] [--only PROGRAM ...]
 
 Needs root, a loop device, the control groups' blkio controller of version 1, and what ``forestall lab`` needs; nothing
 else should run on the machine. The guest's second disk is an image on a file system that the kernel slows down for the
@@ -54,6 +54,8 @@ PROGRAMS = {
     "python": f"chroot {ROOT} python3 -c 'import {MODULES}'",
     "postgres": f"chroot {ROOT} /usr/lib/postgresql/15/bin/postgres --version",
     "libraries": f"cat {ROOT}/usr/lib/x86_64-linux-gnu/*.so*",
+    # 300 blocks of 64 KiB in an order of its own, past the guest's cache, 5 ms of something else after each.
+    "scattered": "python3 -S -m forestall.lab.guest.reads /dev/vdb 300 11 0.005",
 }
 START = "a=$(cat /sys/block/vdb/stat); s=$(date +%s.%N); {program} >/dev/null 2>&1; e=$(date +%s.%N); echo $s $e; " + (
     "echo $a; cat /sys/block/vdb/stat"
@@ -175,10 +177,10 @@ class Rig:
         return [sys.executable, "-m", "forestall", *command, "--config", str(self.folder / "forestall.toml")]
 
 
-def measured(rig: Rig, rounds: int) -> dict[str, Any]:
+def measured(rig: Rig, rounds: int, only: list[str]) -> dict[str, Any]:
     """Each program in turn with and without, so many rounds, after two from which it is learned."""
     found: dict[str, Any] = {}
-    for name, program in PROGRAMS.items():
+    for name, program in ((name, PROGRAMS[name]) for name in only or PROGRAMS):
         rig.shadow(wanted=True)
         for _ in range(2):
             rig.start(program)
@@ -210,6 +212,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--mib-per-s", type=float, default=10.0)
     parser.add_argument("--reads-per-s", type=int, default=200)
+    parser.add_argument("--only", nargs="*", choices=tuple(PROGRAMS), default=[])
     asked = parser.parse_args()
     limits = {"read_bps_device": int(asked.mib_per_s * 2**20), "read_iops_device": asked.reads_per_s}
     folder = Path(tempfile.mkdtemp(prefix="fs-disks-", dir="/run"))
@@ -225,7 +228,7 @@ def main() -> None:
                 lab.wait(PATIENCE_SECONDS)
                 rig = Rig(folder, lab, copy, device, limits)
                 try:
-                    print(json.dumps(vars(asked) | measured(rig, asked.rounds), indent=1))
+                    print(json.dumps(vars(asked) | measured(rig, asked.rounds, asked.only), indent=1))
                 finally:
                     rig.close()
     finally:

@@ -599,6 +599,22 @@ def test_a_flood_of_requests_is_bounded() -> None:
     assert sum(len(accesses) for _, accesses in world.log.rows) == 5_000
 
 
+def test_a_slow_disk_is_asked_for_little_at_a_time_and_a_quick_one_for_much() -> None:
+    for slow in (False, True):
+        world = World(slow=slow, staged_bytes=2000 * BLOCK)
+        vm = world.vm("a", "disk")
+        world.attach(place("a"))
+        for _ in range(4):
+            for k in range(0, len(PROGRAM), 3):
+                vm.use(PROGRAM[k : k + 3])
+                world.pass_time(0.05)
+                world.cache.arrive(1)  # a disk that brings 20 blocks a second
+            world.cache.arrive()
+            world.forget()
+        window = world.driver._stock._window
+        assert window == 8 if slow else window > 200, (slow, window)
+
+
 class Everything(RuleBasedStateMachine):
     """Whatever happens in whatever order: bounds hold, and no block is in two states."""
 

@@ -66,7 +66,6 @@ def run_block_loop(configuration: Configuration) -> int:
     """
     from forestall.adapters.libvirt.block_watch import watches
     from forestall.adapters.libvirt.connection import Connection
-    from forestall.adapters.linux.own_process import go_ahead
     from forestall.adapters.linux.page_cache import PageCache
     from forestall.adapters.linux.proc import free_bytes
     from forestall.bootstrap.access_log import past_of
@@ -81,7 +80,6 @@ def run_block_loop(configuration: Configuration) -> int:
         core_ratio_per_ten_vms=staging.core_ratio_per_ten_vms,
     )
     connection = Connection(configuration.connect)
-    go_ahead()
     switch_traces_off(configuration)
     try:
         driver = BlockDriver(

@@ -27,8 +27,8 @@ class Stay:
 
     Attributes
     ----------
-    until
-        If nobody has read it by then (monotonic time), it goes.
+    until, asked_at
+        If nobody has read it by then (monotonic time), it goes; and when it was asked for.
     real
         Whether it was really brought in; if not, it is only followed what would have come of it.
     arrived
@@ -38,6 +38,7 @@ class Stay:
     until: float
     real: bool
     arrived: bool
+    asked_at: float = 0.0
 
 
 Gone = list[tuple[Block, Stay]]
@@ -97,9 +98,11 @@ class BlockArea:
         """Blocks that were really brought in and have arrived."""
         return [block for block, stay in self._stays[True].items() if stay.arrived]
 
-    def arrive(self, block: Block) -> None:
+    def arrive(self, block: Block) -> Stay:
         """A block is there."""
-        self._on_the_way.pop(block).arrived = True
+        stay = self._on_the_way.pop(block)
+        stay.arrived = True
+        return stay
 
     def travelling(self) -> int:
         """How many blocks are on their way."""

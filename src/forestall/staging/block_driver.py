@@ -330,23 +330,24 @@ class BlockDriver:
         self._write_down(vm, requests)
         known = self._group(vm.group)
         used = known.used(vm.place.vm_id, vm.watch.files, requests)
-        self._settle(vm, known, used)
+        self._settle(vm, known, used, now)
         read = used.chosen(~used.write)
         self._see_that_it_is_there(vm, known, read)
         wanted, own = known.take_in(vm.place.vm_id, read), {file.path for file in vm.watch.files}
         named = zip((known.paths[space] for space in wanted.space.tolist()), wanted.number.tolist(), strict=True)
         blocks = [Block(vm.group, path, number) for path, number in named if path in own]
-        self._stock.want(blocks, now + vm.place.horizon_seconds, real=vm.place.acting)
+        self._stock.want(blocks, now, now + vm.place.horizon_seconds, real=vm.place.acting)
 
-    def _settle(self, vm: _Vm, known: BlockGroup, used: Used) -> None:
+    def _settle(self, vm: _Vm, known: BlockGroup, used: Used, now: float) -> None:
         """What was staged and is used now: it was right, late, or, if it is written, for nothing."""
         in_use, account = known.in_use(used), known.account
         for space, number, write, again in zip(*(column.tolist() for column in (*used, in_use)), strict=True):
-            stay = self._stock.read(Block(vm.group, known.paths[space], number))
+            block = Block(vm.group, known.paths[space], number)
+            stay = self._stock.read(block, now)
             if write:
                 account.wasted += stay is not None
             elif stay is None:
-                account.misses += not again
+                account.misses += not again or self._stock.waits(block)
             elif stay.arrived:
                 account.hits += 1
                 account.real_hits += stay.real

@@ -17,6 +17,10 @@ from forestall.staging.block_group import BlockGroup
 from forestall.staging.ledger import Group
 from forestall.staging.waiting import Waiting
 
+QUICK_SECONDS, SLOW_SECONDS = 0.1, 0.2
+FIRST_WINDOW, LEAST_WINDOW, LESS = 32, 8, 0.7
+"""The disks are asked for one block more at a time for each that comes quickly, and for this share of it when one comes
+slowly: what a VM itself asks for has to wait behind all of that."""
 BUSY, NO_MEMORY = "the disks are busy with what was asked for before", "the host has too little free memory"
 
 
@@ -80,8 +84,10 @@ class BlockStock:
         self._free_bytes, self._is_alone = free_bytes, is_alone
         self._area = BlockArea(max(settings.staged_bytes // cache.block_bytes, 1))
         self._most_travelling = max(settings.on_the_way_bytes // cache.block_bytes, 1)
+        self._window = float(min(FIRST_WINDOW, self._most_travelling))
         self._waiting: Waiting[Block] = Waiting((BUSY, NO_MEMORY), self._give_up)
         self._until: dict[Block, float] = {}
+        self._took: list[float] = []
         self._free: int | None = None
 
     @property
@@ -97,7 +103,11 @@ class BlockStock:
         """What is staged, for a trust group or for all."""
         return self._area.staged(group) * self._cache.block_bytes
 
-    def want(self, blocks: Sequence[Block], until: float, *, real: bool) -> None:
+    def waits(self, block: Block) -> bool:
+        """Whether a block is to be brought in, and was not yet."""
+        return block in self._until
+
+    def want(self, blocks: Sequence[Block], now: float, until: float, *, real: bool) -> None:
         """Stage blocks that are not there, until then; what cannot be now has to wait. Not real: only follow them."""
         if real:
             for block in blocks:
@@ -108,14 +118,17 @@ class BlockStock:
                 self._groups[block.group].account.staged += 1
                 self._let_go(self._area.stage(block, Stay(until, real=False, arrived=True)))
             return
-        brought, why = self._bring(missing, until)
+        brought, why = self._bring(missing, now, until)
         for block in missing[brought:]:
             self._until[block] = until
             self._waiting.add(block, until, why)
 
-    def read(self, block: Block) -> Stay | None:
+    def read(self, block: Block, now: float) -> Stay | None:
         """A VM has used a block: how it stood here, which is over with that."""
-        return self._area.read(block)
+        stay = self._area.read(block)
+        if stay is not None and not stay.arrived:
+            self._took.append(now - stay.asked_at)  # at least
+        return stay
 
     def look_over(self, now: float) -> None:
         """Let go of what nobody has read in its time, or the host has let go itself."""
@@ -129,8 +142,18 @@ class BlockStock:
         on_the_way = self._area.on_the_way()
         for block, there in zip(on_the_way, self._present(on_the_way, gone=True), strict=True):
             if there:
-                self._area.arrive(block)
-        self._waiting.settle(now, self._try_again)
+                self._took.append(now - self._area.arrive(block).asked_at)
+        self._adapt(self._took)
+        self._took.clear()
+        self._waiting.settle(now, lambda block: self._try_again(block, now))
+
+    def _adapt(self, took: Sequence[float]) -> None:
+        """Ask the disks for more at a time or less, by how long blocks took that have come, or take at least."""
+        if any(seconds > SLOW_SECONDS for seconds in took):
+            self._window = max(LESS * self._window, LEAST_WINDOW)
+        else:
+            self._window += sum(seconds <= QUICK_SECONDS for seconds in took)
+        self._window = min(self._window, self._most_travelling)
 
     def compare(self, paths: Collection[str]) -> None:
         """Have models forget what they believe to be in memory, of these files, and is not: others needed the room."""
@@ -178,14 +201,14 @@ class BlockStock:
                 found.update(zip(own, there.tolist(), strict=True))
         return [found[block] for block in blocks]
 
-    def _bring(self, blocks: Sequence[Block], until: float) -> tuple[int, str]:
+    def _bring(self, blocks: Sequence[Block], now: float, until: float) -> tuple[int, str]:
         """Have the host read blocks, neighbours at once: how many of them, and why not the others, for now."""
         if not blocks:
             return 0, ""
         self._free = self._free_bytes() if self._free is None else self._free
         if self._free < self._settings.keep_free_bytes:
             return 0, NO_MEMORY
-        now_on, done = blocks[: max(self._most_travelling - self._area.travelling(), 0)], 0
+        now_on, done = blocks[: max(int(self._window) - self._area.travelling(), 0)], 0
         while done < len(now_on):
             count = _neighbours(now_on[done:])
             block = now_on[done]
@@ -194,13 +217,13 @@ class BlockStock:
             done += count
         for block in now_on:
             self._groups[block.group].account.staged += 1
-            self._let_go(self._area.stage(block, Stay(until, real=True, arrived=False)))
+            self._let_go(self._area.stage(block, Stay(until, real=True, arrived=False, asked_at=now)))
         return len(now_on), BUSY
 
-    def _try_again(self, block: Block) -> str | None:
+    def _try_again(self, block: Block, now: float) -> str | None:
         brought, why = 1, ""
         if block.group in self._groups and self._missing([block]):
-            brought, why = self._bring([block], self._until[block])
+            brought, why = self._bring([block], now, self._until[block])
         if brought:
             self._until.pop(block, None)
         return None if brought else why
