@@ -54,8 +54,6 @@ PROGRAMS = {
     "python": f"chroot {ROOT} python3 -c 'import {MODULES}'",
     "postgres": f"chroot {ROOT} /usr/lib/postgresql/15/bin/postgres --version",
     "libraries": f"cat {ROOT}/usr/lib/x86_64-linux-gnu/*.so*",
-    # 300 blocks of 64 KiB in an order of its own, past the guest's cache, 5 ms of something else after each.
-    "scattered": "python3 -S -m forestall.lab.guest.reads /dev/vdb 300 11 0.005",
 }
 START = "a=$(cat /sys/block/vdb/stat); s=$(date +%s.%N); {program} >/dev/null 2>&1; e=$(date +%s.%N); echo $s $e; " + (
     "echo $a; cat /sys/block/vdb/stat"

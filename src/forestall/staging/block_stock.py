@@ -17,8 +17,8 @@ from forestall.staging.block_group import BlockGroup
 from forestall.staging.ledger import Group
 from forestall.staging.waiting import Waiting
 
-QUICK_SECONDS, SLOW_SECONDS = 0.1, 0.2
-FIRST_WINDOW, LEAST_WINDOW, LESS = 32, 8, 0.7
+QUICK_SECONDS, SLOW_SECONDS = 0.3, 1.0
+FIRST_WINDOW, LEAST_WINDOW, LESS = 64, 16, 0.7
 """The disks are asked for one block more at a time for each that comes quickly, and for this share of it when one comes
 slowly: what a VM itself asks for has to wait behind all of that."""
 BUSY, NO_MEMORY = "the disks are busy with what was asked for before", "the host has too little free memory"
