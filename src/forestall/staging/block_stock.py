@@ -127,7 +127,7 @@ class BlockStock:
         """A VM has used a block: how it stood here, which is over with that."""
         stay = self._area.read(block)
         if stay is not None and not stay.arrived:
-            self._took.append(now - stay.asked_at)  # at least
+            self._took.append(now - stay.asked_at)  # if that was a moment ago, it was asked for too late
         return stay
 
     def look_over(self, now: float) -> None:
@@ -148,7 +148,7 @@ class BlockStock:
         self._waiting.settle(now, lambda block: self._try_again(block, now))
 
     def _adapt(self, took: Sequence[float]) -> None:
-        """Ask the disks for more at a time or less, by how long blocks took that have come, or take at least."""
+        """Ask the disks for more at a time or less, by how long blocks took that came, or were read on their way."""
         if any(seconds > SLOW_SECONDS for seconds in took):
             self._window = max(LESS * self._window, LEAST_WINDOW)
         else:
