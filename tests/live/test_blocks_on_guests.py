@@ -18,6 +18,7 @@ from live_daemon import Ask, Daemon, Held, pass_time
 from forestall.adapters.qemu.trace_log import tracer_of
 from forestall.lab.guest.reads import BLOCK
 from forestall.lab.site import Lab
+from forestall.staging.block_group import BlockGroup
 
 pytestmark = [pytest.mark.guests, pytest.mark.slow]
 GROUP, BLOCKS, READ, SEED = "guests", 2048, 300, 11
@@ -91,6 +92,12 @@ def run_program(lab: Lab, image: Path) -> dict[str, Any]:
     return found
 
 
+@pytest.fixture(scope="module", autouse=True)
+def compiled() -> None:
+    """What the staging process compiles when it runs for the first time, so that no guest waits for that."""
+    BlockGroup(BLOCK, 1, 0.0).loop.warm_up()
+
+
 def stats(daemon: Daemon) -> Any:
     return daemon.ask("trust-group", "stats")["blocks"]
 
@@ -120,7 +127,7 @@ def child(daemon: Daemon) -> int:
 def test_blocks_are_there_before_they_are_read(lab: Lab, daemon: Daemon, disk: Path) -> None:
     guest = lab.domain("spare")
     assert daemon.ask("trust-group", "enable-shadowing", GROUP)
-    daemon.until(lambda: stats(daemon)["vms"] == [guest], "its disks are watched", 60)
+    daemon.until(lambda: stats(daemon)["vms"] == [guest], "its disks are watched")
     # Of the other one the only disk goes past the page cache.
     why = "none of its disks goes through the host's page cache (vda: cache=none)"
     assert stats(daemon)["refusals"] == {lab.domain("database"): why}
@@ -142,7 +149,7 @@ def test_blocks_are_there_before_they_are_read(lab: Lab, daemon: Daemon, disk: P
     os.kill(child(daemon), signal.SIGKILL)
     assert is_traced(qemu)
     run_program(lab, disk)
-    daemon.until(lambda: stats(daemon)["vms"] == [guest], "its disks are watched again", 60)
+    daemon.until(lambda: stats(daemon)["vms"] == [guest], "its disks are watched again")
     before = stats(daemon)["groups"][GROUP]["real_hits"]
     run_program(lab, disk)
     pass_time(1.5)
@@ -150,9 +157,9 @@ def test_blocks_are_there_before_they_are_read(lab: Lab, daemon: Daemon, disk: P
 
     # Left alone, and given free, a VM is not traced; nor when the daemon has ended.
     daemon.ask("restore", guest)
-    daemon.until(lambda: not is_traced(qemu), "it is not traced", 30)
+    daemon.until(lambda: not is_traced(qemu), "it is not traced")
     daemon.ask("restore", "--resume", guest)
-    daemon.until(lambda: is_traced(qemu), "it is traced", 30)
+    daemon.until(lambda: is_traced(qemu), "it is traced")
     daemon.end()
     assert not is_traced(qemu)
     assert "blk_co_preadv : state 0" in virsh(lab, "qemu-monitor-command", guest, "--hmp", "info trace-events")
@@ -161,7 +168,7 @@ def test_blocks_are_there_before_they_are_read(lab: Lab, daemon: Daemon, disk: P
 def test_a_trace_that_was_left_on_is_switched_off_by_restoring(lab: Lab, daemon: Daemon, disk: Path) -> None:
     qemu = process(lab, "spare")
     assert daemon.ask("trust-group", "enable-shadowing", GROUP)
-    daemon.until(lambda: is_traced(qemu), "it is traced", 60)
+    daemon.until(lambda: is_traced(qemu), "it is traced")
     staging = child(daemon)
     os.kill(daemon.process.pid, signal.SIGSTOP)  # so that it starts no other
     os.kill(staging, signal.SIGKILL)

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, Protocol
 
-SILENT_SECONDS, STARTING_SECONDS = 10.0, 60.0
-"""It speaks once a second, and for the first time when it has loaded what it needs."""
+SILENT_SECONDS, STARTING_SECONDS = 10.0, 600.0
+"""It speaks once a second, and for the first time when it has loaded what it needs. The first time ever that is compiled
+before: half a minute of a core, minutes on a host that has none to spare."""
 
 
 class Child(Protocol):
