@@ -6,8 +6,8 @@ from collections.abc import Callable
 from typing import Any, Protocol
 
 SILENT_SECONDS, STARTING_SECONDS = 10.0, 600.0
-"""It speaks once a second, and for the first time when it has loaded what it needs. The first time ever that is compiled
-before: half a minute of a core, minutes on a host that has none to spare."""
+"""It speaks once a second, and for the first time when it has loaded what it needs. The first time ever that is
+compiled: half a minute of a core, minutes on a host that has none to spare."""
 
 
 class Child(Protocol):
