@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -29,19 +29,14 @@ from forestall.service.configuration import Configuration
 if TYPE_CHECKING:
     from forestall.adapters.libvirt.host import LibvirtHost
     from forestall.adapters.libvirt.lead_times import LeadTimes
-    from forestall.demand.driver import Driver
     from forestall.demand.driver_settings import DriverSettings
     from forestall.demand.policy import PolicySet
     from forestall.learning.recurrent.model import RecurrentModel
     from forestall.model.samples import Trace
-    from forestall.ports.store import BehaviourStore
-    from forestall.service.retraining import Retraining
 
 SIMULATED = "simulated:"
 ORIGINALS, STORE, SIMULATED_STATE = "originals", "forestall.duckdb", "simulated-host.json"
 LEAD_TIMES = "lead-times.json"
-TRAINING, TRAINING_MEMORY = "training", "training.json"
-TRAINING_PART_STEPS = 500
 BOOSTED_ROWS = 40_000
 """Training rows of the boosted model on a live host: training takes seconds then, in which no cycle is turned."""
 
@@ -191,6 +186,7 @@ def run_daemon(configuration: Configuration, *, cycles: int | None = None) -> in
     from forestall.adapters.libvirt.lead_times import LeadTimes
     from forestall.bootstrap.beside import beside_of
     from forestall.bootstrap.burst_live import lending_of
+    from forestall.bootstrap.retraining import retraining_of
     from forestall.bootstrap.staging_live import shadowing_of, trust_groups_of
     from forestall.demand.driver import Driver, Ports
     from forestall.service.answering import Answering
@@ -317,47 +313,6 @@ def _models(configuration: Configuration) -> dict[Resource, RecurrentModel]:
     except StoreError as error:
         tell(f"the models that come with Forestall are used: {error}")
         return models_in_use(None, tell)
-
-
-def retraining_of(
-    configuration: Configuration, driver: Driver, store: BehaviourStore, clock: Clock, note: Callable[[str], None]
-) -> Retraining | None:
-    """What trains models beside the loop; None where it is not wanted or cannot be."""
-    from forestall.adapters.files.model_registry import FileModelRegistry
-    from forestall.adapters.files.training_memory import FileTrainingMemory
-    from forestall.adapters.linux.training_process import TrainingProcess
-    from forestall.bootstrap.models import MODELS, can_train
-    from forestall.learning.recurrent.tape import MOST_STEPS
-    from forestall.replay.trace_writer import write_trace
-    from forestall.service.retraining import Retraining, RetrainingSettings
-
-    learning, folder = configuration.learning, configuration.state_folder
-    if learning.retrain == "off" or not can_train() or isinstance(clock, VirtualClock):
-        return None
-    step = driver.settings.demand.step_seconds
-
-    def history() -> Iterator[Trace]:
-        """The newest rows that training can use, a part at a time, so that the store is free in between."""
-        until = int(clock.now()) // step * step
-        for since in range(max(until - MOST_STEPS * step, 0), until, TRAINING_PART_STEPS * step):
-            part = store.history(since=since, until=min(since + TRAINING_PART_STEPS * step, until))
-            if part.vm_ids:
-                yield part
-
-    command = [sys.executable, "-m", "forestall", "model", "train", "{trace}", "--models", str(folder / MODELS)]
-    command += ["--resources", ",".join(configuration.resources), "--background"]
-    command += ["--cpu-seconds", str(learning.cpu_seconds), "--trust-groups", str(folder)]
-    if configuration.policies:
-        command += ["--policies", str(configuration.policies)]
-    return Retraining(
-        driver,
-        TrainingProcess(folder / TRAINING, history, write_trace, command),
-        FileModelRegistry(folder / MODELS),
-        FileTrainingMemory(folder / TRAINING_MEMORY),
-        clock,
-        RetrainingSettings(longest_seconds=learning.retrain_hours * 3_600.0),
-        note,
-    )
 
 
 def read_journal(configuration: Configuration, vm_id: str, at: int | None) -> list[dict[str, Any]]:
