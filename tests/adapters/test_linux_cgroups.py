@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import math
 import os
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -120,6 +121,15 @@ def test_our_own_process_on_the_real_tree() -> None:
     assert processes.birth(os.getpid()) == processes.birth(os.getpid()) != processes.birth(1)
     assert processes.control_groups(os.getpid())
     assert processes.network_namespace(os.getpid()) is None
+
+
+def test_a_process_that_nobody_has_buried_is_gone() -> None:
+    with subprocess.Popen(["cat"], stdin=subprocess.PIPE) as ended:
+        assert Processes().birth(ended.pid)
+        ended.kill()
+        os.waitid(os.P_PID, ended.pid, os.WEXITED | os.WNOWAIT)
+        assert Path(f"/proc/{ended.pid}").exists()
+        assert Processes().birth(ended.pid) == ""
 
 
 def test_a_group_on_the_real_tree_of_version_1() -> None:

@@ -91,9 +91,8 @@ def test_a_guest_tells_what_it_does_ten_times_a_second(channels: GuestChannels, 
     state = channels.states()["idle"]
     assert state.agent_memory_bytes < 30e6
     busy = SHORT_FIELDS.index("cpu_user_cores")
-    link.ask(
-        {"run": ["sh", "-c", "i=0; while [ $i -lt 300000 ]; do i=$((i+1)); done; cp /usr/bin/python3 /var/tmp/x; sync"]}
-    )
+    work = "i=0; while [ $i -lt 300000 ]; do i=$((i+1)); done; cp /usr/bin/python3 /var/tmp/x; sync"
+    link.ask({"run": ["sh", "-c", work]}, PATIENCE)
     ear.listen()
     assert max(window.values[busy] for window in ear.short) > 0.3
     seen = {kind for window in ear.short for kind, _ in window.operations}

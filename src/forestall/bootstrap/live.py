@@ -119,6 +119,7 @@ def restore_directly(configuration: Configuration, vm_ids: list[str] | None) -> 
     """
     from forestall.bootstrap.burst_live import core_originals, put_cores_back
     from forestall.bootstrap.staging_live import switch_traces_off
+    from forestall.bootstrap.tiers import finish_moves
 
     with locked(configuration.state_folder):
         originals = FileOriginals(configuration.state_folder / ORIGINALS, tell)
@@ -137,7 +138,7 @@ def restore_directly(configuration: Configuration, vm_ids: list[str] | None) -> 
         result = replace(result, done=tuple(done), left=(*result.left, *left.items()))
         _leave_word(configuration, result.done)
         switch_traces_off(configuration)
-        return result
+        return replace(result, left=(*result.left, *finish_moves(configuration).items()))
 
 
 def _leave_word(configuration: Configuration, restored: Sequence[str]) -> None:
@@ -156,6 +157,7 @@ def _leave_word(configuration: Configuration, restored: Sequence[str]) -> None:
 def watch(configuration: Configuration, *, once: bool) -> int:
     """Run the watchdog; with ``once`` it looks once, and the result is 1 if VMs are not as they were."""
     from forestall.bootstrap.burst_live import put_cores_back
+    from forestall.bootstrap.tiers import finish_moves
     from forestall.service.stopping import Signals
     from forestall.service.watchdog import Watchdog
 
@@ -167,7 +169,7 @@ def watch(configuration: Configuration, *, once: bool) -> int:
         FileRestorations(folder),
         clock_of(configuration),
         tell,
-        put_cores_back=lambda: put_cores_back(folder),
+        put_back_last=lambda: {**put_cores_back(folder), **finish_moves(configuration)},
     )
     if once:
         return 1 if watchdog.look() else 0
@@ -188,6 +190,7 @@ def run_daemon(configuration: Configuration, *, cycles: int | None = None) -> in
     from forestall.bootstrap.burst_live import lending_of
     from forestall.bootstrap.retraining import retraining_of
     from forestall.bootstrap.staging_live import shadowing_of, trust_groups_of
+    from forestall.bootstrap.tiers import tiering_of
     from forestall.demand.driver import Driver, Ports
     from forestall.service.answering import Answering
     from forestall.service.control import serving
@@ -221,6 +224,7 @@ def run_daemon(configuration: Configuration, *, cycles: int | None = None) -> in
         if lending is not None:
             opened_parts.append(lending)
         shadowing = shadowing_of(configuration, opened, driver, groups, turn, notes, opened_parts)
+        tiering = tiering_of(configuration, driver, turn, notes, opened_parts)
         retraining = retraining_of(configuration, driver, store, opened.clock, notes)
         daemon = Daemon(
             driver,
@@ -249,6 +253,7 @@ def run_daemon(configuration: Configuration, *, cycles: int | None = None) -> in
             lending,
             groups,
             shadowing,
+            tiering,
         )
         with Signals().listening() as signals, serving(folder, answering):
             code = daemon.run(signals, cycles)

@@ -21,6 +21,7 @@ from forestall.service.guests import Guests, NoGuests
 from forestall.service.lending import CoreLending
 from forestall.service.outside import Outside
 from forestall.service.shadowing import BLOCKS, Shadowing
+from forestall.service.tiering import Tiering
 from forestall.service.trust_groups import TrustGroups
 
 
@@ -68,6 +69,8 @@ class Answering:
         Who lends and who borrows cores.
     groups, shadowing
         Trust groups, and who stages memory for them.
+    tiering
+        Who looks after disks on tiers.
     """
 
     driver: Driver
@@ -80,6 +83,7 @@ class Answering:
     lending: CoreLending | None = None
     groups: TrustGroups | None = None
     shadowing: Shadowing | None = None
+    tiering: Tiering | None = None
 
     def __post_init__(self) -> None:
         """Remember when it began."""
@@ -101,6 +105,10 @@ class Answering:
             "preallocate": self._preallocate,
             "preallocations": self._preallocations,
             "cancel-preallocation": self._cancel_preallocation,
+            "tiers": lambda _: self._tiers().views(),
+            "disk-moves": lambda _: self._tiers().moves(),
+            "move-disk": lambda request: self._tiers().order(request),
+            "cancel-disk-move": lambda _: self._tiers().cancel(),
             "guests": lambda _: self.guests.states(),
             "guest": self._guest,
             "busiest": lambda request: self.guests.busiest(_vm(request)),
@@ -151,6 +159,8 @@ class Answering:
                 self.lending.turn()  # who is to be left alone is put back by the burst loop, too
             if self.shadowing:
                 self.shadowing.turn()
+        if self.tiering:  # without the turn: it waits for libvirt
+            self.tiering.give_up("its VM is left alone", names)
         return {"restored": list(result.done), "left": [list(pair) for pair in result.left]}
 
     def _resume(self, request: Mapping[str, Any]) -> Any:
@@ -219,6 +229,11 @@ class Answering:
         if self.shadowing is None:
             raise WrongUse("nothing is staged here: [staging] is off, or the daemon does not run as root")
         return self.shadowing
+
+    def _tiers(self) -> Tiering:
+        if self.tiering is None:
+            raise WrongUse("there are no tiers here: [tiers] names none, or the daemon does not run as root")
+        return self.tiering
 
     def _beside(self) -> Outside:
         if self.outside is None:

@@ -192,6 +192,41 @@ class StagingConfiguration:
 
 
 @dataclass(frozen=True)
+class TierConfiguration:
+    """Table ``[tiers]``: storage of several kinds, and disks of VMs moved between them while the VMs run.
+
+    Attributes
+    ----------
+    names
+        Storage pools of libvirt, or folders from the root; the quickest first. Empty: disks are not looked after.
+    request_ms
+        How long a request takes on each, in milliseconds; only ratios count.
+    moves
+        ``auto`` (a disk is moved where that pays) or ``off`` (by order only).
+    move_bytes_per_s
+        So fast an image is copied at the most.
+    look_ahead_hours, gain_ratio
+        What a move saves within so many hours must be so many times what it costs.
+    least_seen_hours
+        A disk that is known for less is left where it is.
+    keep_free_bytes
+        So much stays free on each.
+    old_images
+        ``remove`` (once the VM runs and starts on the new one, and nothing else uses it) or ``keep``.
+    """
+
+    names: tuple[str, ...] = ()
+    request_ms: tuple[float, ...] = ()
+    moves: str = "off"
+    move_bytes_per_s: int = 50 * 1024 * 1024
+    look_ahead_hours: int = 24
+    gain_ratio: float = 2.0
+    least_seen_hours: int = 6
+    keep_free_bytes: int = 10 * 1024 * 1024 * 1024
+    old_images: str = "remove"
+
+
+@dataclass(frozen=True)
 class GuestConfiguration:
     """Table ``[guests]``: what runs inside VMs.
 
@@ -294,6 +329,7 @@ class Configuration:
     learning: LearningConfiguration = field(default_factory=LearningConfiguration)
     burst: BurstConfiguration = field(default_factory=BurstConfiguration)
     staging: StagingConfiguration = field(default_factory=StagingConfiguration)
+    tiers: TierConfiguration = field(default_factory=TierConfiguration)
     guests: GuestConfiguration = field(default_factory=GuestConfiguration)
     applications: ApplicationConfiguration = field(default_factory=ApplicationConfiguration)
     controller: ControllerConfiguration = field(default_factory=ControllerConfiguration)

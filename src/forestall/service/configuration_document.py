@@ -25,6 +25,7 @@ from forestall.service.configuration import (
     Mode,
     SafetyConfiguration,
     StagingConfiguration,
+    TierConfiguration,
     TimeLapseConfiguration,
 )
 
@@ -35,6 +36,7 @@ TABLES: Mapping[str, type] = {
     "learning": LearningConfiguration,
     "burst": BurstConfiguration,
     "staging": StagingConfiguration,
+    "tiers": TierConfiguration,
     "guests": GuestConfiguration,
     "applications": ApplicationConfiguration,
     "controller": ControllerConfiguration,
@@ -149,6 +151,17 @@ KEYS: Mapping[str, Mapping[str, read.Reader]] = {
         "least_precision": read.number(0, 1, low_too=True, high_too=False),
         "core_ratio_per_ten_vms": read.number(0, 10),
     },
+    "tiers": {
+        "names": read.several(read.text, may_be_empty=True),
+        "request_ms": read.several(read.number(0), may_be_empty=True),
+        "moves": read.one_of(("auto", "off"), "ways"),
+        "move_bytes_per_s": _whole(1 << 20, 1 << 45),
+        "look_ahead_hours": _whole(1, 7 * 24),
+        "gain_ratio": read.number(1, 1_000_000, low_too=True),
+        "least_seen_hours": _whole(1, 28 * 24),
+        "keep_free_bytes": _whole(0, 1 << 50),
+        "old_images": read.one_of(("remove", "keep"), "ways"),
+    },
     "guests": {
         "channel": read.one_of(("auto", "off"), "ways"),
     },
@@ -192,6 +205,7 @@ def read_configuration(document: Mapping[str, Any]) -> Configuration:
     if configuration.safety.stale_seconds:
         _refuse_short(configuration, document, "stale_seconds", "every sample would be stale")
     _refuse_lapse(configuration)
+    _refuse_tiers(configuration)
     if configuration.burst.window_ms % configuration.burst.beat_ms:
         what = f"window_ms {configuration.burst.window_ms} is not a multiple of beat_ms {configuration.burst.beat_ms}"
         raise PolicyProblem(what, replace(_table_place("burst"), key="window_ms"))
@@ -261,6 +275,18 @@ def _refuse_lapse(configuration: Configuration) -> None:
         raise PolicyProblem("pace needs midnight_at, the instant at which a Monday of the guests began", place)
     if lapse.pace != 1.0 and configuration.connect.startswith("simulated:"):
         raise PolicyProblem("pace is for real guests; a simulated host has the time of its trace", place)
+
+
+def _refuse_tiers(configuration: Configuration) -> None:
+    """Raise for tiers of which it is not clear which is the quicker one."""
+    names, times = configuration.tiers.names, configuration.tiers.request_ms
+    place = Place("tiers", words="[tiers]", key="request_ms")
+    if len(names) != len(times):
+        raise PolicyProblem(f"request_ms has {len(times)} different values for {len(names)} names", place)
+    if list(times) != sorted(times):
+        raise PolicyProblem("request_ms must grow: the quickest tier comes first", place)
+    if len(names) == 1:
+        raise PolicyProblem("names one tier only; there is nothing to move between", replace(place, key="names"))
 
 
 def _refuse_short(configuration: Configuration, document: Mapping[str, Any], key: str, why: str) -> None:

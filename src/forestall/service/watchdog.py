@@ -39,8 +39,9 @@ class Watchdog:
         Takes one line for the operator.
     look_seconds
         How often to look.
-    put_cores_back
-        Puts borrowers of cores back that the burst loop and its guard have left; those that could not be, and why.
+    put_back_last
+        Puts back what other loops have left: borrowers of cores, and disks that are being moved; those VMs that could
+        not be, and why.
     """
 
     def __init__(
@@ -53,12 +54,12 @@ class Watchdog:
         note: Note,
         *,
         look_seconds: float = 2.0,
-        put_cores_back: Callable[[], Mapping[str, str]] = dict,
+        put_back_last: Callable[[], Mapping[str, str]] = dict,
     ) -> None:
         self._pulse, self._originals, self._connect = pulse, originals, connect
         self._restorations = restorations
         self._clock, self._note, self._look_seconds = clock, note, look_seconds
-        self._put_cores_back = put_cores_back
+        self._put_back_last = put_back_last
         self._last_note = ""
 
     def run(self, stopping: Callable[[], bool]) -> None:
@@ -84,7 +85,7 @@ class Watchdog:
             self._leave_word(result.done, why)
             self._say(f"{why}: put back {', '.join(result.done)}")
         # Last: what the burst loop has kept is how cores were limited before it.
-        left = (*result.left, *self._put_cores_back().items())
+        left = (*result.left, *self._put_back_last().items())
         if left:
             self._say("not put back yet: " + "; ".join(f"{vm_id}: {reason}" for vm_id, reason in left))
         return left

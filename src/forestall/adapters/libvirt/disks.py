@@ -11,7 +11,7 @@ from forestall.adapters.qemu.disk_places import Image
 
 THROUGH_PAGE_CACHE = ("default", "writeback", "writethrough", "unsafe")
 """Modes of a disk in which QEMU reads through the host's page cache (libvirt's ``driver/@cache``)."""
-_NOT_AS_THEY_ARE = {
+NOT_AS_THEY_ARE = {
     "source/encryption": "encrypted",
     "source/slices": "a slice of its file",
     "source/dataStore": "its data in another file",
@@ -73,4 +73,4 @@ def _elsewhere(disk: Element, source: Element, driver: Element | None) -> str:
     mode = "default" if driver is None else driver.get("cache", "default")
     if mode not in THROUGH_PAGE_CACHE:
         return f"cache={mode}"
-    return next((how for path, how in _NOT_AS_THEY_ARE.items() if disk.find(path) is not None), "")
+    return next((how for path, how in NOT_AS_THEY_ARE.items() if disk.find(path) is not None), "")

@@ -10,12 +10,11 @@ import resource
 from collections.abc import Iterable
 from pathlib import Path
 
-from forestall.adapters.linux.proc import Processes
+from forestall.adapters.linux.proc import ENDED, START_TIME, STATE, Processes
 
 _LONGEST_LINE, _LONGEST_STAT = 4096, 1024
-_STATE, _MINOR_FAULTS, _MAJOR_FAULTS, _START_TIME = 3 - 3, 10 - 3, 12 - 3, 22 - 3
+_MINOR_FAULTS, _MAJOR_FAULTS = 10 - 3, 12 - 3
 """Positions of fields of /proc/PID/stat, counted behind the name (proc_pid_stat(5))."""
-_ENDED = (b"Z", b"X")
 
 MOST_FILES = 1 << 16
 
@@ -92,7 +91,7 @@ class Life:
     def goes_on(self) -> bool:
         """Whether the process runs and is the one that it was; a zombie does not run."""
         fields = self._fields()
-        return self._is_it(fields) and fields[_STATE] not in _ENDED
+        return self._is_it(fields) and fields[STATE] not in ENDED
 
     def faults(self) -> float:
         """Page faults so far, minor and major; NaN when the process is gone."""
@@ -105,11 +104,11 @@ class Life:
             os.close(self._stat)
         self._stat = -1
 
-    def _is_it(self, fields: list[bytes]) -> bool:
-        return len(fields) > _START_TIME and self.birth.endswith("/" + fields[_START_TIME].decode("ascii"))
+    def _is_it(self, fields: list[str]) -> bool:
+        return len(fields) > START_TIME and self.birth.endswith(f"/{fields[START_TIME]}")
 
-    def _fields(self) -> list[bytes]:
+    def _fields(self) -> list[str]:
         try:
-            return os.pread(self._stat, _LONGEST_STAT, 0).rpartition(b")")[2].split()
+            return os.pread(self._stat, _LONGEST_STAT, 0).rpartition(b")")[2].decode("ascii").split()
         except OSError:
             return []

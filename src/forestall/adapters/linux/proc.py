@@ -8,8 +8,10 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-_START_TIME = 22 - 3
-"""Position of ``starttime`` in /proc/PID/stat, counted behind the name (proc_pid_stat(5))."""
+STATE, START_TIME = 3 - 3, 22 - 3
+"""Positions of ``state`` and ``starttime`` in /proc/PID/stat, counted behind the name (proc_pid_stat(5))."""
+ENDED = ("Z", "X")
+"""States of a process that has ended; it is listed until its parent has taken note, which may be never."""
 
 _DAEMONS = frozenset(range(1000)) | frozenset(range(60000, 65534))
 """Users with these numbers are daemons; others are people's (login.defs(5), subuid(5))."""
@@ -53,10 +55,14 @@ class Processes:
         return _uuid(_read(self._root / f"{pid}/cmdline")) == uuid
 
     def birth(self, pid: int) -> str:
-        """What no other process has, before or after: this boot, and the start of the process in ticks."""
+        """What no other process has, before or after: this boot, and the start of the process in ticks.
+
+        Empty for one that has ended.
+        """
         stat, boot_id = _read(self._root / f"{pid}/stat"), _read(self._root / "sys/kernel/random/boot_id").strip()
         fields = stat.rpartition(")")[2].split()
-        return f"{boot_id}/{fields[_START_TIME]}" if len(fields) > _START_TIME else ""
+        runs = len(fields) > START_TIME and fields[STATE] not in ENDED
+        return f"{boot_id}/{fields[START_TIME]}" if runs else ""
 
     def control_groups(self, pid: int) -> Mapping[str, str]:
         """Control group of a process by controller; the unified tree of version 2 has the name ``""`` (cgroups(7))."""

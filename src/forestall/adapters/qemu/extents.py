@@ -6,22 +6,17 @@ meanwhile may be missing until it is asked again, and is then not staged.
 
 from __future__ import annotations
 
-import json
-import os
-import subprocess
-import tempfile
 from typing import Any, NamedTuple
 
 import numpy as np
 
+from forestall.adapters.qemu.qemu_img import qemu_img
 from forestall.model.errors import HypervisorError
 from forestall.model.samples import BoolArray, IntArray
 from forestall.ports.blocks import DiskFile
 
-ASK_SECONDS = 60.0
-MOST_BYTES = 32 << 20
-"""Some 250,000 pieces: an image in more of them is left alone."""
 EVERYTHING = 1 << 62
+_DOING = "cannot tell where its blocks lie"
 
 
 class Extents(NamedTuple):
@@ -58,11 +53,11 @@ def extents_of(path: str, image_format: str, alone: bool) -> Extents:
     if image_format == "raw":
         whole = np.zeros(1, np.int64)
         return Extents((DiskFile(path, own=alone),), whole, whole + EVERYTHING, whole, whole)
-    chain = _ask("info", "--backing-chain", path, image_format)
+    chain = qemu_img("info", path, image_format, "--force-share", "--backing-chain", doing=_DOING)
     if any("data-file" in image.get("format-specific", {}).get("data", {}) for image in chain):
         raise HypervisorError(f"{path}: its data lie in another file")
     files = tuple(DiskFile(str(image["filename"]), own=alone and depth == 0) for depth, image in enumerate(chain))
-    parts = _ask("map", "", path, image_format)
+    parts = qemu_img("map", path, image_format, "--force-share", doing=_DOING)
     return extents_from(files, parts)
 
 
@@ -71,30 +66,3 @@ def extents_from(files: tuple[DiskFile, ...], parts: list[dict[str, Any]]) -> Ex
     data = [part for part in parts if part.get("data") and "offset" in part and part["depth"] < len(files)]
     columns = (np.array([part[name] for part in data], np.int64) for name in ("start", "length", "depth", "offset"))
     return Extents(files, *columns)
-
-
-def _ask(verb: str, option: str, path: str, image_format: str) -> list[dict[str, Any]]:
-    options = [option] if option else []
-    command = ["nice", "-n", "19", "qemu-img", verb, *options, "--force-share", "--output=json"]
-    try:
-        with tempfile.TemporaryFile() as said:
-            subprocess.run(
-                [*command, "-f", image_format, path],
-                stdin=subprocess.DEVNULL,
-                stdout=said,
-                stderr=subprocess.PIPE,
-                check=True,
-                timeout=ASK_SECONDS,
-            )
-            if (size_bytes := said.seek(0, os.SEEK_END)) > MOST_BYTES:
-                raise HypervisorError(f"{path}: lies in too many pieces: {size_bytes} bytes would say where")
-            said.seek(0)
-            found: list[dict[str, Any]] = json.load(said)
-    except (OSError, subprocess.SubprocessError, ValueError) as error:
-        why = getattr(error, "stderr", b"") or str(error).encode()
-        raise HypervisorError(f"{path}: qemu-img cannot tell where its blocks lie: {_line(why)}") from error
-    return found
-
-
-def _line(said: bytes) -> str:
-    return " ".join(said.decode("utf-8", "replace").split())[-200:]
