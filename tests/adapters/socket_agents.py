@@ -47,7 +47,7 @@ class SocketAgent:
                 self.connection, _ = self.server.accept()
                 line = SocketLine(self.connection.fileno())
                 agent = Agent(line.send, self.root / "hint.json", self.root, Pace(0.05, 1.0), system_calls=False)
-                with self.connection, contextlib.suppress(OSError):
+                with self.connection, contextlib.closing(agent), contextlib.suppress(OSError):
                     serve(agent, line)
 
     def hang_up(self) -> None:

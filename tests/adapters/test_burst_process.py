@@ -19,8 +19,9 @@ from forestall.adapters.linux.loop_process import LoopProcess
 from forestall.burst.place import Place
 from forestall.ports.cores import Guest, Part
 from forestall.service.burst_messages import Roster, roster_line
+from repeats import times
 
-KILLS, SIDE_BY_SIDE = 50, 5
+KILLS, SIDE_BY_SIDE = times(15, 50), 5
 BACK_WITHIN_SECONDS = 1.0
 CORES = 2.0
 

@@ -54,14 +54,27 @@ def v2(tmp_path: Path) -> FakeTrees:
     return made
 
 
+_MADE: list[LinuxCoreHost] = []
+
+
 def host_of(trees: FakeTrees, *, whole_cores: bool = False, look_seconds: float = 1.0) -> LinuxCoreHost:
-    return LinuxCoreHost(
+    """A host on fake trees, closed after the test."""
+    host = LinuxCoreHost(
         Ticks(),
         proc_root=trees.proc,
         cgroup_root=trees.groups,
         whole_cores=whole_cores,
         look_seconds=look_seconds,
     )
+    _MADE.append(host)
+    return host
+
+
+@pytest.fixture(autouse=True)
+def closed() -> Iterator[None]:
+    yield
+    while _MADE:
+        _MADE.pop().close()
 
 
 class TestOnFakeTrees(CoreHostContract):
@@ -583,7 +596,8 @@ def test_many_guests_need_many_files(trees: FakeTrees) -> None:
     if hard != resource.RLIM_INFINITY and hard < 1024:
         pytest.skip(f"this process may not have more than {hard} files open")
     try:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (min(soft, 512), hard))
+        few = len(os.listdir("/proc/self/fd")) + 256
+        resource.setrlimit(resource.RLIMIT_NOFILE, (min(soft, few), hard))
         for i in range(60):
             trees.vm(f"vm{i}", 1000 + 10 * i)
         host = host_of(trees)

@@ -21,10 +21,11 @@ from live_daemon import LEASE_SECONDS, PATIENCE_SECONDS, STEP_SECONDS, Ask, Daem
 from forestall.lab.daemon import libvirt_module
 from forestall.lab.site import Lab
 from forestall.model.resources import Resource
+from repeats import times
 
 pytestmark = [pytest.mark.guests, pytest.mark.slow]
 BUSY, CALM = "spare", "database"
-KILLS, SEED = 20, 20
+KILLS, SEED = times(6, 20), 20
 IN_THE_MIDDLE_SHARE, MIDDLE_SECONDS, START_SECONDS = 0.7, 2.0, 6.0
 """So many kills come within some seconds of the first change, the others within some of the start."""
 SWAY_SECONDS = 5.0
@@ -87,7 +88,7 @@ def unexplained(daemon: Daemon, lab: Lab, held: Held, before: Held) -> list[str]
     return strange
 
 
-def test_twenty_kills_at_random_moments(lab: Lab, daemon: Daemon, held: Ask, before: Held) -> None:
+def test_kills_at_random_moments(lab: Lab, daemon: Daemon, held: Ask, before: Held) -> None:
     """Every second one with a watchdog beside the daemon; after the others the next start puts back."""
     chance, took, changed = random.Random(SEED), [], 0
     with swaying(lab):

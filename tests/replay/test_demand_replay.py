@@ -57,9 +57,13 @@ def inline() -> Iterator[pytest.MonkeyPatch]:
         yield patch
 
 
+COLUMNS = ["vm_id", "timestamp", "cpu_cores", "cpu_limit_cores", "mem_bytes", "mem_limit_bytes"]
+
+
 def _small(folder: Path, vms: int = 4, steps: int = 60) -> Path:
     path = folder / f"small-{vms}-{steps}.parquet"
     write_trace(generate(Workload(vms=vms, days=steps / 288, short_lived_share=0.0), 5), path)
+    pq.write_table(pq.read_table(path, columns=COLUMNS), path)
     return path
 
 
@@ -79,7 +83,7 @@ def rows(folder: Path) -> pd.DataFrame:
     path = folder / "whole.parquet"
     write_trace(generate(Workload(vms=VMS, days=STEPS / 288, short_lived_share=0.15), 3), path)
     frame = pq.read_table(path).to_pandas()
-    frame = frame[["vm_id", "timestamp", "cpu_cores", "cpu_limit_cores", "mem_bytes", "mem_limit_bytes"]]
+    frame = frame[COLUMNS]
     late = frame[(frame.vm_id == "vm-0001") & (frame.timestamp >= START + LATE_STEP * STEP)].assign(vm_id=LATE_VM)
     return pd.concat([frame, late], ignore_index=True)
 

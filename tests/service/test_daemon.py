@@ -14,8 +14,9 @@ from daemons import Site, end, wait_until
 
 from forestall.adapters.duckdb.journal import DuckdbJournal
 from forestall.service.control import ask
+from repeats import times
 
-KILLS = 20
+KILLS = times(6, 20)
 
 
 @pytest.fixture

@@ -17,10 +17,13 @@ import pytest
 from daemons import wait_until
 
 from forestall.adapters.files.preallocations import FilePreallocations
+from forestall.adapters.files.program_blocks import FilePrograms
 from forestall.adapters.notices.sender import SIGNATURE, NoticeThread
 from forestall.model.errors import StoreError, WrongUse
 from forestall.service.preallocation import KEPT_SECONDS, Preallocations, State, Watcher
 from forestall.staging.asked import NOT_ALLOWED, Asked, AskedView
+from forestall.staging.block_asked import ProgramBlocks
+from forestall.staging.ledger import Group
 
 MIB, PAGE = 1 << 20, 4096
 
@@ -51,7 +54,9 @@ class Rig:
 
     def anew(self) -> Preallocations:
         """As the next daemon finds it."""
-        return Preallocations(self.store, self, 64 * MIB, lambda: self.now, self.notes.append)
+        return Preallocations(
+            self.store, self, {"page": 64 * MIB, "block": 16 * MIB}, lambda: self.now, self.notes.append
+        )
 
     def send(self, target: str, notice: Mapping[str, Any]) -> None:
         self.sent.append((target, notice))
@@ -98,13 +103,13 @@ def test_what_is_not_there_in_time_fails_with_the_reason(rig: Rig) -> None:
     assert rig.say(name, 100, done=False, why="the staging area is full")
     assert (rig.all.of(name).state, rig.all.of(name).why) == (State.FAILED, "the staging area is full")
     assert rig.sent[0][1]["why"] == "the staging area is full"
-    assert rig.notes == ["memory asked for ahead of time is not there for vm: the staging area is full"]
+    assert rig.notes == ["memory asked for ahead of time: not there for vm: the staging area is full"]
 
 
 @pytest.mark.parametrize(
     ("refusals", "why"),
     [
-        ({"vm": "its memory is no shared memfd"}, "its memory is no shared memfd"),
+        ({("page", "vm"): "its memory is no shared memfd"}, "its memory is no shared memfd"),
         ({}, "nothing is staged for the VM: is it"),
     ],
 )
@@ -184,7 +189,7 @@ def test_what_has_ended_is_known_for_an_hour(rig: Rig) -> None:
 @pytest.mark.parametrize(
     ("wanted", "why"),
     [
-        ({"size_bytes": None}, "how much memory, or for which program"),
+        ({"size_bytes": None}, "how much, or for which program"),
         ({"size_bytes": 0}, "0 bytes: must be above 0 and at most 67108864"),
         ({"size_bytes": 65 * MIB}, "68157440 bytes: must be above 0"),
         ({"size_bytes": True}, "True bytes: must be"),
@@ -296,3 +301,66 @@ def test_a_socket_of_this_host_is_told_a_line(sender: NoticeThread, tmp_path: Pa
         connection, _ = server.accept()
         with connection, connection.makefile() as lines:
             assert json.loads(lines.readline()) == {"state": "failed"}
+
+
+def test_blocks_of_a_program_are_ready_when_they_are_there_or_nothing_is_known_yet(rig: Rig) -> None:
+    made = rig.all.request("vm", "g", {"type": "block", "program": "db", "notify": "unix:/s"})
+    assert rig.all.asked("vm") == (Asked(made.name, 0, 60.0, "block", "db"),)
+    view = AskedView(0, 0, 0, 0, True, "it is watched", 65536)
+    rig.all.look({made.name: asdict(view)}, {})
+    assert (rig.all.of(made.name).state, rig.all.of(made.name).why) == (State.READY, "it is watched")
+    assert rig.sent[0][1]["state"] == "ready"
+    rig.now += 60.0
+    rig.all.look({made.name: asdict(view)}, {})
+    again = rig.all.request("vm", "g", {"type": "block", "program": "db"})
+    rig.all.look({again.name: asdict(AskedView(300, 100, 0, 0, False, "", 65536))}, {})
+    assert (rig.all.of(again.name).state, rig.all.of(again.name).staged_bytes) == (State.PENDING, 100 * 65536)
+    rig.all.look({again.name: asdict(AskedView(300, 300, 7, 9, True, "", 65536))}, {})
+    found = rig.all.of(again.name)
+    assert (found.state, found.touched_bytes, found.taken_bytes) == (State.READY, 7 * 65536, 9 * 65536)
+    assert rig.all.views()[-1]["kind"] == "block"
+
+
+def test_blocks_of_a_file_fail_where_there_are_none(rig: Rig) -> None:
+    made = rig.all.request("vm", "g", {"type": "block", "place": "/x", "size_bytes": 1 << 20, "offset_bytes": 4096})
+    assert rig.all.asked("vm") == (Asked(made.name, 1 << 20, 60.0, "block", "", "/x", 4096),)
+    rig.all.look({}, {("page", "vm"): "no memfd"})
+    assert rig.all.of(made.name).state is State.PENDING
+    rig.all.look({made.name: asdict(AskedView(0, 0, 0, 0, True, "no disk lies there", 65536))}, {})
+    assert (rig.all.of(made.name).state, rig.all.of(made.name).why) == (State.FAILED, "no disk lies there")
+    assert rig.notes == ["blocks asked for ahead of time: not there for vm: no disk lies there"]
+
+
+@pytest.mark.parametrize(
+    ("wanted", "why"),
+    [
+        ({"type": "connection", "program": "db"}, "'connection' cannot be staged ahead, only page, block"),
+        ({"type": "block"}, "how much, or for which program?"),
+        ({"type": "block", "size_bytes": 4096}, "an amount of blocks needs a place"),
+        ({"type": "block", "size_bytes": 32 * MIB, "place": "/x"}, "at most 16777216"),
+        ({"type": "block", "size_bytes": 4096, "place": "x"}, "path from the root"),
+        (
+            {"type": "block", "size_bytes": 4096, "place": "/x", "program": "db"},
+            "those of a program, or those of a file",
+        ),
+        ({"type": "block", "size_bytes": 4096, "place": "/x", "offset_bytes": -1}, "offset_bytes -1"),
+        ({"size_bytes": 4096, "place": "/x"}, "a place is for blocks"),
+    ],
+)
+def test_blocks_that_cannot_be_meant(rig: Rig, wanted: dict[str, Any], why: str) -> None:
+    with pytest.raises(WrongUse, match=why):
+        rig.all.request("vm", "g", wanted)
+
+
+def test_what_programs_read_is_kept_in_files(tmp_path: Path) -> None:
+    programs, group = FilePrograms(tmp_path), Group("g", "1")
+    assert programs.read(group, "db") is None
+    blocks = ProgramBlocks().after([("/a", 3), ("/b", 1), ("/a", 4)])
+    programs.write(group, "db", blocks)
+    assert FilePrograms(tmp_path).read(group, "db") == blocks
+    assert programs.read(Group("g", "2"), "db") is None
+    (file,) = (tmp_path / "program-blocks").iterdir()
+    for damaged in ('{"blocks": 1}', '{"blocks": {"paths": ["/a"], "path": [7], "number": [1], "unread": [0]}}', "[]"):
+        file.write_text(damaged)
+        with pytest.raises(StoreError, match="is damaged"):
+            programs.read(group, "db")

@@ -81,7 +81,9 @@ class Rig:
         self.blocks = Child()
         self.groups = TrustGroups(Book())
         self.vms = ("a", "b", "c", "d", "e")
-        self.kept = Preallocations(FilePreallocations(folder), self, 1 << 30, lambda: 7.0, self.notes.append)
+        self.kept = Preallocations(
+            FilePreallocations(folder), self, {"page": 1 << 30, "block": 1 << 30}, lambda: 7.0, self.notes.append
+        )
         self.shadowing = Shadowing(
             self,
             self.groups,
@@ -360,8 +362,8 @@ def test_advice_populates_nothing(loop: LoopProcess, vm: Vm) -> None:
 
 
 @pytest.mark.slow
-def test_a_line_that_is_no_roster_changes_nothing(vm: Vm) -> None:
-    command = [sys.executable, "-m", "forestall", "staging"]
+def test_a_line_that_is_no_roster_changes_nothing(vm: Vm, tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "forestall", "staging", "--state-folder", str(tmp_path)]
     pipe = subprocess.PIPE
     with subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=pipe) as process:
         _, said = process.communicate(b"nonsense\n")

@@ -15,6 +15,8 @@ from logs import Log
 from forestall.adapters.simulated.blocks import SimulatedBlockWatch, SimulatedFileCache
 from forestall.model.errors import HypervisorError, StoreError, Unsupported
 from forestall.ports.blocks import DiskFile
+from forestall.staging.asked import NOT_ALLOWED, Asked
+from forestall.staging.block_asked import MOST_UNREAD, WATCHED, ProgramBlocks
 from forestall.staging.block_driver import BlockDriver
 from forestall.staging.block_group import BlockView, Past
 from forestall.staging.block_stock import BUSY, NO_MEMORY, BlockSettings
@@ -27,6 +29,22 @@ PROGRAM = np.random.default_rng(7).permutation(BLOCKS)[:300].tolist()
 """What a program reads when it starts: blocks from all over the disk, in an order of their own."""
 
 
+class Known:
+    """What programs read, in memory."""
+
+    def __init__(self) -> None:
+        self.of: dict[tuple[Group, str], ProgramBlocks] = {}
+        self.broken = False
+
+    def read(self, group: Group, program: str) -> ProgramBlocks | None:
+        if self.broken:
+            raise StoreError("is damaged")
+        return self.of.get((group, program))
+
+    def write(self, group: Group, program: str, blocks: ProgramBlocks) -> None:
+        self.of[group, program] = blocks
+
+
 class World:
     """A host with VMs and their disks, and a clock."""
 
@@ -36,12 +54,14 @@ class World:
         self.watches: dict[str, SimulatedBlockWatch] = {}
         self.log, self.notes = Log(), list[str]()
         self.past: dict[Group, Past | StoreError] = {}
+        self.programs = Known()
         options = {"staged_bytes": 64 * BLOCK, "on_the_way_bytes": 1024 * BLOCK, "core_ratio_per_ten_vms": 10.0}
         self.driver = BlockDriver(
             self.open,
             self.cache,
             Written(self.log, lambda: 1e9, self.notes.append),
             self.known,
+            self.programs,
             lambda: self.free,
             lambda: self.now,
             lambda: self.cpu,
@@ -588,6 +608,124 @@ def test_disks_that_are_not_where_they_seem_to_be_are_left_alone() -> None:
         world.pass_time(0.05)
     assert world.driver.status().refusals == {"a": "what it reads does not come into the page cache where it should"}
     assert not vm.watched
+
+
+def asked(
+    name: str = "r", program: str = "db", hold: float = 60.0, where: str = "", first: int = 0, blocks: int = 0
+) -> Asked:
+    return Asked(name, blocks * BLOCK, hold, "block", program, where, first * BLOCK)
+
+
+def held(world: World, vm: SimulatedBlockWatch, blocks: list[int], *, name: str = "r") -> None:
+    """A program is asked for, runs, and is no longer asked for."""
+    world.attach(replace(place("a"), asked=(asked(name),)))
+    world.pass_time(3.0)
+    world.run(vm, blocks)
+    world.attach(place("a"))
+
+
+def test_a_program_that_is_asked_for_is_there_before_it_starts() -> None:
+    world = World(staged_bytes=4000 * BLOCK)
+    vm = world.vm("a", "disk")
+    world.attach(replace(place("a"), asked=(asked(),)))
+    world.pass_time(1.0)
+    view = world.driver.status().asked["r"]
+    assert (view.wanted, view.done, view.why) == (0, True, WATCHED)
+    assert world.run(vm, PROGRAM[:9]) == 9
+    world.run(vm, PROGRAM[9:])
+    assert world.driver.status().asked["r"].taken == len(PROGRAM)
+    world.attach(place("a"))
+    world.forget()
+    world.attach(replace(place("a"), asked=(asked("again"),)))
+    world.pass_time(3.0)
+    view = world.driver.status().asked["again"]
+    assert (view.wanted, view.staged, view.done, view.why) == (300, 300, True, "")
+    assert (view.touched, view.unit_bytes) == (0, BLOCK)
+    assert world.run(vm) == 0
+    assert world.driver.status().asked["again"].touched == 300
+
+
+def test_another_trust_group_has_programs_of_its_own() -> None:
+    world = World(staged_bytes=4000 * BLOCK)
+    vm = world.vm("a", "base", own=False)
+    world.vm("b", "base", own=False)
+    world.vm("c", "base", own=False)
+    held(world, vm, PROGRAM)
+    there = [replace(place("b", group="other"), asked=(asked("b"),)), replace(place("c"), asked=(asked("c"),))]
+    world.attach(*there)
+    world.pass_time(1.0)
+    found = world.driver.status().asked
+    assert (found["b"].wanted, found["c"].wanted) == (0, 300)
+
+
+def test_what_a_program_reads_no_longer_is_forgotten_and_what_says_nothing_is_passed_over() -> None:
+    world = World(staged_bytes=4000 * BLOCK)
+    vm = world.vm("a", "disk")
+    held(world, vm, PROGRAM)
+    for k in range(MOST_UNREAD + 1):
+        held(world, vm, PROGRAM[:10], name=f"in memory already {k}")
+    assert len(world.programs.of[Group("g", ""), "db"].number) == 300
+    for k in range(MOST_UNREAD + 1):
+        held(world, vm, PROGRAM[:200], name=f"less {k}")
+    assert list(world.programs.of[Group("g", ""), "db"].number) == PROGRAM[:200]
+
+
+def test_blocks_of_a_file_that_are_asked_for() -> None:
+    world = World(staged_bytes=4000 * BLOCK)
+    world.vm("a", "/disk")
+    one, other = asked("r", "", where="/disk", first=10, blocks=20), asked("s", "", where="/theirs", blocks=5)
+    world.attach(replace(place("a"), asked=(one, other)))
+    world.pass_time(1.0)
+    assert sorted(number for _, number in world.cache.resident) == list(range(10, 30))
+    assert world.driver.status().asked["r"].staged == 20
+    view = world.driver.status().asked["s"]
+    assert (view.wanted, view.done, view.why) == (0, True, "no disk of the VM lies in /theirs")
+
+
+def test_a_vm_that_may_not_be_changed_is_given_nothing() -> None:
+    world = World(staged_bytes=4000 * BLOCK)
+    world.vm("a", "/disk")
+    world.attach(replace(place("a", acting=False), asked=(asked("r", "", where="/disk", blocks=20),)))
+    world.pass_time(1.0)
+    assert not world.cache.resident
+    view = world.driver.status().asked["r"]
+    assert (view.staged, view.done, view.why) == (0, True, NOT_ALLOWED)
+
+
+def test_memory_that_is_asked_for_is_nothing_to_disks() -> None:
+    world = World()
+    world.vm("a", "/disk")
+    world.attach(replace(place("a"), asked=(Asked("m", 1 << 20, 10.0),)))
+    world.pass_time(1.0)
+    assert not world.driver.status().asked
+
+
+def test_what_is_known_of_programs_may_be_damaged() -> None:
+    world = World(staged_bytes=4000 * BLOCK)
+    vm = world.vm("a", "disk")
+    world.programs.broken = True
+    held(world, vm, PROGRAM)
+    assert world.notes[0] == "what 'db' reads is learned anew: is damaged"
+    assert len(world.programs.of[Group("g", ""), "db"].number) == 300
+
+
+def test_who_is_asked_for_does_not_rest() -> None:
+    world = World(core_ratio_per_ten_vms=0.01)
+    vm = world.vm("a", "disk")
+    world.attach(place("a"))
+
+    def work(seconds: float) -> None:
+        until = world.now + seconds
+        while world.now < until:
+            world.cpu += 0.05
+            vm.use([1, 2, 3])
+            world.pass_time(0.05)
+
+    work(80.0)
+    assert world.driver.status().resting == ("a",)
+    world.attach(replace(place("a"), asked=(asked(),)))
+    work(20.0)
+    assert world.driver.status().resting == ()
 
 
 def test_a_flood_of_requests_is_bounded() -> None:

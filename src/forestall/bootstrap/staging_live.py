@@ -15,6 +15,7 @@ from forestall.adapters.files.liveness import locked
 from forestall.adapters.files.trust_book import FileTrustBook
 from forestall.bootstrap.live import SIMULATED, tell
 from forestall.model.errors import HypervisorError, StoreError
+from forestall.ports.access_log import BLOCK, PAGE
 from forestall.service.shadowing import BLOCKS, MEMORY
 from forestall.service.trust_groups import TrustGroups
 
@@ -64,6 +65,7 @@ def run_block_loop(configuration: Configuration) -> int:
 
     What an earlier run has left switched on in VMs is switched off first.
     """
+    from forestall.adapters.files.program_blocks import FilePrograms
     from forestall.adapters.libvirt.block_watch import watches
     from forestall.adapters.libvirt.connection import Connection
     from forestall.adapters.linux.page_cache import PageCache
@@ -87,6 +89,7 @@ def run_block_loop(configuration: Configuration) -> int:
             PageCache(BLOCK_BYTES),
             _written(configuration, BLOCKS),
             past_of(configuration),
+            FilePrograms(configuration.state_folder),
             free_bytes,
             clock.monotonic,
             _cpu_seconds,
@@ -178,7 +181,8 @@ def shadowing_of(
     lease_seconds = driver.settings.lease_seconds / opened.clock.pace
     notices = NoticeThread(notice_key(configuration), note)
     kept, now = FilePreallocations(configuration.state_folder), SystemClock().now
-    preallocations = Preallocations(kept, notices, staging.staged_bytes, now, note)
+    most_bytes = {PAGE: staging.staged_bytes, BLOCK: staging.cached_bytes}
+    preallocations = Preallocations(kept, notices, most_bytes, now, note)
     shadowing = Shadowing(
         driver,
         groups,

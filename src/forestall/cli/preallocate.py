@@ -1,4 +1,4 @@
-"""``forestall preallocate``: memory that a VM will need soon, staged before it does."""
+"""``forestall preallocate``: memory and disk blocks that a VM will need soon, staged before it does."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ MIB = 1 << 20
 
 def register(app: typer.Typer) -> None:
     """Add the command ``preallocate`` with its sub-commands."""
-    group = typer.Typer(help="Memory that a VM will need soon, staged before it does.")
+    group = typer.Typer(help="Memory and disk blocks that a VM will need soon, staged before it does.")
     group.command("request")(request)
     group.command("status")(status)
     group.command("cancel")(cancel)
@@ -24,7 +24,12 @@ def register(app: typer.Typer) -> None:
 
 def request(
     vm: Annotated[str, typer.Argument(help="Name of the VM.")],
+    kind: Annotated[str, typer.Option("--type", help="What: page (memory) or block (of its disks).")] = "page",
     mib: Annotated[float | None, typer.Option(help="How much, MiB; without it, what the program took.")] = None,
+    place: Annotated[
+        str | None, typer.Option(help="Blocks of this image file, in place of those of a program.")
+    ] = None,
+    from_mib: Annotated[float, typer.Option(min=0, help="Where in that file.")] = 0.0,
     program: Annotated[
         str | None, typer.Option(help="For which program; what it takes is remembered for next time.")
     ] = None,
@@ -37,11 +42,16 @@ def request(
     config: ConfigOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Have memory staged for a VM at once. Shadowing must be enabled for its trust group.
+    """Have memory or blocks staged for a VM at once. Shadowing must be enabled for its trust group.
+
+    Which blocks a program reads is taken down while a request for it is held, and staged the next time.
 
     Example: forestall preallocate request web-1 --mib 64 --program migrate --notify https://manager.example/ready
     """
     wanted = {
+        "type": kind,
+        "place": place,
+        "offset_bytes": int(from_mib * MIB),
         "size_bytes": None if mib is None else int(mib * MIB),
         "program": program,
         "deadline_seconds": deadline,

@@ -105,10 +105,11 @@ def preallocations_table(rows: list[dict[str, Any]]) -> Table:
     from rich.markup import escape
     from rich.table import Table
 
-    table = Table("request", "VM", "program", "asked", "staged", "touched", "state", "why")
+    table = Table("request", "VM", "type", "program or file", "asked", "staged", "touched", "state", "why")
     for row in rows:
         amounts = (f"{row[key] / MIB:.1f} MiB" for key in ("size_bytes", "staged_bytes", "touched_bytes"))
-        table.add_row(row["name"], escape(row["vm_id"]), escape(row["program"]), *amounts, row["state"], row["why"])
+        names = escape(row["vm_id"]), row["kind"], escape(row["program"] or row["place"])
+        table.add_row(row["name"], *names, *amounts, row["state"], escape(row["why"]))
     return table
 
 

@@ -1,7 +1,8 @@
-"""Memory that a VM manager asks for ahead of time: taken down, staged, and told when it is there.
+"""Memory and disk blocks that a VM manager asks for ahead of time: taken down, staged, and told when they are there.
 
 What a program has taken the last times is remembered for its trust group, so that the next request can name the program
-in place of an amount. A request and what is known of programs survive the daemon.
+in place of an amount; which blocks it read, by who stages them. A request and what is known of programs survive the
+daemon.
 """
 
 from __future__ import annotations
@@ -17,8 +18,9 @@ from typing import Any, Protocol
 import msgspec
 
 from forestall.model.errors import StoreError, WrongUse, in_one_line
+from forestall.ports.access_log import BLOCK, PAGE
 from forestall.ports.notices import SCHEMES, NoticeSender
-from forestall.staging.asked import Asked, AskedView
+from forestall.staging.asked import KINDS, Asked, AskedView
 
 LONGEST_SECONDS, LONGEST_TEXT = 86_400.0, 1024
 DEADLINE_SECONDS, HOLD_SECONDS = 30.0, 60.0
@@ -52,6 +54,8 @@ class Request:
         Its own, unique.
     vm_id, group, program
         For which VM, in which trust group, and for which program in it; empty if none was named.
+    kind, place, offset_bytes
+        Pages of memory or blocks of disks; of these the file and where in it, if no program is named.
     size_bytes, hold_seconds
         How much, and for how long it is kept once it is there.
     deadline_at, asked_at, ready_at, ended_at
@@ -80,6 +84,9 @@ class Request:
     staged_bytes: int = 0
     touched_bytes: int = 0
     taken_bytes: int = 0
+    kind: str = PAGE
+    place: str = ""
+    offset_bytes: int = 0
 
 
 @dataclass
@@ -112,7 +119,7 @@ class Preallocations:
     notices
         Tells those who asked.
     most_bytes
-        More cannot be staged.
+        Of each kind, more cannot be staged.
     now
         Tells the time, seconds UTC.
     note
@@ -123,7 +130,7 @@ class Preallocations:
         self,
         store: Store,
         notices: NoticeSender,
-        most_bytes: int,
+        most_bytes: Mapping[str, int],
         now: Callable[[], float],
         note: Callable[[str], None],
     ) -> None:
@@ -133,7 +140,15 @@ class Preallocations:
     def asked(self, vm_id: str) -> tuple[Asked, ...]:
         """What is to be staged for a VM."""
         return tuple(
-            Asked(request.name, request.size_bytes, request.hold_seconds)
+            Asked(
+                request.name,
+                request.size_bytes,
+                request.hold_seconds,
+                request.kind,
+                request.program,
+                request.place,
+                request.offset_bytes,
+            )
             for request in self._kept.requests.values()
             if request.vm_id == vm_id and request.state in OPEN
         )
@@ -146,22 +161,31 @@ class Preallocations:
     def request(self, vm_id: str, group: str, wanted: Mapping[str, Any]) -> Request:
         """Take down a request: ``size_bytes`` or ``program``, and ``deadline_seconds``, ``hold_seconds``, ``notify``.
 
+        Its ``type`` is ``page`` or ``block``; blocks are those of a ``program``, or of the file ``place``, from
+        ``offset_bytes`` on.
+
         Raises
         ------
         WrongUse
             It says something that cannot be, or not enough.
         """
         program, notify = _text(wanted, "program"), _text(wanted, "notify")
+        kind, place = _text(wanted, "type") or PAGE, _text(wanted, "place")
+        if kind not in KINDS:
+            raise WrongUse(f"{kind!r} cannot be staged ahead, only {', '.join(KINDS)}")
+        if kind == PAGE and place:
+            raise WrongUse("a place is for blocks of disks; memory is asked for by amount or by program")
         size_bytes = wanted.get("size_bytes")
         if size_bytes is None:
-            size_bytes = self._kept.programs.get(group, {}).get(program)
-            if not program:
-                raise WrongUse("how much memory, or for which program?")
-            if size_bytes is None:
-                raise WrongUse(f"nothing is known of {program!r} in the trust group {group!r} yet: say how much")
-            size_bytes = min(size_bytes, self._most_bytes)
-        if isinstance(size_bytes, bool) or not isinstance(size_bytes, int) or not 0 < size_bytes <= self._most_bytes:
-            raise WrongUse(f"{size_bytes} bytes: must be above 0 and at most {self._most_bytes}, what may be staged")
+            size_bytes = self._size_of_program(kind, group, program)
+        elif kind == BLOCK and not place:
+            raise WrongUse("an amount of blocks needs a place: the file that they lie in")
+        least = 1 if kind == PAGE or place else 0  # what blocks a program reads, and how many, is known elsewhere
+        most = self._most_bytes[kind]
+        if isinstance(size_bytes, bool) or not isinstance(size_bytes, int) or not least <= size_bytes <= most:
+            raise WrongUse(f"{size_bytes} bytes: must be above 0 and at most {most}, what may be staged")
+        if place and (program or not place.startswith("/")):
+            raise WrongUse("which blocks: those of a program, or those of a file, by its path from the root?")
         if notify and not notify.startswith(SCHEMES):
             raise WrongUse(f"{notify!r} cannot be told: must begin with {', '.join(SCHEMES)}")
         now = self._now()
@@ -175,9 +199,22 @@ class Preallocations:
             asked_at=now,
             deadline_at=now + _seconds(wanted, "deadline_seconds", DEADLINE_SECONDS),
             notify=notify,
+            kind=kind,
+            place=place,
+            offset_bytes=_offset(wanted),
         )
         self._keep({made.name: made})
         return made
+
+    def _size_of_program(self, kind: str, group: str, program: str) -> int:
+        if not program:
+            raise WrongUse("how much, or for which program?")
+        if kind == BLOCK:
+            return 0
+        size_bytes = self._kept.programs.get(group, {}).get(program)
+        if size_bytes is None:
+            raise WrongUse(f"nothing is known of {program!r} in the trust group {group!r} yet: say how much")
+        return min(size_bytes, self._most_bytes[kind])
 
     def cancel(self, name: str) -> Request:
         """Take a request back; harmless if it has ended."""
@@ -208,7 +245,7 @@ class Preallocations:
         """All requests, the newest last."""
         return [asdict(request) for request in self._kept.requests.values()]
 
-    def look(self, asked: Mapping[str, Any], refusals: Mapping[str, str]) -> bool:
+    def look(self, asked: Mapping[str, Any], refusals: Mapping[tuple[str, str], str]) -> bool:
         """Take in what has become of the requests; whether one of them has ended.
 
         Parameters
@@ -216,14 +253,14 @@ class Preallocations:
         asked
             What the staging says of each, by name.
         refusals
-            VMs for which nothing can be staged, and why.
+            Kinds and VMs for which nothing can be staged, and why.
         """
         now, changed = self._now(), dict[str, Request]()
         for name, request in self._kept.requests.items():
             if request.state not in OPEN:
                 continue
             view = msgspec.convert(asked[name], AskedView) if name in asked else None
-            after = _after(request, view, refusals.get(request.vm_id, ""), now)
+            after = _after(request, view, refusals.get((request.kind, request.vm_id), ""), now)
             if after != request:
                 changed[name] = after
         told = {name for name, after in changed.items() if after.state is not self._kept.requests[name].state}
@@ -239,7 +276,7 @@ class Preallocations:
 
     def _learn(self, request: Request) -> None:
         """What a program took is what it will take, until it takes less."""
-        if request.state is State.OVER and request.program and request.taken_bytes:
+        if request.state is State.OVER and request.kind == PAGE and request.program and request.taken_bytes:
             programs = self._kept.programs.setdefault(request.group, {})
             before = programs.get(request.program, 0)
             programs[request.program] = max(request.taken_bytes, int(FADING * before))
@@ -248,7 +285,8 @@ class Preallocations:
         if request.notify and request.state in (State.READY, State.FAILED):
             self._notices.send(request.notify, asdict(request))
         if request.state is State.FAILED:
-            self._note(f"memory asked for ahead of time is not there for {request.vm_id}: {request.why}")
+            what = "memory" if request.kind == PAGE else "blocks"
+            self._note(f"{what} asked for ahead of time: not there for {request.vm_id}: {request.why}")
 
     def _keep(self, changed: Mapping[str, Request]) -> None:
         now, requests = self._now(), {**self._kept.requests, **changed}
@@ -303,13 +341,15 @@ def _after(request: Request, view: AskedView | None, refused: str, now: float) -
     """How a request stands, by what the staging says of it."""
     why = refused or "nothing is staged for the VM: is it running, and its trust group shadowed?"
     if view is not None:
-        page_bytes = request.size_bytes / max(view.wanted, 1)
-        counts = [round(pages * page_bytes) for pages in (view.staged, view.touched, view.taken)]
+        unit_bytes = view.unit_bytes or request.size_bytes / max(view.wanted, 1)
+        counts = [round(units * unit_bytes) for units in (view.staged, view.touched, view.taken)]
         request = replace(request, staged_bytes=counts[0], touched_bytes=counts[1], taken_bytes=counts[2], why=view.why)
         why = view.why or "not everything is staged yet"
     if request.state is State.PENDING and view is not None and view.done:
-        done = State.READY if view.staged else State.FAILED
-        return replace(request, state=done, ready_at=now, ended_at=None if view.staged else now, why=view.why)
+        # Of a program that is not known yet nothing can be there: it is watched.
+        ready = bool(view.staged) or (bool(request.program) and request.kind == BLOCK and not view.wanted)
+        done = State.READY if ready else State.FAILED
+        return replace(request, state=done, ready_at=now, ended_at=None if ready else now, why=view.why)
     if request.state is State.PENDING and now >= request.deadline_at:
         return replace(request, state=State.FAILED, ended_at=now, why=why)
     if request.state is State.READY and now >= (request.ready_at or now) + request.hold_seconds:
@@ -333,6 +373,13 @@ def _seconds(wanted: Mapping[str, Any], key: str, default: float) -> float:
     if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value <= LONGEST_SECONDS:
         raise WrongUse(f"{key} {value}: must be above 0 and at most {LONGEST_SECONDS:g}")
     return float(value) if math.isfinite(value) else default
+
+
+def _offset(wanted: Mapping[str, Any]) -> int:
+    value = wanted.get("offset_bytes") or 0
+    if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value < 1 << 62:
+        raise WrongUse(f"offset_bytes {value}: must be a whole number, 0 or more")
+    return value
 
 
 def _text(wanted: Mapping[str, Any], key: str) -> str:

@@ -7,6 +7,7 @@ from dataclasses import asdict
 from typing import Any, Protocol
 
 from forestall.model.errors import HypervisorError, WrongUse
+from forestall.ports.access_log import BLOCK, PAGE
 from forestall.ports.hypervisor import VmProcess
 from forestall.service.kept_process import Child, KeptProcess
 from forestall.service.preallocation import Preallocations
@@ -19,6 +20,7 @@ from forestall.staging.ledger import GroupView
 from forestall.staging.watched import Place
 
 MEMORY, BLOCKS = "memory", "blocks"
+_KINDS = {MEMORY: PAGE, BLOCKS: BLOCK}
 _AFTER = {
     MEMORY: "what it had staged stays where it is until it is staged for that VM again",
     BLOCKS: "what it had brought stays in the page cache, and VMs are traced on for nothing until it runs again",
@@ -111,24 +113,29 @@ class Shadowing:
 
     def look(self) -> None:
         """See what has become of what was asked for."""
-        status = self.status()
-        if self.preallocations.look(status.get("asked", {}), status.get("refusals", {})):
+        asked, refusals = dict[str, Any](), dict[tuple[str, str], str]()
+        for what, kind in _KINDS.items():
+            status = self.status(what)
+            asked |= status.get("asked", {})
+            refusals |= {(kind, vm_id): why for vm_id, why in status.get("refusals", {}).items()}
+        if self.preallocations.look(asked, refusals):
             self.turn()
 
     def request(self, vm_id: str, wanted: Mapping[str, Any]) -> dict[str, Any]:
-        """Have memory staged for a VM that a VM manager asks for.
+        """Have memory or blocks staged for a VM that a VM manager asks for.
 
         Raises
         ------
         WrongUse
             Nothing is staged for the VM, or the request cannot be meant.
         """
-        if MEMORY not in self._kept:
-            raise WrongUse("no memory is staged here: [staging] memory is off")
+        what = BLOCKS if wanted.get("type") == BLOCK else MEMORY
+        if what not in self._kept:
+            raise WrongUse(f"no {what} {'are' if what == BLOCKS else 'is'} staged here: [staging] {what} is off")
         group = self._loop.trust_groups((vm_id,))[0]
         if not group or not self._groups.terms(group).shadowing:
             why = f"shadowing of its trust group {group!r} is not enabled" if group else "it is in no trust group"
-            raise WrongUse(f"no memory is staged for {vm_id!r}: {why}")
+            raise WrongUse(f"no {what} {'are' if what == BLOCKS else 'is'} staged for {vm_id!r}: {why}")
         made = self.preallocations.request(vm_id, group, wanted)
         self.turn()
         return asdict(made)

@@ -1,4 +1,4 @@
-"""Memory that a VM manager has asked for ahead of time: so much is staged for a VM at once, and kept for a while."""
+"""What a VM manager has asked for ahead of time, memory or blocks of disks: staged at once, and kept for a while."""
 
 from __future__ import annotations
 
@@ -7,23 +7,39 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from forestall.model.samples import IntArray
+from forestall.ports.access_log import BLOCK, PAGE
 
+KINDS = (PAGE, BLOCK)
 NOT_ALLOWED = "the mode that is in force does not let the VM be changed"
 NO_MORE = "the VM has all of its memory already"
 
 
 @dataclass(frozen=True)
 class Asked:
-    """What was asked for: its name, how many bytes, and for how long they are kept once they are there."""
+    """What was asked for: its name, how many bytes, and for how long they are kept once they are there.
+
+    Attributes
+    ----------
+    kind
+        ``page`` of memory, or ``block`` of a disk.
+    program
+        For which program; blocks are those that it read before.
+    place, offset_bytes
+        Blocks of this file, from there on, in place of those of a program.
+    """
 
     name: str
     size_bytes: int
     hold_seconds: float
+    kind: str = PAGE
+    program: str = ""
+    place: str = ""
+    offset_bytes: int = 0
 
 
 @dataclass(frozen=True)
 class AskedView:
-    """What has become of it; pages.
+    """What has become of it; pages or blocks.
 
     Attributes
     ----------
@@ -35,6 +51,8 @@ class AskedView:
         Whether nothing more will be staged for it.
     why
         Why less is staged than was asked for; empty otherwise.
+    unit_bytes
+        Size of each; 0: what was asked for over ``wanted``.
     """
 
     wanted: int
@@ -43,6 +61,7 @@ class AskedView:
     taken: int
     done: bool
     why: str
+    unit_bytes: int = 0
 
 
 @dataclass

@@ -16,7 +16,9 @@ import numpy as np
 from forestall.model.errors import ForestallError, HypervisorError
 from forestall.ports.access_log import BLOCK, UNIT_BYTES, Source
 from forestall.ports.blocks import BlockWatch, FileCache, Requests
+from forestall.staging.asked import AskedView
 from forestall.staging.block_area import Block
+from forestall.staging.block_asked import AskedBlocks, Programs, asks_for
 from forestall.staging.block_group import BlockGroup, BlockView, Past, Used
 from forestall.staging.block_stock import BlockSettings, BlockStock
 from forestall.staging.budget import CoreBudget
@@ -45,7 +47,10 @@ KEPT_SECONDS = 600.0
 
 @dataclass(frozen=True)
 class BlockStatus:
-    """What is so; :class:`~forestall.staging.block_group.BlockView` says what of a group."""
+    """What is so; :class:`~forestall.staging.block_group.BlockView` says what of a group.
+
+    And :class:`~forestall.staging.asked.AskedView` of what was asked for.
+    """
 
     vms: tuple[str, ...] = ()
     staged_bytes: int = 0
@@ -58,6 +63,7 @@ class BlockStatus:
     core_ratio: float = 0.0
     held_back_seconds: float = 0.0
     groups: Mapping[str, BlockView] = field(default_factory=dict)
+    asked: Mapping[str, AskedView] = field(default_factory=dict)
 
 
 @dataclass
@@ -111,6 +117,8 @@ class BlockDriver:
         Where it is written down what VMs used.
     past
         What is known of a trust group from before; None: nothing.
+    programs
+        What programs read that were asked for.
     free_bytes
         Free memory of the host.
     now, cpu_seconds
@@ -127,6 +135,7 @@ class BlockDriver:
         cache: FileCache,
         written: Written,
         past: Callable[[Group], Past | None],
+        programs: Programs,
         free_bytes: Callable[[], int],
         now: Callable[[], float],
         cpu_seconds: Callable[[], float],
@@ -139,6 +148,7 @@ class BlockDriver:
         self._groups: dict[Group, BlockGroup] = {}
         self._seen_at: dict[Group, float] = {}
         self._stock = BlockStock(cache, self._groups, settings, free_bytes, self._is_alone)
+        self._asked = AskedBlocks(self._stock, programs, cache.block_bytes, note)
         self._budget = CoreBudget(settings.quick_seconds, settings.calm_seconds, settings.tired_seconds)
         self._vms: dict[str, _Vm] = {}
         self._coming: dict[str, Place] = {}
@@ -158,6 +168,7 @@ class BlockDriver:
                 self._leave(vm)
             else:
                 vm.place = place
+        self._asked.end(places)
         self._keep_groups({_group_of(place) for place in places}, now)
         self._refused = {
             vm_id: refused
@@ -177,6 +188,7 @@ class BlockDriver:
         for vm in list(self._vms.values()):
             with self._losing(vm):
                 self._look(vm, now)
+                self._asked.turn(vm.place, vm.group, (file.path for file in vm.watch.files), now)
         if now >= self._look_over_at:
             self._look_over_at = now + LOOK_OVER_SECONDS
             self._stock.look_over(now)
@@ -186,6 +198,7 @@ class BlockDriver:
 
     def stop(self) -> None:
         """Let go of all VMs; what is in memory stays there for as long as the host likes."""
+        self._asked.end(())
         for vm in list(self._vms.values()):
             self._leave(vm)
         self._cache.close()
@@ -206,6 +219,7 @@ class BlockDriver:
             core_ratio=spent / max(self._now() - self._began, 1e-9),
             held_back_seconds=self._budget.held_back_seconds,
             groups={group.name: self._view(group) for group in sorted(self._groups)},
+            asked=self._asked.views(),
         )
 
     def _view(self, group: Group) -> BlockView:
@@ -293,7 +307,7 @@ class BlockDriver:
         ratio = self.settings.core_ratio_per_ten_vms * math.ceil(max(len(self._vms), 1) / 10)
         spent = self._cpu_seconds() - self._spent - self._learning_seconds
         wait = self._budget.next_seconds(self._now(), spent, ratio, busy=now < self._busy_until)
-        awake = [vm for vm in self._vms.values() if vm.rests_until is None]
+        awake = [vm for vm in self._vms.values() if vm.rests_until is None and not asks_for(vm.place)]
         if wait >= self.settings.tired_seconds and now < self._busy_until and awake:
             self._have_rest(max(awake, key=lambda vm: vm.requests), now)
         for vm in awake:
@@ -314,7 +328,7 @@ class BlockDriver:
     def _look(self, vm: _Vm, now: float) -> None:
         """Take in what a VM used since the last beat."""
         if vm.rests_until is not None:
-            if now < vm.rests_until:
+            if now < vm.rests_until and not asks_for(vm.place):
                 return
             vm.watch.resume()
             vm.rests_until, vm.awake_since = None, now
@@ -333,6 +347,9 @@ class BlockDriver:
         self._settle(vm, known, used, now)
         read = used.chosen(~used.write)
         self._see_that_it_is_there(vm, known, read)
+        if asks_for(vm.place):
+            names = (known.paths[space] for space in read.space.tolist())
+            self._asked.used(vm.place.vm_id, list(zip(names, read.number.tolist(), strict=True)))
         wanted, own = known.take_in(vm.place.vm_id, read), {file.path for file in vm.watch.files}
         named = zip((known.paths[space] for space in wanted.space.tolist()), wanted.number.tolist(), strict=True)
         blocks = [Block(vm.group, path, number) for path, number in named if path in own]

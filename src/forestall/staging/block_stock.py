@@ -107,6 +107,15 @@ class BlockStock:
         """Whether a block is to be brought in, and was not yet."""
         return block in self._until
 
+    def comes(self, blocks: Sequence[Block]) -> bool:
+        """Whether some of these are still to be brought in, or on their way."""
+        on_the_way = set(self._area.on_the_way())
+        return any(block in self._until or block in on_the_way for block in blocks)
+
+    def there(self, blocks: Sequence[Block]) -> int:
+        """How many of these are in memory."""
+        return sum(self._present(blocks))
+
     def want(self, blocks: Sequence[Block], now: float, until: float, *, real: bool) -> None:
         """Stage blocks that are not there, until then; what cannot be now has to wait. Not real: only follow them."""
         if real:

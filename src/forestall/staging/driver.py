@@ -253,7 +253,7 @@ class ShadowDriver:
 
     def _take_up(self, vm: Watched) -> None:
         """Begin with what is newly asked for; what is no longer asked for is given back."""
-        asked = {one.name: one for one in vm.place.asked}
+        asked = {one.name: one for one in vm.place.asked if one.kind == PAGE}
         for name in vm.held.keys() - asked.keys():
             for block in vm.blocks_of(vm.held.pop(name)):
                 vm.shadow.release(block)
