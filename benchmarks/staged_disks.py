@@ -1,11 +1,12 @@
-"""A program's cold start in a real guest from a slow disk, with blocks brought ahead and without, in turn.
+"""A program's cold start in a real guest from a slow disk: without, with blocks brought ahead, and asked for, in turn.
 
     python benchmarks/staged_disks.py [--rounds 5] [--mib-per-s 10] [--reads-per-s 200] [--only PROGRAM ...]
 
 Needs root, a loop device, the control groups' blkio controller of version 1, and what ``forestall lab`` needs; nothing
 else should run on the machine. The guest's second disk is an image on a file system that the kernel slows down for the
 VM **and** for the process that brings blocks ahead, together: what is brought ahead is read from the same disk. Before
-each start nothing of the image is in memory, neither the guest's nor the host's.
+each start nothing of the image is in memory, neither the guest's nor the host's. ``asked`` is a start after a request
+for the program's blocks was ready; how long that took is the lead that a VM manager needs.
 """
 
 from __future__ import annotations
@@ -128,22 +129,35 @@ class Rig:
         else:
             time.sleep(3.0)
 
-    def start(self, program: str) -> dict[str, float]:
-        """Start a program, cold."""
+    def start(self, program: str, asked_as: str = "") -> dict[str, float]:
+        """Start a program, cold; once its blocks are ready, where a name is given to ask for them by."""
         self._in_guest(f"umount {ROOT}; echo 3 > /proc/sys/vm/drop_caches")
         with self.image.open("rb") as file:
             os.fsync(file.fileno())
             os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
         self._in_guest(f"mount -t ext4 -o noatime /dev/vdb {ROOT}")
+        request, lead = self._request(asked_as) if asked_as else ("", 0.0)
         instants, before, after = self._in_guest(START.format(program=program)).strip().splitlines()[-3:]
         began, ended = map(float, instants.split())
         counts = [int(a) - int(b) for a, b in zip(after.split(), before.split(), strict=True)]
+        if request:
+            time.sleep(1.0)
+            self.ask("preallocate", "cancel", request)
         return {
+            "lead_seconds": lead,
             "seconds": ended - began,
             "reads": counts[0],
             "mib": counts[2] * 512 / 2**20,
             "waited_seconds": counts[3] / 1e3,
         }
+
+    def _request(self, program: str) -> tuple[str, float]:
+        """Ask for a program's blocks: the request's name, and how long it took until they were ready."""
+        began = time.monotonic()
+        words = ("--type", "block", "--program", program, "--deadline", "60", "--hold", "60")
+        (request,) = self.ask("preallocate", "request", self.domain, *words)
+        self._until(lambda: self.ask("preallocate", "status", request["name"])[0]["state"] == "ready")
+        return request["name"], time.monotonic() - began
 
     def counts(self) -> dict[str, int]:
         """What became of the group's reads so far."""
@@ -181,8 +195,8 @@ def measured(rig: Rig, rounds: int, only: list[str]) -> dict[str, Any]:
     for name, program in ((name, PROGRAMS[name]) for name in only or PROGRAMS):
         rig.shadow(wanted=True)
         for _ in range(2):
-            rig.start(program)
-        ways: dict[str, list[dict[str, float]]] = {"without": [], "with": []}
+            rig.start(program, name)
+        ways: dict[str, list[dict[str, float]]] = {"without": [], "with": [], "asked": []}
         for _ in range(rounds):
             rig.shadow(wanted=False)
             ways["without"].append(rig.start(program))
@@ -191,14 +205,16 @@ def measured(rig: Rig, rounds: int, only: list[str]) -> dict[str, Any]:
             one = rig.start(program)
             time.sleep(1.5)
             ways["with"].append(one | {key: count - before[key] for key, count in rig.counts().items()})
-            print(name, ways["without"][-1], ways["with"][-1], file=sys.stderr, flush=True)
+            ways["asked"].append(rig.start(program, name))
+            print(name, *(runs[-1] for runs in ways.values()), sep="\n  ", file=sys.stderr, flush=True)
         medians = {
             way: {key: statistics.median(run[key] for run in runs) for key in runs[0]} for way, runs in ways.items()
         }
-        pairs = list(zip(ways["with"], ways["without"], strict=True))
         found[name] = medians | {
-            f"{key}_ratio": statistics.median(a[key] / b[key] for a, b in pairs)
+            f"{way}_{key}_ratio": statistics.median(a[key] / b[key] for a, b in zip(runs, ways["without"], strict=True))
+            for way, runs in ways.items()
             for key in ("seconds", "waited_seconds")
+            if way != "without"
         }
     status = rig.ask("trust-group", "stats")["blocks"]
     return found | {"core_ratio": status["core_ratio"], "cpu_seconds": status["cpu_seconds"]}

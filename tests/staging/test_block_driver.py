@@ -645,6 +645,30 @@ def test_a_program_that_is_asked_for_is_there_before_it_starts() -> None:
     assert world.driver.status().asked["again"].touched == 300
 
 
+def test_what_the_host_forgets_as_it_comes_is_asked_for_again() -> None:
+    world = World(staged_bytes=4000 * BLOCK, slow=True)
+    world.vm("a", "/disk")
+    world.attach(replace(place("a"), asked=(asked("r", "", where="/disk", blocks=40),)))
+    world.pass_time(0.1)
+    world.cache.arrive()
+    world.cache.resident.clear()  # before it was seen to be there
+    for _ in range(20):
+        world.pass_time(1.0)
+        world.cache.arrive()
+    world.pass_time(1.0)
+    view = world.driver.status().asked["r"]
+    assert (view.staged, view.done) == (40, True)
+
+
+def test_no_more_of_a_program_is_wanted_than_there_is_room_for() -> None:
+    world = World(staged_bytes=30 * BLOCK)
+    world.vm("a", "/disk")
+    world.attach(replace(place("a"), asked=(asked("r", "", where="/disk", blocks=100),)))
+    world.pass_time(5.0)
+    view = world.driver.status().asked["r"]
+    assert (view.wanted, view.staged) == (30, 30)
+
+
 def test_another_trust_group_has_programs_of_its_own() -> None:
     world = World(staged_bytes=4000 * BLOCK)
     vm = world.vm("a", "base", own=False)

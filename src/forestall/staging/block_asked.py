@@ -18,6 +18,7 @@ from forestall.staging.block_stock import BlockStock
 from forestall.staging.ledger import Group
 from forestall.staging.watched import Place
 
+AGAIN_SECONDS = 1.0
 MOST_BLOCKS = 1 << 14
 """Of a program, or of a file: 1 GiB in blocks of 64 KiB."""
 LEAST_SHARE, MOST_UNREAD = 0.1, 3
@@ -82,12 +83,12 @@ def asks_for(place: Place) -> bool:
 
 @dataclass
 class _Held:
-    """A request that is carried out: its blocks, what the VM has read since, and which of its blocks that were."""
+    """A request that is carried out: its blocks, when they are next asked for, and what the VM has read since."""
 
     asked: Asked
     place: Place
     blocks: list[Block]
-    why: str
+    again_at: float
     read: dict[tuple[str, int], None] = field(default_factory=dict)
 
 
@@ -111,18 +112,23 @@ class AskedBlocks:
         self._held: dict[str, _Held] = {}
 
     def turn(self, place: Place, group: Group, paths: Iterable[str], now: float) -> None:
-        """Begin what is newly asked for a VM whose disks are watched, and lie in these files."""
+        """Begin what is newly asked for a VM whose disks are watched and lie in these files; see to what is lacking."""
         own: set[str] | None = None
         for asked in place.asked:
             if asked.kind == BLOCK and asked.name not in self._held:
                 own = set(paths) if own is None else own
                 self._begin(asked, place, [Block(group, *block) for block in self._wanted(asked, group, own)], now)
+        for held in self._held.values():
+            if held.place.vm_id == place.vm_id:
+                held.place = place
+                if now >= held.again_at:
+                    self._bring(held, now)
 
     def end(self, places: Sequence[Place]) -> None:
         """End what is no longer asked for, and learn from it."""
         asked = {one.name: place for place in places for one in place.asked}
         for name, held in list(self._held.items()):
-            if name not in asked or asked[name].incarnation != held.place.incarnation:
+            if name not in asked or _owner(asked[name]) != _owner(held.place):
                 del self._held[name]
                 self._learn(held)
 
@@ -145,31 +151,35 @@ class AskedBlocks:
         return [(path, number) for path, number in known.blocks() if path in own]
 
     def _begin(self, asked: Asked, place: Place, blocks: list[Block], now: float) -> None:
-        why = ""
-        if not place.acting:
-            why = NOT_ALLOWED
-        elif asked.place and not blocks:
-            why = f"no disk of the VM lies in {asked.place}"
-        elif not blocks:
-            why = WATCHED
-        self._held[asked.name] = _Held(asked, place, blocks, why)
-        if place.acting:
-            self._stock.want(blocks, now, now + asked.hold_seconds, real=True)
+        blocks = blocks[: self._stock.most_blocks]
+        self._held[asked.name] = held = _Held(asked, place, blocks, now)
+        self._bring(held, now)
+
+    def _bring(self, held: _Held, now: float) -> None:
+        """Have what is lacking brought in, and again while it is held: the host may forget it at any time."""
+        held.again_at = now + AGAIN_SECONDS
+        if held.place.acting:
+            lacking = [block for block in held.blocks if (block.path, block.number) not in held.read]
+            self._stock.want(lacking, now, now + held.asked.hold_seconds, real=True)
 
     def _view(self, held: _Held) -> AskedView:
         there = self._stock.there(held.blocks)
         touched = sum((block.path, block.number) in held.read for block in held.blocks)
-        done = not held.place.acting or not self._stock.comes(held.blocks)
-        why = held.why or ("" if there == len(held.blocks) or not done else "the host has no room for all of it")
+        done, why = not self._stock.comes(held.blocks), ""
+        if not held.place.acting:
+            done, why = True, NOT_ALLOWED
+        elif not held.blocks:
+            why = f"no disk of the VM lies in {held.asked.place}" if held.asked.place else WATCHED
+        elif done and there < len(held.blocks):
+            why = "the host does not keep all of it in memory"
         return AskedView(len(held.blocks), there, touched, len(held.read), done, why, self._block_bytes)
 
     def _learn(self, held: _Held) -> None:
         if held.asked.program and held.read:
             group = Group(held.place.group, held.place.generation)
             try:
-                self._programs.write(
-                    group, held.asked.program, self._known(group, held.asked.program).after(list(held.read))
-                )
+                known = self._known(group, held.asked.program)
+                self._programs.write(group, held.asked.program, known.after(list(held.read)))
             except StoreError as error:
                 self._note(f"what {held.asked.program!r} reads is not known the next time: {error}")
 
@@ -179,3 +189,8 @@ class AskedBlocks:
         except StoreError as error:
             self._note(f"what {program!r} reads is learned anew: {error}")
             return ProgramBlocks()
+
+
+def _owner(place: Place) -> tuple[str, str, str, str]:
+    """Which run of which VM, and in which trust group."""
+    return place.vm_id, place.incarnation, place.group, place.generation

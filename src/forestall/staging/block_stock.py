@@ -21,6 +21,8 @@ QUICK_SECONDS, SLOW_SECONDS = 0.3, 1.0
 FIRST_WINDOW, LEAST_WINDOW, LESS = 64, 16, 0.7
 """The disks are asked for one block more at a time for each that comes quickly, and for this share of it when one comes
 slowly: what a VM itself asks for has to wait behind all of that."""
+LOST_SECONDS = 10.0
+"""What is on its way for longer does not come: somebody had the host forget it as it came."""
 BUSY, NO_MEMORY = "the disks are busy with what was asked for before", "the host has too little free memory"
 
 
@@ -82,7 +84,7 @@ class BlockStock:
     ) -> None:
         self._cache, self._groups, self._settings = cache, groups, settings
         self._free_bytes, self._is_alone = free_bytes, is_alone
-        self._area = BlockArea(max(settings.staged_bytes // cache.block_bytes, 1))
+        self._area = BlockArea(self.most_blocks)
         self._most_travelling = max(settings.on_the_way_bytes // cache.block_bytes, 1)
         self._window = float(min(FIRST_WINDOW, self._most_travelling))
         self._waiting: Waiting[Block] = Waiting((BUSY, NO_MEMORY), self._give_up)
@@ -94,6 +96,11 @@ class BlockStock:
     def dropped(self) -> Counter[str]:
         """How many blocks were not staged in the end, by reason."""
         return self._waiting.dropped
+
+    @property
+    def most_blocks(self) -> int:
+        """So many blocks are staged at the most."""
+        return max(self._settings.staged_bytes // self._cache.block_bytes, 1)
 
     def waiting(self) -> int:
         """How many blocks wait."""
@@ -143,7 +150,12 @@ class BlockStock:
         """Let go of what nobody has read in its time, or the host has let go itself."""
         there = self._area.there()
         lost = {block for block, is_there in zip(there, self._present(there), strict=True) if not is_there}
-        self._let_go(self._area.take_out(lambda block, stay: block in lost or stay.until <= now))
+
+        def is_over(block: Block, stay: Stay) -> bool:
+            late = not stay.arrived and now - stay.asked_at > LOST_SECONDS
+            return block in lost or late or stay.until <= now
+
+        self._let_go(self._area.take_out(is_over))
 
     def settle(self, now: float) -> None:
         """See what has arrived, and try again what waits."""
