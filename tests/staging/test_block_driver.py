@@ -645,6 +645,19 @@ def test_a_program_that_is_asked_for_is_there_before_it_starts() -> None:
     assert world.driver.status().asked["again"].touched == 300
 
 
+def test_what_is_used_while_a_program_is_asked_for_is_written_down_as_its_own() -> None:
+    world = World()
+    vm = world.vm("a", "disk")
+    one = (asked(),)
+    for wanted in (one, (), (*one, asked("other", "web"))):
+        world.attach(replace(place("a"), asked=wanted))
+        world.run(vm, PROGRAM[:3])
+    sources = [source.program_id for source, _ in world.log.rows]
+    assert list(dict.fromkeys(sources)) == ["db", ""]
+    assert sources[0] == "db"
+    assert sources[-1] == ""
+
+
 def test_what_the_host_forgets_as_it_comes_is_asked_for_again() -> None:
     world = World(staged_bytes=4000 * BLOCK, slow=True)
     world.vm("a", "/disk")
@@ -703,7 +716,7 @@ def test_blocks_of_a_file_that_are_asked_for() -> None:
     assert sorted(number for _, number in world.cache.resident) == list(range(10, 30))
     assert world.driver.status().asked["r"].staged == 20
     view = world.driver.status().asked["s"]
-    assert (view.wanted, view.done, view.why) == (0, True, "no disk of the VM lies in /theirs")
+    assert (view.wanted, view.done, view.why) == (0, True, "no disk of the VM lies there in /theirs")
 
 
 def test_a_vm_that_may_not_be_changed_is_given_nothing() -> None:

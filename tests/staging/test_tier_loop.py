@@ -59,9 +59,9 @@ class Rig:
     def hours(self, count: float, per_s: float = 5.0) -> None:
         until = self.now + count * HOUR
         while self.now < until:
-            self.busy.requests += int(per_s * 600)
-            self.busy.wait_seconds += per_s * 600 * 0.008
-            self.now += 600
+            self.busy.requests += int(per_s * 300)
+            self.busy.wait_seconds += per_s * 300 * 0.008
+            self.now += 300
             self.loop.beat()
 
 
@@ -173,10 +173,9 @@ def test_errors_are_said_once() -> None:
 def observed(rates: list[float]) -> Frequency:
     """A disk that was asked so often a second, hour by hour from a Thursday midnight on."""
     frequency, disk = Frequency(), TierDisk(DISK, "1", "u", "/slow/a", "slow", GIB, 0, 0.0)
-    frequency.observe([disk], 0.0)
-    for hour, rate in enumerate(rates):
-        disk = replace(disk, requests=disk.requests + int(rate * HOUR))
-        frequency.observe([disk], (hour + 1) * HOUR - 1e-3)
+    for look in range(12 * len(rates)):
+        frequency.observe([disk], look * 300.0)
+        disk = replace(disk, requests=disk.requests + int(rates[look // 12] * 300))
     frequency.observe([disk], len(rates) * HOUR)
     return frequency
 
@@ -199,14 +198,40 @@ def test_a_new_habit_is_believed_after_days() -> None:
     assert said.mean() < 2
 
 
+def looked_at(frequency: Frequency, disk: TierDisk, since: float, until: float, requests: int, ms: float) -> TierDisk:
+    """A disk that is asked evenly, looked at each minute; as it is in the end."""
+    looks = round((until - since) / 60)
+    for look in range(looks + 1):
+        done = requests * look // looks
+        seen = replace(disk, requests=disk.requests + done, wait_seconds=disk.wait_seconds + done * ms / 1000)
+        frequency.observe([seen], since + look * 60.0)
+    return seen
+
+
 def test_counts_that_begin_anew_are_not_taken_for_requests() -> None:
     frequency, disk = Frequency(), TierDisk(DISK, "1", "u", "/slow/a", "slow", GIB, 1000, 8.0)
-    frequency.observe([disk], 0.0)
-    frequency.observe([replace(disk, run="2", requests=5, wait_seconds=0.0)], 1800.0)
-    frequency.observe([replace(disk, run="2", requests=3605, wait_seconds=36.0)], 3599.0)
-    frequency.observe([replace(disk, run="2", requests=3605, wait_seconds=36.0)], 3601.0)
-    assert frequency.forecast(DISK, 3601.0, 2) == pytest.approx([3600 / 1799] * 2)
+    looked_at(frequency, disk, 0.0, 1740.0, 0, 0.0)
+    # Another run, and one that has the same name, after the host was started anew.
+    later = looked_at(frequency, replace(disk, run="2", requests=5, wait_seconds=0.0), 1800.0, 2400.0, 0, 0.0)
+    looked_at(frequency, replace(later, requests=0), 2460.0, 3540.0, 3540, 10.0)
+    frequency.observe([disk], 3601.0)
+    assert frequency.forecast(DISK, 3601.0, 2) == pytest.approx([3540 / 3420] * 2, rel=0.01)
     assert frequency.wait_ms(DISK) == pytest.approx(10)
-    # On another tier it is not known how long requests wait.
-    frequency.observe([replace(disk, run="2", path="/fast/a")], 3700.0)
+
+
+def test_how_long_requests_wait_on_another_tier_is_learned_there() -> None:
+    frequency, disk = Frequency(), TierDisk(DISK, "1", "u", "/slow/a", "slow", GIB, 0, 0.0)
+    disk = looked_at(frequency, disk, 0.0, 3300.0, 55_000, 8.0)
+    there = looked_at(frequency, replace(disk, path="/fast/a"), 3360.0, 3540.0, 3000, 0.1)
     assert np.isnan(frequency.wait_ms(DISK))
+    frequency.observe([there], 3601.0)
+    assert frequency.wait_ms(DISK) == pytest.approx(0.1)
+
+
+def test_what_happened_while_nobody_looked_is_of_no_hour() -> None:
+    frequency, disk = Frequency(), TierDisk(DISK, "1", "u", "/slow/a", "slow", GIB, 0, 0.0)
+    disk = looked_at(frequency, disk, 0.0, 3540.0, 3540, 8.0)
+    disk = replace(disk, requests=disk.requests + 10**6)  # a night
+    looked_at(frequency, disk, 36_000.0, 39_540.0, 3540, 8.0)
+    frequency.observe([disk], 39_600.0)
+    assert frequency.forecast(DISK, 39_600.0, 24).max() < 1.1

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import random
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -139,3 +140,19 @@ def test_five_thousand_disks_are_planned_at_once() -> None:
     disks = [disk(f"vm{i:04}", dice.choice(["fast", "slow"]), dice.expovariate(1), 1) for i in range(5000)]
     found = plan(disks, tiers(fast=10), SETTINGS)
     assert len(found.moves) + len(found.stays) == 5000
+
+
+def test_where_nothing_is_freed_nobody_makes_room() -> None:
+    settings = TierSettings(bytes_per_s=100 << 20, keep_free_bytes=10 * GIB)
+    disks = [disk(f"cold{i}", "fast", 0, 4) for i in range(8)] + [disk("busy", "slow", 50, 2)]
+    keeps = replace(settings, removes_old=False)
+    assert moves(disks, tiers(fast=3), keeps) == []
+    stuck = (replace(tiers(fast=3)[0], why_kept="/fast cannot be written to"), tiers()[1])
+    assert moves(disks, stuck, settings) == []
+    assert len(moves(disks, tiers(fast=3), settings)) > 2
+
+
+def test_who_has_made_room_is_not_moved_again() -> None:
+    """Found by the test of all seeds below, of which a few thousand are tried here."""
+    for seed in range(1500):
+        test_no_tier_is_ever_overfull_and_every_change_pays.hypothesis.inner_test(seed)  # type: ignore[attr-defined]

@@ -20,9 +20,12 @@ class Book:
 
     written: dict[tuple[str, str, float], Move] = field(default_factory=dict)
     full: bool = False
+    full_at: int = 0
+    writes: int = 0
 
     def write(self, move: Move) -> None:
-        if self.full:
+        self.writes += 1
+        if self.full or self.writes == self.full_at:
             raise StoreError("there is no room")
         self.written[move.vm_id, move.target, move.began_at] = move
 

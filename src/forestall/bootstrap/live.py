@@ -119,13 +119,13 @@ def restore_directly(configuration: Configuration, vm_ids: list[str] | None) -> 
     """
     from forestall.bootstrap.burst_live import core_originals, put_cores_back
     from forestall.bootstrap.staging_live import switch_traces_off
-    from forestall.bootstrap.tiers import finish_moves
+    from forestall.bootstrap.tiers import finish_moves, open_moves
 
     with locked(configuration.state_folder):
         originals = FileOriginals(configuration.state_folder / ORIGINALS, tell)
         kept = {settings.vm_id: settings for settings in originals.kept()}
         borrowed = {settings.vm_id for settings in core_originals(configuration.state_folder).kept()}
-        if unknown := sorted(set(vm_ids or ()) - kept.keys() - borrowed):
+        if unknown := sorted(set(vm_ids or ()) - kept.keys() - borrowed - open_moves(configuration)):
             raise WrongUse(f"nothing was changed on a VM named {unknown[0]!r}")
         chosen = [kept[vm_id] for vm_id in sorted(kept if vm_ids is None else kept.keys() & set(vm_ids))]
         result = PutBack()
@@ -138,7 +138,7 @@ def restore_directly(configuration: Configuration, vm_ids: list[str] | None) -> 
         result = replace(result, done=tuple(done), left=(*result.left, *left.items()))
         _leave_word(configuration, result.done)
         switch_traces_off(configuration)
-        return replace(result, left=(*result.left, *finish_moves(configuration).items()))
+        return replace(result, left=(*result.left, *finish_moves(configuration, vm_ids).items()))
 
 
 def _leave_word(configuration: Configuration, restored: Sequence[str]) -> None:

@@ -164,6 +164,7 @@ def shadowing_of(
     from forestall.adapters.notices.sender import NoticeThread
     from forestall.service.preallocation import Preallocations, Watcher
     from forestall.service.shadowing import Shadowing
+    from forestall.staging.block_asked import MOST_BLOCKS
 
     staging = configuration.staging
     wanted = [name for name, way in ((MEMORY, staging.memory), (BLOCKS, staging.blocks)) if way != "off"]
@@ -181,7 +182,7 @@ def shadowing_of(
     lease_seconds = driver.settings.lease_seconds / opened.clock.pace
     notices = NoticeThread(notice_key(configuration), note)
     kept, now = FilePreallocations(configuration.state_folder), SystemClock().now
-    most_bytes = {PAGE: staging.staged_bytes, BLOCK: staging.cached_bytes}
+    most_bytes = {PAGE: staging.staged_bytes, BLOCK: min(staging.cached_bytes, MOST_BLOCKS * BLOCK_BYTES)}
     preallocations = Preallocations(kept, notices, most_bytes, now, note)
     shadowing = Shadowing(
         driver,

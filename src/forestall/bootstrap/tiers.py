@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from contextlib import closing
 from typing import TYPE_CHECKING, Any
 
 from forestall.adapters.clock.system import SystemClock
 from forestall.adapters.files.tier_book import FileMoveBook, FileUses
 from forestall.bootstrap.live import SIMULATED, tell
-from forestall.model.errors import ForestallError
+from forestall.model.errors import ForestallError, StoreError
 
 if TYPE_CHECKING:
     from forestall.demand.driver import Driver
@@ -64,22 +64,34 @@ def tiering_of(
     return tiering
 
 
-def finish_moves(configuration: Configuration) -> dict[str, str]:
-    """End the moves of disks that a process that is gone has left open; VMs of which one is still, and why."""
+def open_moves(configuration: Configuration) -> set[str]:
+    """VMs of which a disk is being moved, as far as the book can be read."""
+    try:
+        return {move.vm_id for move in FileMoveBook(configuration.state_folder).moves() if move.state.is_open}
+    except StoreError as error:
+        tell(str(error))
+        return set()
+
+
+def finish_moves(configuration: Configuration, vm_ids: Collection[str] | None = None) -> dict[str, str]:
+    """End moves of disks that a process that is gone has left open, of these VMs or of any; which still are, why."""
     from forestall.staging.tiers.loop import finish, outcome
 
+    left = open_moves(configuration)
+    left &= left if vm_ids is None else set(vm_ids)
+    if not left:
+        return {}
+    from forestall.adapters.libvirt.connection import Connection
+    from forestall.adapters.libvirt.storage_tiers import StorageTiers
+
+    removes_old = configuration.tiers.old_images == "remove"
     book = FileMoveBook(configuration.state_folder)
     try:
-        left = {move.vm_id for move in book.moves() if move.state.is_open}
-        if not left:
-            return {}
-        from forestall.adapters.libvirt.connection import Connection
-        from forestall.adapters.libvirt.storage_tiers import StorageTiers
-
         with closing(Connection(configuration.connect)) as connection:
-            removes_old = configuration.tiers.old_images == "remove"
-            for move in finish(StorageTiers(connection, ()), book, SystemClock().now, removes_old=removes_old):
+            tiers = StorageTiers(connection, ())
+            for move in finish(tiers, book, SystemClock().now, removes_old=removes_old, vm_ids=left):
                 tell(outcome(move))
+                left.discard(move.vm_id)
     except ForestallError as error:
-        return dict.fromkeys(left, str(error))
+        return dict.fromkeys(sorted(left), str(error))
     return {}

@@ -29,7 +29,7 @@ def request(
     place: Annotated[
         str | None, typer.Option(help="Blocks of this image file, in place of those of a program.")
     ] = None,
-    from_mib: Annotated[float, typer.Option(min=0, help="Where in that file.")] = 0.0,
+    from_mib: Annotated[float, typer.Option(min=0, max=1e12, help="Where in that file.")] = 0.0,
     program: Annotated[
         str | None, typer.Option(help="For which program; what it takes is remembered for next time.")
     ] = None,

@@ -44,7 +44,7 @@ def move(
     vm: Annotated[str, typer.Argument(help="Name of the VM.")],
     disk: Annotated[str, typer.Argument(help="Name of the disk inside it, as vda.")],
     tier: Annotated[str, typer.Argument(help="Where to: a name of [tiers] names.")],
-    mib_per_s: Annotated[float | None, typer.Option(min=1, help="Not faster; without it, as is set.")] = None,
+    mib_per_s: Annotated[float | None, typer.Option(min=1, max=1e6, help="Not faster; without it, as is set.")] = None,
     state_folder: StateOption = None,
     config: ConfigOption = None,
     as_json: JsonOption = False,

@@ -21,12 +21,15 @@ class Tier:
         How long a request takes there, in milliseconds; only ratios of tiers count.
     free_bytes
         Room that is left for images.
+    why_kept
+        Why images cannot be removed there; empty if they can.
     """
 
     name: str
     folder: str
     request_ms: float
     free_bytes: int
+    why_kept: str = ""
 
 
 class DiskName(NamedTuple):
@@ -135,6 +138,11 @@ class Move:
     ended_at: float = 0.0
     copied_bytes: int = 0
     said: str = ""
+
+    @property
+    def key(self) -> tuple[str, str, float]:
+        """What no other move has."""
+        return self.vm_id, self.target, self.began_at
 
 
 class Copy(NamedTuple):

@@ -8,6 +8,7 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import fields, replace
 from enum import StrEnum
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -55,6 +56,16 @@ def _whole(low: int, high: int) -> Callable[[object], int]:
         return found
 
     return whole
+
+
+def _times(value: object) -> tuple[float, ...]:
+    """Read a list of numbers above 0, each greater than the one before."""
+    if not isinstance(value, list):
+        raise ValueError(f"must be a list, not {read.shown(value)}")
+    found = tuple(float(read.number(0)(item)) for item in value)
+    if any(after <= before for before, after in pairwise(found)):
+        raise ValueError("must grow: the quickest tier comes first")
+    return found
 
 
 def _path(value: object) -> Path:
@@ -153,7 +164,7 @@ KEYS: Mapping[str, Mapping[str, read.Reader]] = {
     },
     "tiers": {
         "names": read.several(read.text, may_be_empty=True),
-        "request_ms": read.several(read.number(0), may_be_empty=True),
+        "request_ms": _times,
         "moves": read.one_of(("auto", "off"), "ways"),
         "move_bytes_per_s": _whole(1 << 20, 1 << 45),
         "look_ahead_hours": _whole(1, 7 * 24),
@@ -282,9 +293,7 @@ def _refuse_tiers(configuration: Configuration) -> None:
     names, times = configuration.tiers.names, configuration.tiers.request_ms
     place = Place("tiers", words="[tiers]", key="request_ms")
     if len(names) != len(times):
-        raise PolicyProblem(f"request_ms has {len(times)} different values for {len(names)} names", place)
-    if list(times) != sorted(times):
-        raise PolicyProblem("request_ms must grow: the quickest tier comes first", place)
+        raise PolicyProblem(f"request_ms has {len(times)} values for {len(names)} different names", place)
     if len(names) == 1:
         raise PolicyProblem("names one tier only; there is nothing to move between", replace(place, key="names"))
 

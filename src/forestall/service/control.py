@@ -15,7 +15,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from forestall.model.errors import ForestallError, StoreError, WrongUse
+from forestall.model.errors import ForestallError, StoreError, WrongUse, in_one_line
 
 SOCKET = "forestall.sock"
 LONGEST_REQUEST_BYTES = 1 << 20
@@ -122,3 +122,5 @@ def _answered(line: bytes, answer: Answer) -> dict[str, Any]:
         return {"ok": False, "error": "a request is a line of JSON"}
     except ForestallError as error:
         return {"ok": False, "error": str(error), "wrong_use": isinstance(error, WrongUse)}
+    except Exception as error:  # a defect must not leave the daemon deaf
+        return {"ok": False, "error": f"a defect: {in_one_line(error)}", "wrong_use": False}

@@ -26,6 +26,7 @@ LONGEST_SECONDS, LONGEST_TEXT = 86_400.0, 1024
 DEADLINE_SECONDS, HOLD_SECONDS = 30.0, 60.0
 KEPT_SECONDS, MOST_KEPT = 3_600.0, 1_000
 """Requests that have ended can be looked at for so long, so many at most."""
+MOST_OPEN = 100
 LOOK_SECONDS = 0.25
 FADING = 0.75
 """A program that takes less than it did is believed by this much each time."""
@@ -175,6 +176,10 @@ class Preallocations:
             raise WrongUse(f"{kind!r} cannot be staged ahead, only {', '.join(KINDS)}")
         if kind == PAGE and place:
             raise WrongUse("a place is for blocks of disks; memory is asked for by amount or by program")
+        if place and (program or not place.startswith("/")):
+            raise WrongUse("which blocks: those of a program, or those of a file, by its path from the root?")
+        if sum(request.state in OPEN for request in self._kept.requests.values()) >= MOST_OPEN:
+            raise WrongUse(f"{MOST_OPEN} requests are open already")
         size_bytes = wanted.get("size_bytes")
         if size_bytes is None:
             size_bytes = self._size_of_program(kind, group, program)
@@ -184,8 +189,6 @@ class Preallocations:
         most = self._most_bytes[kind]
         if isinstance(size_bytes, bool) or not isinstance(size_bytes, int) or not least <= size_bytes <= most:
             raise WrongUse(f"{size_bytes} bytes: must be above 0 and at most {most}, what may be staged")
-        if place and (program or not place.startswith("/")):
-            raise WrongUse("which blocks: those of a program, or those of a file, by its path from the root?")
         if notify and not notify.startswith(SCHEMES):
             raise WrongUse(f"{notify!r} cannot be told: must begin with {', '.join(SCHEMES)}")
         now = self._now()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -62,6 +63,12 @@ class AskedView:
     done: bool
     why: str
     unit_bytes: int = 0
+
+
+def program_of(asked: Sequence[Asked]) -> str:
+    """Which program a VM runs, by what is held for it; empty where that is not clear."""
+    programs = {one.program for one in asked if one.program}
+    return programs.pop() if len(programs) == 1 else ""
 
 
 @dataclass

@@ -7,7 +7,7 @@ VMs of that trust group. A program that is in the guest's memory already reads l
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 from forestall.model.errors import StoreError
@@ -18,11 +18,12 @@ from forestall.staging.block_stock import BlockStock
 from forestall.staging.ledger import Group
 from forestall.staging.watched import Place
 
-AGAIN_SECONDS = 1.0
+AGAIN_SECONDS, CALM_SECONDS = 1.0, 10.0
 MOST_BLOCKS = 1 << 14
 """Of a program, or of a file: 1 GiB in blocks of 64 KiB."""
-LEAST_SHARE, MOST_UNREAD = 0.1, 3
-"""A time in which less than this share was read says nothing; after so many others without it a block is dropped."""
+LEAST_SHARE, MOST_UNREAD, MOST_SMALL = 0.1, 3, 8
+"""A time in which less than this share was read says nothing, unless so many come in a row; after so many others
+without it a block is dropped."""
 WATCHED = "what the program reads is taken down, for the next time"
 
 
@@ -36,12 +37,15 @@ class ProgramBlocks:
         Files.
     path, number, unread
         For each block: index of the file, number of the block, and times in a row in which it was not read.
+    small
+        Times in a row in which hardly anything was read.
     """
 
     paths: tuple[str, ...] = ()
     path: tuple[int, ...] = ()
     number: tuple[int, ...] = ()
     unread: tuple[int, ...] = ()
+    small: int = 0
 
     def blocks(self) -> list[tuple[str, int]]:
         """Files and numbers."""
@@ -51,7 +55,9 @@ class ProgramBlocks:
         """With what was read this time: that first, then what is still believed in."""
         before = dict(zip(self.blocks(), self.unread, strict=True))
         if len(read) < LEAST_SHARE * len(before):
-            return self
+            if self.small < MOST_SMALL:
+                return replace(self, small=self.small + 1)
+            before = {}
         unread = dict.fromkeys(read, 0)
         unread |= {block: times + 1 for block, times in before.items() if block not in unread and times < MOST_UNREAD}
         blocks = list(unread)[:MOST_BLOCKS]
@@ -146,7 +152,8 @@ class AskedBlocks:
         if asked.place:
             first = asked.offset_bytes // self._block_bytes
             end = -(-(asked.offset_bytes + asked.size_bytes) // self._block_bytes)
-            return [(asked.place, n) for n in range(first, min(end, first + MOST_BLOCKS))] if asked.place in own else []
+            end = min(end, first + MOST_BLOCKS, self._stock.size(asked.place))
+            return [(asked.place, n) for n in range(first, end)] if asked.place in own else []
         known = self._known(group, asked.program)
         return [(path, number) for path, number in known.blocks() if path in own]
 
@@ -157,7 +164,8 @@ class AskedBlocks:
 
     def _bring(self, held: _Held, now: float) -> None:
         """Have what is lacking brought in, and again while it is held: the host may forget it at any time."""
-        held.again_at = now + AGAIN_SECONDS
+        pause = AGAIN_SECONDS if self._stock.there(held.blocks) < len(held.blocks) else CALM_SECONDS
+        held.again_at = now + pause
         if held.place.acting:
             lacking = [block for block in held.blocks if (block.path, block.number) not in held.read]
             self._stock.want(lacking, now, now + held.asked.hold_seconds, real=True)
@@ -169,7 +177,7 @@ class AskedBlocks:
         if not held.place.acting:
             done, why = True, NOT_ALLOWED
         elif not held.blocks:
-            why = f"no disk of the VM lies in {held.asked.place}" if held.asked.place else WATCHED
+            why = f"no disk of the VM lies there in {held.asked.place}" if held.asked.place else WATCHED
         elif done and there < len(held.blocks):
             why = "the host does not keep all of it in memory"
         return AskedView(len(held.blocks), there, touched, len(held.read), done, why, self._block_bytes)

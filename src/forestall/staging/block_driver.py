@@ -16,7 +16,7 @@ import numpy as np
 from forestall.model.errors import ForestallError, HypervisorError
 from forestall.ports.access_log import BLOCK, UNIT_BYTES, Source
 from forestall.ports.blocks import BlockWatch, FileCache, Requests
-from forestall.staging.asked import AskedView
+from forestall.staging.asked import AskedView, program_of
 from forestall.staging.block_area import Block
 from forestall.staging.block_asked import AskedBlocks, Programs, asks_for
 from forestall.staging.block_group import BlockGroup, BlockView, Past, Used
@@ -389,7 +389,7 @@ class BlockDriver:
     def _write_down(self, vm: _Vm, requests: Requests) -> None:
         for k, file in enumerate(vm.watch.files):
             own = np.flatnonzero(requests.file == k)
-            source = Source(vm.place.vm_id, *vm.group, BLOCK, file.path)
+            source = Source(vm.place.vm_id, *vm.group, BLOCK, file.path, program_of(vm.place.asked))
             number = requests.offset_bytes[own] // UNIT_BYTES
             self._written.add(source, number, requests.size_bytes[own], requests.write[own], requests.at[own])
 

@@ -91,6 +91,7 @@ class BlockStock:
         self._until: dict[Block, float] = {}
         self._took: list[float] = []
         self._free: int | None = None
+        self._unseen_until = 0.0
 
     @property
     def dropped(self) -> Counter[str]:
@@ -143,7 +144,7 @@ class BlockStock:
         """A VM has used a block: how it stood here, which is over with that."""
         stay = self._area.read(block)
         if stay is not None and not stay.arrived:
-            self._took.append(now - stay.asked_at)  # if that was a moment ago, it was asked for too late
+            self._took.append(self._unseen_until - stay.asked_at)  # if that was just now, it was asked for too late
         return stay
 
     def look_over(self, now: float) -> None:
@@ -163,7 +164,9 @@ class BlockStock:
         on_the_way = self._area.on_the_way()
         for block, there in zip(on_the_way, self._present(on_the_way, gone=True), strict=True):
             if there:
-                self._took.append(now - self._area.arrive(block).asked_at)
+                # It was not there the last time that was looked, however long ago that is.
+                self._took.append(self._unseen_until - self._area.arrive(block).asked_at)
+        self._unseen_until = now
         self._adapt(self._took)
         self._took.clear()
         self._waiting.settle(now, lambda block: self._try_again(block, now))
@@ -201,9 +204,10 @@ class BlockStock:
         """Those that are neither staged nor in memory, nor behind the end of their file."""
         new = [block for block in dict.fromkeys(blocks) if block not in self._area]
         present = self._present(new, gone=True)
-        return [b for b, there in zip(new, present, strict=True) if not there and 0 <= b.number < self._size(b.path)]
+        return [b for b, there in zip(new, present, strict=True) if not there and 0 <= b.number < self.size(b.path)]
 
-    def _size(self, path: str) -> int:
+    def size(self, path: str) -> int:
+        """Blocks of a file; 0 where it cannot be read."""
         try:
             return self._cache.blocks(path)
         except HypervisorError:

@@ -18,7 +18,7 @@ from forestall.model.samples import IntArray
 from forestall.ports.access_log import MEMORY, PAGE, UNIT_BYTES, Source
 from forestall.ports.guest_pages import GuestPages
 from forestall.staging.area import NO_MEMORY, NO_ROOM, ShadowSettings, StagingArea
-from forestall.staging.asked import NO_MORE, NOT_ALLOWED, AskedView, Held
+from forestall.staging.asked import NO_MORE, NOT_ALLOWED, AskedView, Held, program_of
 from forestall.staging.budget import CoreBudget
 from forestall.staging.ledger import Group, GroupView
 from forestall.staging.memory import MemoryMoves, MemoryStaging
@@ -223,7 +223,7 @@ class ShadowDriver:
     def _write_down(self, vm: Watched, blocks: IntArray) -> None:
         """Blocks of which the VM has touched a page for the first time: whatever it did, it has them now."""
         size_bytes = vm.shadow.block_pages * vm.pages.page_bytes
-        source = Source(vm.place.vm_id, *_group_of(vm.place), PAGE, MEMORY)
+        source = Source(vm.place.vm_id, *_group_of(vm.place), PAGE, MEMORY, program_of(vm.place.asked))
         same = np.full(len(blocks), size_bytes)
         self._written.add(source, blocks * (size_bytes // UNIT_BYTES), same, np.ones(len(blocks), np.bool_))
 

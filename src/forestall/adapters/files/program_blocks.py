@@ -14,7 +14,7 @@ from forestall.model.errors import StoreError
 from forestall.staging.block_asked import ProgramBlocks
 from forestall.staging.ledger import Group
 
-FOLDER, MOST_PROGRAMS = "program-blocks", 1_000
+FOLDER, MOST_PROGRAMS = "program-blocks", 200
 
 
 class FilePrograms:

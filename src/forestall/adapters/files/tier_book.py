@@ -31,6 +31,8 @@ class FileMoveBook:
 
     def __init__(self, folder: Path) -> None:
         self._path, self._lock = folder / MOVES, folder / LOCK
+        self._known: dict[tuple[str, str, float], Move] = {}
+        self._read_to = 0
 
     def write(self, move: Move) -> None:
         """Add a line; on the disk when this returns."""
@@ -48,11 +50,19 @@ class FileMoveBook:
     def moves(self) -> tuple[Move, ...]:
         """Every move as it was last written down, by when they began."""
         try:
-            lines = self._path.read_text("utf-8", "replace").splitlines() if self._path.exists() else []
+            with self._path.open("rb") as file:
+                if os.fstat(file.fileno()).st_size < self._read_to:  # another file
+                    self._known, self._read_to = {}, 0
+                file.seek(self._read_to)
+                lines, newline, _ = file.read().rpartition(b"\n")
+        except FileNotFoundError:
+            return ()
         except OSError as error:
             raise StoreError(f"{self._path}: cannot be read: {error.strerror or error}") from error
-        newest = {(m.vm_id, m.target, m.began_at): m for line in lines if (m := _parsed(line)) is not None}
-        return tuple(sorted(newest.values(), key=lambda move: move.began_at))
+        self._read_to += len(lines) + len(newline)
+        found = (_parsed(line) for line in lines.decode("utf-8", "replace").split("\n"))
+        self._known |= {move.key: move for move in found if move is not None}
+        return tuple(sorted(self._known.values(), key=lambda move: move.began_at))
 
     @contextmanager
     def alone(self) -> Iterator[None]:
@@ -85,7 +95,8 @@ class FileUses:
 def _parsed(line: str) -> Move | None:
     try:
         found = json.loads(line)
-        move = Move(**{item.name: found[item.name] for item in fields(Move)} | {"state": State(found["state"])})
+        said = {item.name: found[item.name] for item in fields(Move) if item.name in found}
+        move = Move(**said | {"state": State(found["state"])})
         return move if isinstance(move.began_at, float) and isinstance(move.ended_at, float) else None
     except (ValueError, KeyError, TypeError):
         return None

@@ -53,7 +53,10 @@ class StorageTiers:
                 room = os.statvfs(folder)
             except OSError as error:
                 raise HypervisorError(f"tier {name}: {folder}: {error.strerror}") from error
-            found.append(Tier(name, folder, request_ms, room.f_bavail * room.f_frsize))
+            why_kept = "" if os.access(folder, os.W_OK) else f"{folder} cannot be written to"
+            found.append(Tier(name, folder, request_ms, room.f_bavail * room.f_frsize, why_kept))
+        if len({os.path.realpath(tier.folder) for tier in found}) < len(found):
+            raise HypervisorError(f"two of the tiers {', '.join(tier.name for tier in found)} are one folder")
         return tuple(found)
 
     def disks(self) -> tuple[TierDisk, ...]:
@@ -77,10 +80,11 @@ class StorageTiers:
             kept = _disk(handle.XMLDesc(_DEFINITION), move.target) if handle.isPersistent() else None
             job = handle.blockJobInfo(move.target) if live is not None else None
         copy = None
-        if live is not None and (mirror := live.find("mirror")) is not None and job:
-            there = _image(mirror) or str(mirror.get("file", ""))
-            if there == move.destination:
-                copy = Copy(int(job["cur"]), int(job["end"]), mirror.get("ready") == "yes")
+        mirror = None if live is None else live.find("mirror")
+        if mirror is not None and (_image(mirror) or mirror.get("file")) == move.destination:
+            if not job:
+                raise HypervisorError(f"libvirt does not say how far disk {move.target} of {move.vm_id} is copied")
+            copy = Copy(int(job["cur"]), int(job["end"]), mirror.get("ready") == "yes")
         return Standing(_image(live), _image(kept), copy)
 
     def begin(self, move: Move) -> None:
@@ -150,8 +154,8 @@ class StorageTiers:
         """Remove an image, unless a VM has it, running or not, or any process has it open as an image."""
         if not os.path.lexists(path):
             return ""
-        if user := self._user(path):
-            return f"{path} is kept: {user} has it"
+        if used := self._why_used(path):
+            return f"{path} is kept: {used}"
         if not os.path.isfile(path) or os.path.islink(path):
             return f"{path} is kept: it is no plain file"
         if path == move.source and (used := why_in_use(path, self._format_of(move))):
@@ -161,19 +165,32 @@ class StorageTiers:
             sync_folder(Path(path).parent)
         except OSError as error:
             return f"{path} is kept: {error.strerror}"
-        self._tell_pools(path)
+        for changed in (move.source, move.destination):
+            self._tell_pools(changed)
         return ""
 
-    def _user(self, path: str) -> str:
-        """Name of a VM whose description has a path in it."""
-        with translated("cannot list the VMs"):
-            handles = self._connection.handle().listAllDomains()
-        for handle in handles:
-            with suppress(HypervisorError), translated("a VM is gone"):
-                described = [handle.XMLDesc()] + ([handle.XMLDesc(_DEFINITION)] if handle.isPersistent() else [])
-                if any(path in _files(xml) for xml in described):
-                    return str(handle.name())
+    def _why_used(self, path: str) -> str:
+        """Which VM has an image in its description, running or not; or why that cannot be known. Empty: none."""
+        real = os.path.realpath(path)
+        try:
+            with translated("cannot list the VMs"):
+                handles = self._connection.handle().listAllDomains()
+            for handle in handles:
+                for xml in _descriptions(handle):
+                    if any(os.path.realpath(used) == real for used in _files(xml)):
+                        with translated("a VM"):
+                            return f"{handle.name()} has it"
+                    if any(os.path.realpath(self._volume(*volume)) == real for volume in _volumes(xml)):
+                        with translated("a VM"):
+                            return f"{handle.name()} has it"
+        except HypervisorError as error:
+            return f"it cannot be known whether a VM has it: {error}"
         return ""
+
+    def _volume(self, pool: str, volume: str) -> str:
+        """Path of a volume of a storage pool."""
+        with translated(f"cannot tell where volume {volume} of the storage pool {pool} lies"):
+            return str(self._connection.handle().storagePoolLookupByName(pool).storageVolLookupByName(volume).path())
 
     def _format_of(self, move: Move) -> str:
         """Format of the images of a disk, as the VM has them; without the VM, the one that has nothing to be read."""
@@ -185,7 +202,7 @@ class StorageTiers:
     def _tell_pools(self, path: str) -> None:
         """Have the storage pools see what is in their folders now; without them nothing is lost."""
         with suppress(HypervisorError), translated("pools"):
-            self._connection.handle().storagePoolLookupByTargetPath(str(Path(path).parent)).refresh()
+            self._connection.handle().storagePoolLookupByTargetPath(os.path.dirname(path)).refresh()
 
     def _folder(self, name: str) -> str:
         if name.startswith("/"):
@@ -221,10 +238,7 @@ def _disks_of(handle: Handle, counts: Mapping[str, Any], folders: Mapping[str, s
     with translated("the VM is gone"):
         vm_id, uuid, run = str(handle.name()), str(handle.UUIDString()), str(handle.ID())
         root = ElementTree.fromstring(handle.XMLDesc())
-        if handle.snapshotNum() or handle.listAllCheckpoints():
-            whole = "its VM has snapshots or checkpoints, which would lose it"
-        else:
-            whole = ""
+        whole = _whole(handle)
     for i in range(int(counts.get("block.count", 0))):
         target = str(counts.get(f"block.{i}.name", ""))
         disk = next((found for found in root.findall("devices/disk") if _target(found) == target), None)
@@ -246,6 +260,16 @@ def _disks_of(handle: Handle, counts: Mapping[str, Any], folders: Mapping[str, s
             sum(int(counts.get(f"block.{i}.{kind}.times", 0)) for kind in ("rd", "wr")) / 1e9,
             whole or _refusal(disk),
         )
+
+
+def _whole(handle: Handle) -> str:
+    """Why no disk of a VM can be moved; empty if they can."""
+    try:
+        with translated("its snapshots cannot be counted"):
+            found = handle.snapshotNum() or handle.listAllCheckpoints()
+    except HypervisorError as error:
+        return str(error)
+    return "its VM has snapshots or checkpoints, which would lose it" if found else ""
 
 
 def _refusal(disk: Element) -> str:
@@ -276,6 +300,25 @@ def _image(disk: Element | None) -> str:
 def _format(disk: Element) -> str:
     driver = disk.find("driver")
     return "raw" if driver is None else driver.get("type", "raw")
+
+
+def _descriptions(handle: Handle) -> list[str]:
+    """What a VM runs with, and what it will be started with; none of one that has gone meanwhile."""
+    try:
+        with translated("cannot read the description of a VM"):
+            found = [str(handle.XMLDesc())]
+            return [*found, str(handle.XMLDesc(_DEFINITION))] if handle.isPersistent() else found
+    except HypervisorError as error:
+        if is_missing(error.__cause__):
+            return []
+        raise
+
+
+def _volumes(xml: str) -> Iterator[tuple[str, str]]:
+    """Storage pool and name of each volume that a description names."""
+    for source in ElementTree.fromstring(xml).iter("source"):
+        if source.get("pool"):
+            yield source.get("pool", ""), source.get("volume", "")
 
 
 def _files(xml: str) -> set[str]:

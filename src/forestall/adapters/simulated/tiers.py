@@ -127,6 +127,7 @@ class SimulatedTiers:
             raise HypervisorError(f"{move.vm_id} does not run")
         self.images[move.destination] = -1
         disk.copy_to, disk.behind = move.destination, self.turns
+        self._fail("begin, afterwards")
 
     def settle(self, move: Move, path: str) -> None:
         """Have the VM start on an image."""

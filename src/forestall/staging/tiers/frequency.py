@@ -18,8 +18,8 @@ from forestall.model.samples import FloatArray
 from forestall.ports.tiers import DiskName, TierDisk
 
 HOUR, DAY, WEEK = 3600, 24, 168
-LEAST_SECONDS = 600.0
-"""An hour of which less was seen says nothing."""
+LEAST_SECONDS, MOST_PAUSE_SECONDS = 600.0, 300.0
+"""An hour of which less was seen says nothing; and what happened while nobody looked for longer is of no hour."""
 _FORGET = 1.0 / 4.0
 """Weight of the newest of the same hours of days, or of weeks, once there are four."""
 _LATELY = 1.0 / DAY
@@ -39,6 +39,7 @@ class _Disk:
     at: float = 0.0
     hour_seconds: float = 0.0
     hour_requests: float = 0.0
+    hour_waited: float = 0.0
     hour_wait_seconds: float = 0.0
     lately: float = float("nan")
     wait_ms: float = float("nan")
@@ -66,10 +67,17 @@ class Frequency:
                 passed |= _close_hour(known)
                 known.hour = hour
             if known.path != disk.path:  # another tier, or another image: what requests waited for says nothing
-                known.path, known.wait_ms, known.hour_wait_seconds = disk.path, float("nan"), 0.0
-            if known.run == disk.run and at > known.at:
+                known.path, known.wait_ms, known.hour_waited, known.hour_wait_seconds = (
+                    disk.path,
+                    float("nan"),
+                    0.0,
+                    0.0,
+                )
+            same = known.run == disk.run and disk.requests >= known.requests
+            if same and 0 < at - known.at <= MOST_PAUSE_SECONDS:
                 known.hour_seconds += at - known.at
-                known.hour_requests += max(disk.requests - known.requests, 0)
+                known.hour_requests += disk.requests - known.requests
+                known.hour_waited += disk.requests - known.requests
                 known.hour_wait_seconds += max(disk.wait_seconds - known.wait_seconds, 0.0)
             known.run, known.at = disk.run, at
             known.requests, known.wait_seconds = disk.requests, disk.wait_seconds
@@ -103,10 +111,10 @@ class Frequency:
         self._disks = {name: known for name, known in self._disks.items() if known.at >= at}
 
     def kept(self) -> list[dict[str, Any]]:
-        """All of it as plain values."""
+        """All of it as plain values, rates to three digits."""
         return [
             {"vm_id": name.vm_id, "target": name.target}
-            | {key: value.tolist() if isinstance(value, np.ndarray) else value for key, value in vars(known).items()}
+            | {key: _short(value) if isinstance(value, np.ndarray) else value for key, value in vars(known).items()}
             for name, known in self._disks.items()
         ]
 
@@ -133,8 +141,13 @@ class Frequency:
 
 def _close_hour(known: _Disk) -> bool:
     """Learn from an hour that is over; whether enough of it was seen."""
-    seconds, requests, wait = known.hour_seconds, known.hour_requests, known.hour_wait_seconds
-    known.hour_seconds = known.hour_requests = known.hour_wait_seconds = 0.0
+    seconds, requests, waited, wait = (
+        known.hour_seconds,
+        known.hour_requests,
+        known.hour_waited,
+        known.hour_wait_seconds,
+    )
+    known.hour_seconds = known.hour_requests = known.hour_waited = known.hour_wait_seconds = 0.0
     if seconds < LEAST_SECONDS:
         return False
     rate, hour = requests / seconds, known.hour
@@ -150,10 +163,14 @@ def _close_hour(known: _Disk) -> bool:
     known.seen_hours += 1
     known.last[hour % DAY] = rate
     known.lately = rate if known.seen_hours == 1 else _nearer(known.lately, rate, known.seen_hours)
-    if requests:
-        now_ms = 1000.0 * wait / requests
+    if waited:
+        now_ms = 1000.0 * wait / waited
         known.wait_ms = now_ms if np.isnan(known.wait_ms) else _nearer(known.wait_ms, now_ms, known.seen_hours)
     return True
+
+
+def _short(values: FloatArray) -> list[float]:
+    return [float(f"{value:.3g}") for value in values.tolist()]
 
 
 def _nearer(mean: float, value: float, times: int) -> float:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
@@ -102,7 +102,7 @@ class TierLoop:
         self._now, self._may_move, self._note, self._moves = now, may_move, note, moves
         self._mover = Mover(tiers, book, now, removes_old=settings.removes_old)
         self._frequency = _read(uses, note)
-        self._open = next((move for move in book.moves() if move.state.is_open), None)
+        self._open = self._first_open()
         self._rest_until = {
             DiskName(move.vm_id, move.target): move.ended_at + AGAIN_SECONDS for move in book.moves() if move.ended_at
         }
@@ -110,7 +110,7 @@ class TierLoop:
         self._disks: tuple[TierDisk, ...] = ()
         self._plan = Plan((), {})
         self._look_at = -math.inf
-        self._said = ""
+        self._said, self._told = "", set[str]()
 
     def beat(self) -> float:
         """Look, decide, act; how long to wait for the next beat."""
@@ -128,18 +128,21 @@ class TierLoop:
         if now >= self._look_at:
             self._look_at = now + LOOK_SECONDS
             self._look(now)
+            self._said = ""
         if self._open is not None:
             self._take(self._mover.turn(self._open))
-        if self._open is None and self._moves:
+        if self._open is None and self._moves and now < self._look_at:
             for move in self._plan.moves:
                 if self._may_move(move.name.vm_id):
                     self._begin(move, self._settings.bytes_per_s)
                     break
-        self._said = ""
 
     def _look(self, now: float) -> None:
         """Count, and plan anew."""
         self._tiers, self._disks = self._port.tiers(), self._port.disks()
+        if kept := sorted({tier.why_kept for tier in self._tiers if tier.why_kept} - self._told):
+            self._told |= set(kept)
+            self._note(f"disks on tiers: old images are kept: {'; '.join(kept)}")
         if self._frequency.observe(self._disks, now):
             self._frequency.forget_before(now - FORGET_SECONDS)
             self._uses.write(self._frequency.kept())
@@ -155,8 +158,10 @@ class TierLoop:
         return Outlook(disk, asked, self._frequency.wait_ms(name), self._frequency.seen_hours(name), free)
 
     def _begin(self, wanted: Proposal, bytes_per_s: int) -> Move:
-        disk = next(disk for disk in self._disks if disk.name == wanted.name)
-        there = next(tier for tier in self._tiers if tier.name == wanted.to_tier)
+        disk = next((disk for disk in self._disks if disk.name == wanted.name), None)
+        there = next((tier for tier in self._tiers if tier.name == wanted.to_tier), None)
+        if disk is None or there is None:
+            raise HypervisorError(f"disk {wanted.name} is gone, or {wanted.to_tier}")
         now = self._now()
         move = Move(
             vm_id=disk.name.vm_id,
@@ -174,7 +179,11 @@ class TierLoop:
         )
         self._rest_until[disk.name] = now + AGAIN_SECONDS
         self._plan = Plan(tuple(m for m in self._plan.moves if m.name != disk.name), self._plan.stays)
-        self._open = self._mover.begin(move)
+        try:
+            self._open = self._mover.begin(move)
+        except ForestallError:
+            self._open = self._first_open()  # what was begun nevertheless is gone on with
+            raise
         self._note(
             f"disk {disk.name} is moved from {disk.tier or disk.path} to {there.name}, "
             f"{wanted.lead_seconds:.0f} s: {wanted.why}"
@@ -183,9 +192,10 @@ class TierLoop:
 
     def _take(self, move: Move) -> None:
         """Take note of how far the open move is."""
-        self._open = move if move.state.is_open else None
-        if self._open is not None:
+        if move.state.is_open:
+            self._open = move
             return
+        self._open = self._first_open()
         self._rest_until[_name(move)] = self._now() + AGAIN_SECONDS
         self._note(outcome(move))
         self._look_at = -math.inf
@@ -211,12 +221,15 @@ class TierLoop:
             raise WrongUse(f"disk {disk.name} {disk.refusal or f'lies on {tier} already'}")
         if self._open is not None:
             raise WrongUse(f"disk {_name(self._open)} is being moved; one is moved at a time")
-        if there.free_bytes < disk.size_bytes:
-            raise WrongUse(f"{tier} has {there.free_bytes} bytes left, and the disk takes {disk.size_bytes}")
+        if (room := there.free_bytes - self._settings.keep_free_bytes) < disk.size_bytes:
+            raise WrongUse(f"{tier} has {max(room, 0)} bytes left, and the disk takes {disk.size_bytes}")
         rate = bytes_per_s or self._settings.bytes_per_s
         here = next((found for found in self._tiers if found.name == disk.tier), there)
         outlook = self._outlook(disk, self._now())
         return self._begin(proposal(outlook, here, there, replace(self._settings, bytes_per_s=rate), "by order"), rate)
+
+    def _first_open(self) -> Move | None:
+        return next((move for move in self._book.moves() if move.state.is_open), None)
 
     def give_up(self, why: str, vm_ids: Collection[str] | None = None) -> Move | None:
         """End what is being moved, of these VMs or of any; what is switched over already is brought to its end."""
@@ -267,24 +280,31 @@ class TierLoop:
         return [*found, *([self._open] if self._open else [])][-most:]
 
 
-def finish(tiers: DiskTiers, book: MoveBook, now: Callable[[], float], *, removes_old: bool) -> list[Move]:
-    """Bring to an end what a process that is gone has left open: back where that is possible, else on.
+def finish(
+    tiers: DiskTiers,
+    book: MoveBook,
+    now: Callable[[], float],
+    *,
+    removes_old: bool,
+    vm_ids: Collection[str] | None = None,
+) -> Iterator[Move]:
+    """Bring to an end what a process that is gone has left open (of these VMs, or of any): back if it can be, else on.
 
     Raises
     ------
     HypervisorError, StoreError
         Something stays open.
     """
-    done, mover = [], Mover(tiers, book, now, removes_old=removes_old)
+    mover = Mover(tiers, book, now, removes_old=removes_old)
     for move in book.moves():
+        if not move.state.is_open or (vm_ids is not None and move.vm_id not in vm_ids):
+            continue
         while move.state.is_open:
             before = move.state
             move = mover.give_up(move, "what moved it has ended")
             if move.state is before:
                 raise HypervisorError(f"disk {_name(move)} is {before} still, to {move.destination}")
-            if not move.state.is_open:
-                done.append(move)
-    return done
+        yield move
 
 
 def outcome(move: Move) -> str:

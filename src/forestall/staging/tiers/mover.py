@@ -16,7 +16,7 @@ from contextlib import AbstractContextManager
 from dataclasses import replace
 from typing import Protocol
 
-from forestall.model.errors import HypervisorError
+from forestall.model.errors import HypervisorError, StoreError
 from forestall.ports.tiers import DiskTiers, Move, Standing, State
 
 TRIES = 10
@@ -57,6 +57,7 @@ class Mover:
     def __init__(self, tiers: DiskTiers, book: MoveBook, now: Callable[[], float], *, removes_old: bool) -> None:
         self._tiers, self._book, self._now, self._removes_old = tiers, book, now, removes_old
         self._tries = 0
+        self._seen_copying: tuple[str, str, float] | None = None
 
     def begin(self, move: Move) -> Move:
         """Begin a move.
@@ -64,7 +65,7 @@ class Mover:
         Raises
         ------
         HypervisorError, StoreError
-            It was not begun, and nothing has changed.
+            It was not begun; or it was, and the book still says so: then it is open, and to be gone on with.
         """
         self._tries = 0
         with self._book.alone():
@@ -72,8 +73,10 @@ class Mover:
             try:
                 self._tiers.begin(move)
             except HypervisorError as error:
+                self._tiers.end_copy(move)  # an answer may have been lost, and not what was asked for
                 self._end(move, State.FAILED, str(error))
                 raise
+            self._seen_copying = move.key
             return self._to(move, State.COPYING)
 
     def turn(self, move: Move) -> Move:
@@ -101,14 +104,15 @@ class Mover:
 
     def _newest(self, move: Move) -> Move:
         """How far a move is, which another process may have ended; what is only counted is kept."""
-        known = (move.vm_id, move.target, move.began_at)
-        written = next(m for m in self._book.moves() if (m.vm_id, m.target, m.began_at) == known)
+        written = next((other for other in self._book.moves() if other.key == move.key), None)
+        if written is None:
+            raise StoreError(f"the move of disk {move.target} of {move.vm_id} is not in the book any more")
         return move if written.state is move.state else written
 
     def _turn(self, move: Move, stands: Standing) -> Move:
         if move.state is State.BEGINNING:
             if stands.copy is None:
-                return self._end(move, State.FAILED, "was not begun")
+                return self._end(move, State.FAILED, f"was not begun; {move.destination} is kept, if it is there")
             move = self._to(move, State.COPYING)
         if move.state is State.COPYING:
             return self._copying(move, stands)
@@ -121,7 +125,10 @@ class Mover:
             return self._to(move, State.SWITCHED)
         if stands.copy is None:
             ended = "the copying ended early: is there room?" if stands.runs_on else "its VM ended"
-            return self._fail(move, ended)
+            if self._seen_copying == move.key:  # a moment ago, and not in step: nothing but the old image has it all
+                return self._fail(move, ended)
+            return self._keep_both(move, ended)
+        self._seen_copying = None if stands.copy.in_step else move.key
         move = replace(move, copied_bytes=stands.copy.done_bytes, size_bytes=stands.copy.all_bytes)
         return self._switch(self._to(move, State.SWITCHING)) if stands.copy.in_step else move
 
@@ -134,11 +141,9 @@ class Mover:
             if self._tries >= TRIES:
                 return self._back(move, stands, "it could not be switched over")
             return self._switch(move) if stands.copy.in_step else move
-        if stands.starts_on == move.source and not stands.runs_on:
-            return self._fail(move, "its VM ended")  # it was not switched over, for that comes after
         if stands.starts_on == move.destination and not stands.runs_on:
             return self._end(move, State.DONE, f"its VM ended as it was switched over; {move.source} is kept")
-        return self._end(move, State.FAILED, f"its VM is gone; {move.source} and {move.destination} are kept")
+        return self._keep_both(move, "its VM ended as it was switched over, or its definition was changed")
 
     def _switch(self, move: Move) -> Move:
         self._tries += 1
@@ -147,10 +152,10 @@ class Mover:
         return self._to(move, State.SWITCHED)
 
     def _switched(self, move: Move, stands: Standing) -> Move:
-        if stands.starts_on == move.source:
+        if stands.starts_on == move.source and stands.runs_on == move.destination:
             self._tiers.settle(move, move.destination)
-        elif stands.starts_on not in ("", move.destination):
-            return self._end(move, State.DONE, f"its VM starts on {stands.starts_on} the next time; both are kept")
+        elif stands.runs_on not in ("", move.destination) or stands.starts_on not in ("", move.destination):
+            return self._keep_both(move, "somebody has its VM use another image since")
         kept = self._tiers.remove(move, move.source) if self._removes_old else f"{move.source} is kept"
         return self._end(replace(move, copied_bytes=move.size_bytes), State.DONE, kept)
 
@@ -160,6 +165,10 @@ class Mover:
             self._tiers.settle(move, move.source)
         self._tiers.end_copy(move)
         return self._fail(move, why)
+
+    def _keep_both(self, move: Move, why: str) -> Move:
+        """Nobody here can say which image has everything."""
+        return self._end(move, State.FAILED, f"{why}; {move.source} and {move.destination} are kept")
 
     def _fail(self, move: Move, why: str) -> Move:
         kept = self._tiers.remove(move, move.destination)

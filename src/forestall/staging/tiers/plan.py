@@ -236,7 +236,7 @@ class _Scene:
             for placed in list(self.on[tier.name].values()):
                 if self.room.left[tier.name] >= 0:
                     break
-                if placed.size_bytes and (there := self.room.take(placed.size_bytes, self.rank[slower.name])):
+                if self._freed(placed) and (there := self.room.take(placed.size_bytes, self.rank[slower.name])):
                     self.room.left[tier.name] += self._freed(placed)
                     self._move(placed, placed.to(there, self.settings, why))
 
@@ -252,13 +252,15 @@ class _Scene:
 
     def consider(self, placed: _Placed, there: Tier) -> bool:
         """Move a disk, and others out of its way, if all of that pays; whether it did."""
+        if placed.name not in self.on[placed.here.name]:
+            return True  # it has made room for another
         wanted = placed.to(there, self.settings, "is asked often")
         gain, cost, away = wanted.gain_seconds, wanted.cost_seconds, list[tuple[_Placed, Proposal]]()
         room, rank = _Room(self.tiers, dict(self.room.left)), self.rank[there.name]
         for victim in self.on[there.name].values():
             if room.left[there.name] >= placed.size_bytes:
                 break
-            if victim.size_bytes and (goes_to := room.take(victim.size_bytes, rank + 1)):
+            if self._freed(victim) and (goes_to := room.take(victim.size_bytes, rank + 1)):
                 aside = victim.to(goes_to, self.settings, f"makes room for {placed.name}")
                 gain, cost = gain + aside.gain_seconds, cost + aside.cost_seconds
                 room.left[there.name] += self._freed(victim)
@@ -283,4 +285,4 @@ class _Scene:
 
     def _freed(self, placed: _Placed) -> int:
         """Room that there is when a disk has gone."""
-        return placed.size_bytes if self.settings.removes_old else 0
+        return 0 if placed.here.why_kept or not self.settings.removes_old else placed.size_bytes
