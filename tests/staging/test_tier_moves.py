@@ -109,6 +109,21 @@ def test_a_switch_that_fails_for_good_is_taken_back() -> None:
     assert (rig.disk.path, rig.disk.starts_on, rig.host.images) == (OLD, OLD, {OLD: 0})
 
 
+def test_a_copy_that_breaks_as_it_is_switched_over_is_taken_back() -> None:
+    rig = Rig()
+    rig.begin()
+    rig.turn(2)
+    rig.host.failing = "switch"
+    with pytest.raises(HypervisorError):
+        rig.turn()
+    assert rig.disk.starts_on == NEW
+    rig.host.failing = ""
+    rig.host.break_copy(DISK)
+    rig.host.write(DISK)
+    rig.turn()
+    assert (rig.move.state, rig.disk.starts_on, rig.disk.path) == (State.FAILED, OLD, OLD)
+
+
 def test_a_definition_that_cannot_be_written_keeps_the_vm_on_the_old_image() -> None:
     rig = Rig()
     rig.begin()

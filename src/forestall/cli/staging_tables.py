@@ -63,6 +63,12 @@ def shadowing_lines(status: dict[str, Any]) -> Iterator[str]:
         yield f"{status['waiting']} blocks wait to be staged"
     for reason, count in status["dropped"].items():
         yield f"{count} blocks were not staged: {reason}"
+    used = sorted(status["used"].items(), key=lambda one: -one[1]["used_bytes"])
+    for vm_id, row in used[:SHOWN_VMS]:
+        amounts = f"{row['used_bytes'] / MIB:.0f} of {row['all_bytes'] / MIB:.0f} MiB"
+        yield f"{vm_id} has used {amounts} of its memory within {row['seconds']:.0f} s"
+    if len(used) > SHOWN_VMS:
+        yield f"and {len(used) - SHOWN_VMS} VMs less: --json has all of them"
     for vm_id, reason in status["refusals"].items():
         yield f"{vm_id} is not staged for: {reason}"
 

@@ -87,6 +87,18 @@ class GuestPages(Protocol):
         """
         ...
 
+    def used_bytes(self) -> int | None:
+        """How much of its memory the VM has read or written since the last call; None at the first.
+
+        Raises
+        ------
+        Unsupported
+            This kernel does not tell.
+        HypervisorError
+            The VM is gone.
+        """
+        ...
+
     def close(self) -> None:
         """Let go of the VM; what is populated stays so."""
         ...

@@ -20,6 +20,8 @@ from forestall.staging.ledger import GroupView
 from forestall.staging.watched import Place
 
 MEMORY, BLOCKS = "memory", "blocks"
+_OF_VMS = {"vms", "refusals", "asked", "resting", "used"}
+"""What a status says of single VMs."""
 _KINDS = {MEMORY: PAGE, BLOCKS: BLOCK}
 _AFTER = {
     MEMORY: "what it had staged stays where it is until it is staged for that VM again",
@@ -173,11 +175,11 @@ class Shadowing:
         if group is not None:
             found["groups"] = {group: found["groups"][group]}
             found["vms"] = [vm_id for vm_id in found["vms"] if of.get(vm_id) == group]
-            found["refusals"] = {vm_id: why for vm_id, why in found["refusals"].items() if of.get(vm_id) == group}
+            for key in {"refusals", "used"} & found.keys():
+                found[key] = {vm_id: said for vm_id, said in found[key].items() if of.get(vm_id) == group}
         if least_vms > 1:
             groups = {name: view for name, view in found["groups"].items() if view["vms"] >= least_vms}
-            unnamed = {key: type(found[key])() for key in ("vms", "refusals", "asked", "resting") if key in found}
-            found |= {"groups": groups} | unnamed
+            found |= {"groups": groups} | {key: type(found[key])() for key in _OF_VMS & found.keys()}
         return found
 
     def close(self) -> None:

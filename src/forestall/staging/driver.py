@@ -23,6 +23,7 @@ from forestall.staging.budget import CoreBudget
 from forestall.staging.ledger import Group, GroupView
 from forestall.staging.memory import MemoryMoves, MemoryStaging
 from forestall.staging.shadow import Shadow
+from forestall.staging.usage import Usage, UsedMemory
 from forestall.staging.waiting import Waiting
 from forestall.staging.watched import Place, Watched, runs
 from forestall.staging.written import Written
@@ -35,8 +36,9 @@ LEAST_LOOK_OVER_SECONDS, LOOKS_A_HORIZON = 0.1, 20.0
 
 @dataclass(frozen=True)
 class ShadowStatus:
-    """What is so; :class:`~forestall.staging.ledger.GroupView` says what of a group, and
-    :class:`~forestall.staging.asked.AskedView` of what was asked for."""
+    """What is so; :class:`~forestall.staging.ledger.GroupView` says what of a group,
+    :class:`~forestall.staging.asked.AskedView` of what was asked for, and
+    :class:`~forestall.staging.usage.UsedMemory` of what a VM used."""
 
     vms: tuple[str, ...] = ()
     staged_bytes: int = 0
@@ -49,6 +51,7 @@ class ShadowStatus:
     held_back_seconds: float = 0.0
     groups: Mapping[str, GroupView] = field(default_factory=dict)
     asked: Mapping[str, AskedView] = field(default_factory=dict)
+    used: Mapping[str, UsedMemory] = field(default_factory=dict)
 
 
 class ShadowDriver:
@@ -94,6 +97,7 @@ class ShadowDriver:
         self._area = StagingArea(self._by_number, settings, free_bytes, now, self._core.let_go)
         self._waiting: Waiting[tuple[int, int]] = Waiting((NO_ROOM, NO_MEMORY), lambda block: self._core.let_go(*block))
         self._budget = CoreBudget(settings.quick_seconds, settings.calm_seconds, settings.tired_seconds)
+        self._usage = Usage(cpu_seconds, settings.core_ratio_per_ten_vms / 10)
         self._busy_until = 0.0
         self._began = now()
 
@@ -112,6 +116,7 @@ class ShadowDriver:
                     self._change(vm, place, until)
         for group in {_group_of(place) for place in places}:
             self._group(group)
+        self._usage.keep(wanted)
         self._area.refusals = {vm_id: why for vm_id, why in self._area.refusals.items() if vm_id in wanted}
         self._coming = {vm_id: place for vm_id, place in wanted.items() if vm_id not in self._vms}
 
@@ -198,6 +203,7 @@ class ShadowDriver:
                     self._take_in(vm)
                 self._carry_on(vm)
                 self._let_the_overdue_go(vm)
+                self._usage.look(vm.place.vm_id, vm.pages, now)
                 self._area.give_back(vm)
         self._waiting.settle(now, self._try_again)
         self._written.pass_time()
@@ -318,6 +324,7 @@ class ShadowDriver:
             held_back_seconds=self._budget.held_back_seconds,
             groups=self._area.ledger.views(_by_group(self._vms.values())),
             asked={name: vm.view_of(held) for vm in self._vms.values() for name, held in vm.held.items()},
+            used=self._usage.used,
         )
 
 

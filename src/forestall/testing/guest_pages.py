@@ -70,6 +70,17 @@ class GuestPagesContract:
         memory.give_back(np.arange(10))
         assert 0.0 < memory.stood_seconds < 1.0
 
+    def test_what_is_used_is_told_from_one_call_to_the_next(
+        self, memory: GuestPages, take: Callable[[int, int], None]
+    ) -> None:
+        take(0, 40)
+        assert memory.used_bytes() is None
+        take(10, 20)
+        used = memory.used_bytes()
+        assert used is not None
+        assert 10 * memory.page_bytes <= used < 20 * memory.page_bytes
+        assert memory.used_bytes() == 0
+
     def test_beyond_the_end_is_an_error(self, memory: GuestPages) -> None:
         for first, pages in ((memory.pages - 5, 6), (-1, 2), (0, 0)):
             with pytest.raises(HypervisorError, match="of a VM that has"):

@@ -24,6 +24,8 @@ class SimulatedGuestPages:
         Memory that the host can still give; populating more fails half way.
     restless, shared
         Whether it cannot be brought to rest, and whether somebody shares its memory: then nothing is given back.
+    tells
+        Whether it is told which memory is used.
     """
 
     def __init__(self, pages: int, page_bytes: int = 4096, grain_pages: int = 1) -> None:
@@ -34,10 +36,14 @@ class SimulatedGuestPages:
         self._alive = True
         self._touched: BoolArray = np.zeros(pages, np.bool_)
         self._populated: BoolArray = np.zeros(pages, np.bool_)
+        self._used: set[int] | None = None
+        self.tells = True
 
     def take(self, pages: Iterable[int]) -> None:
         """The VM touches pages."""
         own = list(pages)
+        if self._used is not None:
+            self._used.update(own)
         self._touched[own] = True
         self._populated[own] = True
 
@@ -90,6 +96,14 @@ class SimulatedGuestPages:
         self._populated[free] = False
         self.host_bytes += len(free) * self.page_bytes
         return free
+
+    def used_bytes(self) -> int | None:
+        """As in the port."""
+        self._check(0, 1)
+        if not self.tells:
+            raise Unsupported("this kernel does not tell which memory is used")
+        used, self._used = self._used, set()
+        return None if used is None else len(used) * self.page_bytes
 
     def close(self) -> None:
         """As in the port."""

@@ -137,7 +137,9 @@ class Mover:
             return self._to(move, State.SWITCHED)
         if stands.runs_on == move.source:
             if stands.copy is None:
-                return self._back(move, stands, "the copying ended early: is there room?")
+                if stands.starts_on == move.destination:
+                    self._tiers.settle(move, move.source)
+                return self._keep_both(move, "the copying ended early, or somebody has started its VM on the old image")
             if self._tries >= TRIES:
                 return self._back(move, stands, "it could not be switched over")
             return self._switch(move) if stands.copy.in_step else move
