@@ -7,7 +7,7 @@ import select
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -109,6 +109,9 @@ class Rig:
     def is_left_alone(self, vm_id: str) -> bool:
         return vm_id in self.alone
 
+    def foresee_reads(self, vm_ids: Iterable[str]) -> None:
+        self.foreseen = tuple(vm_ids)
+
     def processes(self) -> Mapping[str, VmProcess]:
         if self.away:
             raise HypervisorError(self.away)
@@ -176,6 +179,17 @@ def test_who_cannot_be_staged_for_is_said_once(rig: Rig) -> None:
     for _ in range(3):
         rig.shadowing.turn()
     assert rig.notes[1:] == ["blocks of a are not staged: it has no disk"]
+
+
+def test_whose_reads_are_foreseen_is_told_to_who_throttles(rig: Rig) -> None:
+    rig.shadowing.turn()
+    assert rig.foreseen == ()
+    rig.blocks.said = {"reading": ["a"], "refusals": {}}
+    rig.shadowing.turn()
+    assert rig.foreseen == ("a",)
+    rig.blocks.running = False
+    rig.shadowing.turn()
+    assert rig.foreseen == ()
 
 
 def test_a_process_that_died_is_started_again(rig: Rig) -> None:

@@ -682,6 +682,22 @@ def test_no_more_of_a_program_is_wanted_than_there_is_room_for() -> None:
     assert (view.wanted, view.staged) == (30, 30)
 
 
+def test_it_is_told_who_is_about_to_read() -> None:
+    world = World(staged_bytes=4000 * BLOCK)
+    vm = world.vm("a", "/disk")
+    world.vm("b", "/other")
+    few, many = asked("few", "", where="/disk", blocks=10), asked("many", "", where="/disk", first=100, blocks=20)
+    world.attach(replace(place("a"), asked=(few,)), place("b"))
+    world.pass_time(1.0)
+    assert world.driver.status().reading == ()
+    world.attach(replace(place("a"), asked=(few, many)), place("b"))
+    world.pass_time(1.0)
+    assert world.driver.status().reading == ("a",)
+    vm.use([*range(10), *range(100, 120)])
+    world.pass_time(1.0)
+    assert world.driver.status().reading == ()
+
+
 def test_another_trust_group_has_programs_of_its_own() -> None:
     world = World(staged_bytes=4000 * BLOCK)
     vm = world.vm("a", "base", own=False)

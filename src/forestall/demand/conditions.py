@@ -27,6 +27,7 @@ def conditions_of(
     calendar: bool = True,
     least: FloatArray | None = None,
     anomalous: BoolArray | None = None,
+    foreseen: FloatArray | None = None,
 ) -> tuple[Conditions, RuleNames]:
     """Resolve policies for one resource.
 
@@ -50,6 +51,8 @@ def conditions_of(
         Array (vm,): floors that hold whatever the policies say; None: none.
     anomalous
         Array (vm,): VMs that behave anomalously are held to their anomaly ceiling; None: none do.
+    foreseen
+        Array (vm,): floors for what VMs are about to do, within the ceilings; 0 or None: nothing is foreseen.
     """
     default = Conditions.default(limit, budgets)
     weight, floor, ceiling, budget = default.weight, default.floor, default.ceiling, default.budget
@@ -65,4 +68,6 @@ def conditions_of(
     if least is not None:
         floor = np.minimum(np.maximum(floor, least), default.ceiling)
         ceiling = np.maximum(ceiling, floor)
+    if foreseen is not None:
+        floor = np.maximum(floor, np.minimum(foreseen, ceiling))
     return Conditions(weight, floor, ceiling, budget, host_of_vm, capacity), names

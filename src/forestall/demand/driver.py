@@ -197,6 +197,10 @@ class Driver:
         """Let rules take VMs for what they were recognised as, from the next cycle on; which are taken so."""
         return self._planner.recognise(applications)
 
+    def foresee_reads(self, vm_ids: Iterable[str]) -> None:
+        """VMs that are about to read much: from the next cycle on their disks are held back by policies only."""
+        self._planner.foresee_reads(vm_ids)
+
     @property
     def recognises_at(self) -> float | None:
         """Probability from which rules take a VM for what it is recognised as; None: they never do."""

@@ -30,7 +30,7 @@ def ruling_of(cycle: Cycle, vm: int, budget: int) -> tuple[Ruling, str]:
         kept = f"a move to {needed:.6g} is not worth a change, or not allowed yet; kept what is in force"
         return Ruling.REJECTED, kept
     if needed <= floor * (1 + _SAME) and floor > 0:
-        return Ruling.CLIPPED, "the policy's floor"
+        return Ruling.CLIPPED, "its floor: the policy's, or for reads that are foreseen"
     if needed >= conditions.ceiling[vm]:
         return Ruling.CLIPPED, "the limit or the policy's ceiling"
     if cycle.burning[budget, vm]:

@@ -23,6 +23,8 @@ from forestall.model.samples import BoolArray, FloatArray, IntArray, Trace
 from forestall.profiling.companions import Group
 from forestall.profiling.window import Window, retained
 
+MOST_READ_BYTES_PER_S = float(1 << 34)
+"""What a VM may read whose reads are foreseen, unless a policy or its own limit says less: more than any disk gives."""
 HERE, ELSEWHERE = 0, 1
 """Pools: the VMs that run here, and those that do not, which claim nothing of the host."""
 
@@ -84,6 +86,7 @@ class Planner:
         self._last: dict[Resource, tuple[FloatArray, Conditions]] = {}
         self._away: IntArray = np.zeros(0, np.int64)
         self._recognised: dict[str, str] = {}
+        self._reads_foreseen: frozenset[str] = frozenset()
         self.set_policies(policies)
 
     def set_policies(self, policies: PolicySet | None) -> None:
@@ -99,6 +102,10 @@ class Planner:
             self._recognised = taken
             self._take_up()
         return taken
+
+    def foresee_reads(self, vm_ids: Iterable[str]) -> None:
+        """VMs, and no others, that are about to read much: their reads are held back by policies only."""
+        self._reads_foreseen = frozenset(vm_ids)
 
     def _take_up(self) -> None:
         # A copy for each resource: each remembers what it found out about the roster.
@@ -297,4 +304,9 @@ class Planner:
             capacity=np.array([capacity, np.inf]),
             least=np.array([floor(resource, float(amount)) for amount in limit], dtype=np.float64),
             anomalous=self.watching.anomalous(len(limit)) if anomalous else None,
+            foreseen=self._foreseen(len(limit)) if resource is Resource.DISK_READ else None,
         )
+
+    def _foreseen(self, vms: int) -> FloatArray:
+        """What each VM of the roster may read because that is foreseen, array (vm,); 0 where it is not."""
+        return np.where(self.roster.mask(self._reads_foreseen)[:vms], MOST_READ_BYTES_PER_S, 0.0)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any, Protocol
 
@@ -20,7 +20,7 @@ from forestall.staging.ledger import GroupView
 from forestall.staging.watched import Place
 
 MEMORY, BLOCKS = "memory", "blocks"
-_OF_VMS = {"vms", "refusals", "asked", "resting", "used"}
+_OF_VMS = {"vms", "refusals", "asked", "resting", "used", "reading"}
 """What a status says of single VMs."""
 _KINDS = {MEMORY: PAGE, BLOCKS: BLOCK}
 _AFTER = {
@@ -46,6 +46,10 @@ class Loop(Protocol):
 
     def is_left_alone(self, vm_id: str) -> bool:
         """Whether an operator has had a VM restored, and not resumed since."""
+        ...
+
+    def foresee_reads(self, vm_ids: Iterable[str]) -> None:
+        """VMs that are about to read much from their disks, and no others."""
         ...
 
 
@@ -97,6 +101,7 @@ class Shadowing:
     def turn(self) -> None:
         """Tell the processes who there is; start one if it is needed, and again if it has died or hangs."""
         self._told = self._places()
+        self._loop.foresee_reads(self.status(BLOCKS).get("reading", ()))
         if not self._told:
             self.close()
             return
@@ -174,7 +179,8 @@ class Shadowing:
         found["groups"] = {name: asdict(of_group) for name in of.values()} | found["groups"]
         if group is not None:
             found["groups"] = {group: found["groups"][group]}
-            found["vms"] = [vm_id for vm_id in found["vms"] if of.get(vm_id) == group]
+            for key in {"vms", "reading"} & found.keys():
+                found[key] = [vm_id for vm_id in found[key] if of.get(vm_id) == group]
             for key in {"refusals", "used"} & found.keys():
                 found[key] = {vm_id: said for vm_id, said in found[key].items() if of.get(vm_id) == group}
         if least_vms > 1:

@@ -41,6 +41,8 @@ MOST_REQUESTS = 5_000
 """Of a VM no more are looked at in a beat, the latest."""
 LEAST_READS, LEAST_THERE = 200, 0.2
 """So few of the blocks that a VM has just read are in memory: they do not lie where they seem to."""
+MANY_BLOCKS = 16
+"""A VM of whose disks so many blocks are brought ahead and not read yet is about to read much."""
 KEPT_SECONDS = 600.0
 """The model of a trust group is kept for so long without a VM."""
 
@@ -49,7 +51,7 @@ KEPT_SECONDS = 600.0
 class BlockStatus:
     """What is so; :class:`~forestall.staging.block_group.BlockView` says what of a group.
 
-    And :class:`~forestall.staging.asked.AskedView` of what was asked for.
+    And :class:`~forestall.staging.asked.AskedView` of what was asked for; and which VMs are about to read much.
     """
 
     vms: tuple[str, ...] = ()
@@ -64,6 +66,7 @@ class BlockStatus:
     held_back_seconds: float = 0.0
     groups: Mapping[str, BlockView] = field(default_factory=dict)
     asked: Mapping[str, AskedView] = field(default_factory=dict)
+    reading: tuple[str, ...] = ()
 
 
 @dataclass
@@ -220,7 +223,17 @@ class BlockDriver:
             held_back_seconds=self._budget.held_back_seconds,
             groups={group.name: self._view(group) for group in sorted(self._groups)},
             asked=self._asked.views(),
+            reading=self._reading(),
         )
+
+    def _reading(self) -> tuple[str, ...]:
+        """VMs that are about to read much, as far as is foreseen, or because somebody has said so."""
+        ahead, found = self._stock.ahead(), []
+        for vm_id, vm in self._vms.items():
+            blocks = sum(ahead[vm.group, path] for path in {file.path for file in vm.watch.files})
+            if blocks >= MANY_BLOCKS:
+                found.append(vm_id)
+        return tuple(sorted(found))
 
     def _view(self, group: Group) -> BlockView:
         known, vms = self._groups[group], sum(vm.group == group for vm in self._vms.values())

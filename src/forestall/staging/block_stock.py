@@ -115,6 +115,11 @@ class BlockStock:
         """Whether a block is to be brought in, and was not yet."""
         return block in self._until
 
+    def ahead(self) -> Counter[tuple[Group, str]]:
+        """How many blocks VMs are expected to read still: by trust group and file, really staged or to be."""
+        blocks = {*self._area.there(), *self._area.on_the_way(), *self._until}
+        return Counter((block.group, block.path) for block in blocks)
+
     def comes(self, blocks: Sequence[Block]) -> bool:
         """Whether some of these are still to be brought in, or on their way."""
         on_the_way = set(self._area.on_the_way())
