@@ -13,8 +13,8 @@ from forestall.service.kept_process import Child, KeptProcess
 from forestall.service.preallocation import Preallocations
 from forestall.service.shadow_messages import ShadowRoster, roster_line
 from forestall.service.trust_groups import TrustGroups
-from forestall.staging.block_driver import BlockStatus
 from forestall.staging.block_group import BlockView
+from forestall.staging.block_vms import BlockStatus
 from forestall.staging.driver import ShadowStatus
 from forestall.staging.ledger import GroupView
 from forestall.staging.watched import Place

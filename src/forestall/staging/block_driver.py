@@ -7,20 +7,20 @@ model of its own (staging/block_group); what it asks for is brought in and follo
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 
 import numpy as np
 
 from forestall.model.errors import ForestallError, HypervisorError
 from forestall.ports.access_log import BLOCK, UNIT_BYTES, Source
 from forestall.ports.blocks import BlockWatch, FileCache, Requests
-from forestall.staging.asked import AskedView, program_of
+from forestall.staging.asked import program_of
 from forestall.staging.block_area import Block
 from forestall.staging.block_asked import AskedBlocks, Programs, asks_for
 from forestall.staging.block_group import BlockGroup, BlockView, Past, Used
 from forestall.staging.block_stock import BlockSettings, BlockStock
+from forestall.staging.block_vms import MOST_REST_SECONDS, REST_SECONDS, BlockStatus, BlockVm, RefusedVm, group_of
 from forestall.staging.budget import CoreBudget
 from forestall.staging.ledger import Group
 from forestall.staging.watched import Place
@@ -30,11 +30,6 @@ STILL_BUSY_SECONDS = 1.0
 LOOK_OVER_SECONDS = 1.0
 COMPARE_SECONDS = 2.0
 """What is believed to be in memory is compared with what is, so often at most, when there is something to see."""
-REST_SECONDS, MOST_REST_SECONDS = 10.0, 300.0
-"""A VM whose requests are more than can be looked at is not watched for so long, longer each time, unless it was awake
-for ten times as long in between."""
-AGAIN_SECONDS, MOST_AGAIN_SECONDS = 1.0, 300.0
-"""A VM that cannot be watched is tried again after so long, longer each time."""
 FADING = 0.99
 """Requests count for the rest less with each beat."""
 MOST_REQUESTS = 5_000
@@ -45,66 +40,6 @@ MANY_BLOCKS = 16
 """A VM of whose disks so many blocks are brought ahead and not read yet is about to read much."""
 KEPT_SECONDS = 600.0
 """The model of a trust group is kept for so long without a VM."""
-
-
-@dataclass(frozen=True)
-class BlockStatus:
-    """What is so; :class:`~forestall.staging.block_group.BlockView` says what of a group.
-
-    And :class:`~forestall.staging.asked.AskedView` of what was asked for; and which VMs are about to read much.
-    """
-
-    vms: tuple[str, ...] = ()
-    staged_bytes: int = 0
-    most_bytes: int = 0
-    waiting: int = 0
-    resting: tuple[str, ...] = ()
-    dropped: Mapping[str, int] = field(default_factory=dict)
-    refusals: Mapping[str, str] = field(default_factory=dict)
-    cpu_seconds: float = 0.0
-    core_ratio: float = 0.0
-    held_back_seconds: float = 0.0
-    groups: Mapping[str, BlockView] = field(default_factory=dict)
-    asked: Mapping[str, AskedView] = field(default_factory=dict)
-    reading: tuple[str, ...] = ()
-
-
-@dataclass
-class _Vm:
-    """A VM whose disks are watched.
-
-    Attributes
-    ----------
-    requests
-        What it asked for of late, fading.
-    rests_until, awake_since, rest_seconds
-        When its rest ends (None: it does not rest), when the last one ended, and how long the next one is.
-    reads, there
-        Blocks that were looked for right after it had read them, and how many of them were in memory.
-    """
-
-    place: Place
-    watch: BlockWatch
-    awake_since: float
-    requests: float = 0.0
-    rests_until: float | None = None
-    rest_seconds: float = REST_SECONDS
-    reads: int = 0
-    there: int = 0
-
-    @property
-    def group(self) -> Group:
-        return _group_of(self.place)
-
-
-@dataclass
-class _Refused:
-    """A VM that could not be watched: which run of it, why, and when it is tried again."""
-
-    incarnation: str
-    why: str
-    again_at: float
-    pause_seconds: float = AGAIN_SECONDS
 
 
 class BlockDriver:
@@ -153,9 +88,9 @@ class BlockDriver:
         self._stock = BlockStock(cache, self._groups, settings, free_bytes, self._is_alone)
         self._asked = AskedBlocks(self._stock, programs, cache.block_bytes, note)
         self._budget = CoreBudget(settings.quick_seconds, settings.calm_seconds, settings.tired_seconds)
-        self._vms: dict[str, _Vm] = {}
+        self._vms: dict[str, BlockVm] = {}
         self._coming: dict[str, Place] = {}
-        self._refused: dict[str, _Refused] = {}
+        self._refused: dict[str, RefusedVm] = {}
         self._compare_at = self._busy_until = self._look_over_at = -math.inf
         BlockGroup(cache.block_bytes, 1, 0.0).loop.warm_up()
         self._learning_seconds = 0.0
@@ -167,12 +102,12 @@ class BlockDriver:
         for vm_id, vm in list(self._vms.items()):
             place = wanted.get(vm_id)
             # What it used in another trust group stays there.
-            if place is None or (place.incarnation, _group_of(place)) != (vm.place.incarnation, vm.group):
+            if place is None or (place.incarnation, group_of(place)) != (vm.place.incarnation, vm.group):
                 self._leave(vm)
             else:
                 vm.place = place
         self._asked.end(places)
-        self._keep_groups({_group_of(place) for place in places}, now)
+        self._keep_groups({group_of(place) for place in places}, now)
         self._refused = {
             vm_id: refused
             for vm_id, refused in self._refused.items()
@@ -248,16 +183,15 @@ class BlockDriver:
             self._refuse(place, error)
             return
         self._refused.pop(place.vm_id, None)
-        self._vms[place.vm_id] = vm = _Vm(place, watch, self._now())
+        self._vms[place.vm_id] = vm = BlockVm(place, watch, self._now())
         self._group(vm.group)
         self._compare_at = -math.inf
 
     def _refuse(self, place: Place, error: HypervisorError) -> None:
         before = self._refused.get(place.vm_id)
-        pause = min(2.0 * before.pause_seconds, MOST_AGAIN_SECONDS) if before else AGAIN_SECONDS
-        self._refused[place.vm_id] = _Refused(place.incarnation, str(error), self._now() + pause, pause)
+        self._refused[place.vm_id] = RefusedVm.once_more(place, str(error), before, self._now())
 
-    def _leave(self, vm: _Vm) -> None:
+    def _leave(self, vm: BlockVm) -> None:
         del self._vms[vm.place.vm_id]
         self._release(vm)
         try:
@@ -266,12 +200,12 @@ class BlockDriver:
             self._note(f"disks of {vm.place.vm_id} are watched on for nothing, until the next start: {error}")
         self._cache.keep(self._paths())
 
-    def _release(self, vm: _Vm) -> None:
+    def _release(self, vm: BlockVm) -> None:
         """What is staged of a VM's own files: nobody sees any more whether it is read."""
         self._stock.leave(vm.group, [file.path for file in vm.watch.files if self._watchers(file.path) <= 1])
 
     @contextmanager
-    def _losing(self, vm: _Vm) -> Iterator[None]:
+    def _losing(self, vm: BlockVm) -> Iterator[None]:
         """Go on when a VM turns out to be gone, or its disks out of reach."""
         try:
             yield
@@ -327,7 +261,7 @@ class BlockDriver:
             vm.requests *= FADING
         return wait
 
-    def _have_rest(self, vm: _Vm, now: float) -> None:
+    def _have_rest(self, vm: BlockVm, now: float) -> None:
         if now - vm.awake_since > 10.0 * vm.rest_seconds:
             vm.rest_seconds = REST_SECONDS
         with self._losing(vm):
@@ -338,7 +272,7 @@ class BlockDriver:
 
     # --- what they use
 
-    def _look(self, vm: _Vm, now: float) -> None:
+    def _look(self, vm: BlockVm, now: float) -> None:
         """Take in what a VM used since the last beat."""
         if vm.rests_until is not None:
             if now < vm.rests_until and not asks_for(vm.place):
@@ -368,7 +302,7 @@ class BlockDriver:
         blocks = [Block(vm.group, path, number) for path, number in named if path in own]
         self._stock.want(blocks, now, now + vm.place.horizon_seconds, real=vm.place.acting)
 
-    def _settle(self, vm: _Vm, known: BlockGroup, used: Used, now: float) -> None:
+    def _settle(self, vm: BlockVm, known: BlockGroup, used: Used, now: float) -> None:
         """What was staged and is used now: it was right, late, or, if it is written, for nothing."""
         in_use, account = known.in_use(used), known.account
         for space, number, write, again in zip(*(column.tolist() for column in (*used, in_use)), strict=True):
@@ -384,7 +318,7 @@ class BlockDriver:
             else:
                 account.late += 1
 
-    def _see_that_it_is_there(self, vm: _Vm, known: BlockGroup, read: Used) -> None:
+    def _see_that_it_is_there(self, vm: BlockVm, known: BlockGroup, read: Used) -> None:
         """Look for the block that a VM has read last: if that is hardly ever in memory, nothing is known of its disks.
 
         Raises
@@ -399,14 +333,9 @@ class BlockDriver:
         if vm.reads >= LEAST_READS and vm.there < LEAST_THERE * vm.reads:
             raise HypervisorError("what it reads does not come into the page cache where it should")
 
-    def _write_down(self, vm: _Vm, requests: Requests) -> None:
+    def _write_down(self, vm: BlockVm, requests: Requests) -> None:
         for k, file in enumerate(vm.watch.files):
             own = np.flatnonzero(requests.file == k)
             source = Source(vm.place.vm_id, *vm.group, BLOCK, file.path, program_of(vm.place.asked))
             number = requests.offset_bytes[own] // UNIT_BYTES
             self._written.add(source, number, requests.size_bytes[own], requests.write[own], requests.at[own])
-
-
-def _group_of(place: Place) -> Group:
-    """The trust group of a VM."""
-    return Group(place.group, place.generation)
