@@ -20,7 +20,7 @@ from forestall.lab.site import Lab
 pytestmark = [pytest.mark.guests, pytest.mark.slow]
 ROLES = {"postgres": "database", "stream": "streaming", "web": "web"}
 PLACES = ("web:8099", "postgres:5499", "stream:8554")
-PATIENCE = 300.0
+PATIENCE = 480.0
 POLICY = """
 recognise_applications = 0.8
 

@@ -39,6 +39,8 @@ step_seconds = 3600
 cold_seconds = 21600
 violation_budget = 0.01
 resources = ["cpu"]
+[learning]
+retrain = "off"
 [safety]
 lease_seconds = 36000
 stale_seconds = 18000
