@@ -77,6 +77,13 @@ def test_one_takes_a_step_at_a_time(tmp_path: Path) -> None:
     assert order == ["first", "second"]
 
 
+def test_who_hangs_is_not_waited_for_without_end(tmp_path: Path) -> None:
+    with FileMoveBook(tmp_path).alone(), pytest.raises(StoreError, match="another process moves a disk"):
+        FileMoveBook(tmp_path, 0.2).alone().__enter__()
+    with FileMoveBook(tmp_path, 0.0).alone():
+        pass
+
+
 def test_what_cannot_be_written_is_an_error(tmp_path: Path) -> None:
     (tmp_path / MOVES).mkdir()
     (tmp_path / LOCK).mkdir()

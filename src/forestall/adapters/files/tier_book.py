@@ -5,16 +5,18 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, fields
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from forestall.adapters.files.writing import read_json, sync_folder, write_json
 from forestall.model.errors import StoreError
 from forestall.ports.tiers import Move, State
 
+PATIENCE_SECONDS = 10.0
 MOVES, LOCK, USES = "tier_moves.jsonl", "tier_moves.lock", "tier_uses.json"
 
 
@@ -27,10 +29,12 @@ class FileMoveBook:
     ----------
     folder
         State folder.
+    patience_seconds
+        For so long another process that takes a step is waited for: it may hang, and the watchdog must not.
     """
 
-    def __init__(self, folder: Path) -> None:
-        self._path, self._lock = folder / MOVES, folder / LOCK
+    def __init__(self, folder: Path, patience_seconds: float = PATIENCE_SECONDS) -> None:
+        self._path, self._lock, self._patience_seconds = folder / MOVES, folder / LOCK, patience_seconds
         self._known: dict[tuple[str, str, float], Move] = {}
         self._read_to = 0
 
@@ -73,7 +77,11 @@ class FileMoveBook:
         except OSError as error:
             raise StoreError(f"{self._lock}: cannot be used: {error.strerror or error}") from error
         with lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)
+            until = time.monotonic() + self._patience_seconds
+            while not _locked(lock):
+                if time.monotonic() >= until:
+                    raise StoreError(f"{self._lock}: another process moves a disk, and does not come to an end")
+                time.sleep(0.05)
             yield
 
 
@@ -90,6 +98,14 @@ class FileUses:
     def write(self, value: Any) -> None:
         """Keep values in place of those before."""
         write_json(self._path, value)
+
+
+def _locked(lock: IO[str]) -> bool:
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
 
 
 def _parsed(line: str) -> Move | None:

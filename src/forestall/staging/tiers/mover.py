@@ -35,7 +35,7 @@ class MoveBook(Protocol):
         ...
 
     def alone(self) -> AbstractContextManager[None]:
-        """While it is held no other process takes a step; it is waited for."""
+        """While it is held no other process takes a step; one that does is waited for, for a while."""
         ...
 
 
