@@ -91,6 +91,7 @@ def disk(lab: Lab, tmp_path: Path) -> Iterator[Disk]:
     disk, description = Disk(lab), tmp_path / "disk.xml"
     description.write_text(DISK.format(path=disk.old))
     disk.virsh("attach-device", disk.vm, str(description), "--live", "--config")
+    disk.shell("until test -b /dev/vdb; do sleep 0.2; done")
     yield disk
     if disk.virsh("blockjob", disk.vm, "vdb"):  # after a test that failed
         disk.virsh("blockjob", disk.vm, "vdb", "--abort")

@@ -235,3 +235,13 @@ def test_what_happened_while_nobody_looked_is_of_no_hour() -> None:
     looked_at(frequency, disk, 36_000.0, 39_540.0, 3540, 8.0)
     frequency.observe([disk], 39_600.0)
     assert frequency.forecast(DISK, 39_600.0, 24).max() < 1.1
+
+
+def test_a_vm_that_did_not_answer_is_looked_at_the_next_time() -> None:
+    frequency, disk = Frequency(), TierDisk(DISK, "1", "u", "/slow/a", "slow", GIB, 0, 0.0)
+    silent = replace(disk, counted=False)
+    for look in range(0, 60, 2):
+        frequency.observe([replace(disk, requests=look * 60)], look * 60.0)
+        frequency.observe([silent], look * 60.0 + 60.0)
+    frequency.observe([disk], 3601.0)
+    assert frequency.forecast(DISK, 3601.0, 1) == pytest.approx([1.0], rel=0.01)

@@ -66,6 +66,8 @@ class TierDisk:
         For how long they waited, added up.
     refusal
         Why it cannot be moved; empty if it can.
+    counted
+        Whether it was told now what was asked; a VM that is busy may not answer, and both counts are 0.
     """
 
     name: DiskName
@@ -77,6 +79,7 @@ class TierDisk:
     requests: int
     wait_seconds: float
     refusal: str = ""
+    counted: bool = True
 
 
 class State(StrEnum):
@@ -179,7 +182,7 @@ class DiskTiers(Protocol):
         ...
 
     def disks(self) -> tuple[TierDisk, ...]:
-        """Every disk of a running VM."""
+        """Every disk of a running VM, whether it answers now or not."""
         ...
 
     def standing(self, move: Move) -> Standing:

@@ -27,6 +27,7 @@ from forestall.ports.tiers import Copy, DiskName, Move, Standing, Tier, TierDisk
 _STATISTICS = libvirt.VIR_CONNECT_GET_ALL_DOMAINS_STATS_ACTIVE | libvirt.VIR_CONNECT_GET_ALL_DOMAINS_STATS_NOWAIT
 _COPY = libvirt.VIR_DOMAIN_BLOCK_COPY_SYNCHRONOUS_WRITES | libvirt.VIR_DOMAIN_BLOCK_COPY_TRANSIENT_JOB
 _DEFINITION = libvirt.VIR_DOMAIN_XML_INACTIVE | libvirt.VIR_DOMAIN_XML_SECURE
+_COUNTS = ("rd.reqs", "wr.reqs", "rd.times", "wr.times")
 _SECTOR = 512
 _AT_ONCE_BYTES = 1 << 20
 """So much of an image is on its way at a time; the VM's own requests wait behind it. QEMU's default is 16 MiB."""
@@ -62,7 +63,7 @@ class StorageTiers:
         return tuple(found)
 
     def disks(self) -> tuple[TierDisk, ...]:
-        """Every disk of a running VM that answers."""
+        """Every disk of a running VM; one that is busy, be it that the daemon asks it too, is not waited for."""
         folders = {os.path.realpath(tier.folder): tier.name for tier in self.tiers()}
         with translated("cannot read what disks were asked"):
             told = self._connection.handle().getAllDomainStats(libvirt.VIR_DOMAIN_STATS_BLOCK, _STATISTICS)
@@ -244,26 +245,26 @@ def _disks_of(handle: Handle, counts: Mapping[str, Any], folders: Mapping[str, s
         vm_id, uuid, run = str(handle.name()), str(handle.UUIDString()), str(handle.ID())
         root = ElementTree.fromstring(handle.XMLDesc())
         whole = _whole(handle)
-    for i in range(int(counts.get("block.count", 0))):
-        target = str(counts.get(f"block.{i}.name", ""))
-        disk = next((found for found in root.findall("devices/disk") if _target(found) == target), None)
-        if disk is None or f"block.{i}.rd.reqs" not in counts or disk.get("device", "disk") != "disk":
+    place = {str(counts.get(f"block.{i}.name")): i for i in range(int(counts.get("block.count", 0)))}
+    for disk in root.findall("devices/disk"):
+        if disk.get("device", "disk") != "disk":
             continue
-        path = _image(disk)
-        folder = os.path.dirname(os.path.realpath(path)) if path else ""
+        target, path = _target(disk), _image(disk)
         size_bytes = 0
         with suppress(OSError):
             size_bytes = os.stat(path).st_blocks * _SECTOR
+        told = {key: counts.get(f"block.{place.get(target)}.{key}") for key in _COUNTS}
         yield TierDisk(
             DiskName(vm_id, target),
             run,
             uuid,
             path,
-            folders.get(folder, ""),
+            folders.get(os.path.dirname(os.path.realpath(path)), "") if path else "",
             size_bytes,
-            sum(int(counts.get(f"block.{i}.{kind}.reqs", 0)) for kind in ("rd", "wr")),
-            sum(int(counts.get(f"block.{i}.{kind}.times", 0)) for kind in ("rd", "wr")) / 1e9,
+            int(told["rd.reqs"] or 0) + int(told["wr.reqs"] or 0),
+            (int(told["rd.times"] or 0) + int(told["wr.times"] or 0)) / 1e9,
             whole or _refusal(disk),
+            counted=None not in told.values(),
         )
 
 

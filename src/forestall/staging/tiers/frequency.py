@@ -60,7 +60,7 @@ class Frequency:
     def observe(self, disks: Iterable[TierDisk], at: float) -> bool:
         """Take in what was asked of disks until an instant (seconds UTC); whether an hour has passed for one."""
         passed = False
-        for disk in disks:
+        for disk in (disk for disk in disks if disk.counted):
             known = self._disks.setdefault(disk.name, _Disk())
             hour = int(at // HOUR)
             if known.hour != hour:
