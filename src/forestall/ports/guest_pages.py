@@ -88,7 +88,9 @@ class GuestPages(Protocol):
         ...
 
     def used_bytes(self) -> int | None:
-        """How much of its memory the VM has read or written since the last call; None at the first.
+        """How much of its memory the VM has at least read or written since the last call; None at the first.
+
+        A page that the processor still had at hand from before (in its translation lookaside buffer) may be missing.
 
         Raises
         ------
