@@ -13,11 +13,12 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 from logs import Log
 
 from forestall.adapters.simulated.guest_pages import SimulatedGuestPages
-from forestall.model.errors import HypervisorError, Unsupported
+from forestall.model.errors import HypervisorError, StoreError, Unsupported
 from forestall.model.samples import BoolArray, IntArray
 from forestall.staging.area import NO_MEMORY, NO_ROOM, RESTLESS, ShadowSettings
 from forestall.staging.asked import NO_MORE, NOT_ALLOWED, Asked, AskedView
 from forestall.staging.driver import ShadowDriver
+from forestall.staging.ledger import Group
 from forestall.staging.watched import Place
 from forestall.staging.written import Written
 
@@ -33,6 +34,7 @@ class World:
         self.vms: dict[int, SimulatedGuestPages] = {}
         self.notes: list[str] = []
         self.log = Log()
+        self.before: dict[Group, list[tuple[str, int]]] = {}
         options = {"staged_bytes": AREA_PAGES * PAGE, "block_bytes": BLOCK_PAGES * PAGE, "keep_free_bytes": 1 << 30}
         self.driver = ShadowDriver(
             self.open,
@@ -42,6 +44,7 @@ class World:
             ShadowSettings(**(options | changed)),  # type: ignore[arg-type]
             self.notes.append,
             Written(self.log, lambda: 1e9 + self.now),
+            lambda group: self.before.get(group, ()),
         )
 
     def open(self, pid: int) -> SimulatedGuestPages:
@@ -110,6 +113,46 @@ def test_what_it_had_before_teaches_nothing_and_what_was_staged_is_adopted(world
     for _ in range(10):
         world.beat(1.0)
     assert staged(vm) == 0, "whoever staged it is gone, and it was not touched in time"
+
+
+def jumping(vm: SimulatedGuestPages, world: World) -> int:
+    """The VM takes blocks here and there, in an order that nothing near foretells; pages that were foreseen."""
+    order = np.random.default_rng(1).permutation(np.arange(1, vm.pages // BLOCK_PAGES, 3)).tolist()
+    for block in order:
+        world.run(vm, range(BLOCK_PAGES * block, BLOCK_PAGES * (block + 1)), BLOCK_PAGES)
+        world.beat(0.5)
+        world.beat(0.5)
+    (group,) = world.driver.status().groups.values()
+    return group.hits
+
+
+def test_what_was_touched_before_this_process_began_is_remembered(world: World) -> None:
+    vm = world.vm(1, 4 * PAGES)
+    world.attach(place(1))
+    without = jumping(vm, world)
+    rows = [(source.vm_id, accesses.number.tolist()) for source, accesses in world.log.rows]
+    before = [(vm_id, number // BLOCK_PAGES) for vm_id, numbers in rows for number in numbers]
+
+    def again(group: Group) -> int:
+        later = World()
+        later.before = {group: before}
+        vm = later.vm(7, 4 * PAGES)
+        later.attach(place(7))
+        return jumping(vm, later)
+
+    assert again(Group("g", "")) > without + 20 * BLOCK_PAGES
+    assert again(Group("another", "")) == again(Group("g", "made anew")) == without
+
+
+def test_a_past_that_cannot_be_read_is_said_and_keeps_nobody_from_staging(world: World) -> None:
+    def broken(_: Group) -> list[tuple[str, int]]:
+        raise StoreError("/state/access: it is damaged")
+
+    world.driver._past = broken
+    vm = world.vm(1)
+    world.attach(place(1))
+    assert world.run(vm, range(100, 900)) > 0.9 * 800
+    assert world.notes == ["what VMs of 'g' took before is not known: /state/access: it is damaged"]
 
 
 def test_what_is_not_touched_in_time_is_given_back(world: World) -> None:

@@ -10,7 +10,7 @@ from forestall.model.errors import BadInput, StoreError
 from forestall.service.configuration import Configuration
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
     from forestall.adapters.access_log.log import FileAccessLog
     from forestall.adapters.access_log.reading import Selection
@@ -62,6 +62,24 @@ def past_of(configuration: Configuration) -> Callable[[Group], Past | None]:
         return Past(tuple(map(str, paths)), tuple(map(str, vm_ids)), path, vm, offset_bytes, found.size_bytes[read])
 
     return past
+
+
+def first_touches_of(configuration: Configuration) -> Callable[[Group], Iterable[tuple[str, int]]]:
+    """What tells which blocks of their memory VMs of a trust group took before, and in which order."""
+
+    def touches(group: Group) -> Iterable[tuple[str, int]]:
+        from forestall.adapters.access_log.recent import recent
+        from forestall.ports.access_log import MEMORY, PAGE, UNIT_BYTES
+
+        folder = access_folder(configuration)
+        if not folder.exists():
+            return ()
+        found = recent(folder, group.name, group.generation, PAST_ACCESSES, kind=PAGE)
+        taken = found.place == MEMORY
+        block = found.number[taken] * UNIT_BYTES // configuration.staging.block_bytes
+        return zip(map(str, found.vm_id[taken]), block.tolist(), strict=True)
+
+    return touches
 
 
 def export_accesses(configuration: Configuration, trace: Path, selection: Selection, *, overwrite: bool = False) -> str:

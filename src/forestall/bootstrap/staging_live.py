@@ -43,6 +43,7 @@ def run_memory_loop(configuration: Configuration) -> int:
     from forestall.adapters.linux.guest_pages import MemfdPages
     from forestall.adapters.linux.own_process import go_ahead
     from forestall.adapters.linux.proc import free_bytes
+    from forestall.bootstrap.access_log import first_touches_of
     from forestall.staging.area import ShadowSettings
     from forestall.staging.driver import ShadowDriver
 
@@ -56,7 +57,8 @@ def run_memory_loop(configuration: Configuration) -> int:
     )
     go_ahead()
     written = _written(configuration, MEMORY)
-    driver = ShadowDriver(MemfdPages, free_bytes, clock.monotonic, time.process_time, settings, tell, written)
+    past = first_touches_of(configuration)
+    driver = ShadowDriver(MemfdPages, free_bytes, clock.monotonic, time.process_time, settings, tell, written, past)
     return _run(driver)
 
 

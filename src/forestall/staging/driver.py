@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from forestall.model.errors import HypervisorError
+from forestall.model.errors import ForestallError, HypervisorError
 from forestall.model.samples import IntArray
 from forestall.ports.access_log import MEMORY, PAGE, UNIT_BYTES, Source
 from forestall.ports.guest_pages import GuestPages
@@ -71,6 +71,8 @@ class ShadowDriver:
         Takes one line for the operator.
     written
         Where it is written down what VMs took.
+    past
+        What VMs of a trust group took before this process began: names of VMs, and blocks, in their order.
     """
 
     def __init__(
@@ -82,8 +84,9 @@ class ShadowDriver:
         settings: ShadowSettings,
         note: Callable[[str], None],
         written: Written,
+        past: Callable[[Group], Iterable[tuple[str, int]]],
     ) -> None:
-        self._written = written
+        self._written, self._past = written, past
         self._open_pages, self._now, self._cpu_seconds, self._note = open_pages, now, cpu_seconds, note
         self.settings = settings
         self._core = MemoryStaging(settings.staged_bytes // settings.block_bytes)
@@ -149,7 +152,17 @@ class ShadowDriver:
             self._group_numbers += 1
             self._groups[group] = self._group_numbers
             self._area.ledger.of(group)
+            self._remember(group)
         return self._groups[group]
+
+    def _remember(self, group: Group) -> None:
+        """Know of a group what is known from before."""
+        began = self._cpu_seconds()
+        try:
+            self._core.remember(self._groups[group], self._past(group))
+        except ForestallError as error:
+            self._note(f"what VMs of {group.name!r} took before is not known: {error}")
+        self._spent += self._cpu_seconds() - began  # which is no VM's doing
 
     def _change(self, vm: Watched, place: Place, until: float) -> None:
         """Take up what is new of a VM: one that goes to another trust group begins anew there."""

@@ -206,6 +206,10 @@ class MemoryStaging:
         for page in pages:
             state.touch(page)
 
+    def remember(self, group: int, touches: Iterable[tuple[str, int]]) -> None:
+        """Take in what VMs of a group touched before: names of VMs and pages, in the order of their first touches."""
+        self._past.remember(group, touches)
+
     def let_go(self, vm: int, page: int) -> None:
         """A page that was staged is let go, by somebody else's decision."""
         self._staged.pop((vm, page), None)

@@ -7,7 +7,7 @@ not trusted. Runs of other groups are never looked at.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 AHEAD = 32
@@ -60,6 +60,14 @@ class PastRuns:
         self._move(follower, past, page)
         self._write_down(past, follower.run, page)
         return self.expected(vm, AHEAD)
+
+    def remember(self, group: int, touches: Iterable[tuple[str, int]]) -> None:
+        """Take in first touches of before, in their order, as names of VMs of the group and pages: a run for each."""
+        past, runs = self._groups.setdefault(group, _Group()), dict[str, int]()
+        for name, page in touches:
+            if name not in runs:
+                runs[name] = self._new_run(group, past).run
+            self._write_down(past, runs[name], page)
 
     def expected(self, vm: int, most: int) -> list[int]:
         """The pages that followed then, so many at most, if that is to be trusted."""
