@@ -10,7 +10,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from itertools import pairwise
 from pathlib import Path
 from typing import IO
@@ -24,6 +24,7 @@ from forestall.adapters.linux.other_writers import OtherWriters
 from forestall.adapters.linux.stillness import still
 from forestall.adapters.simulated.guest_pages import SimulatedGuestPages
 from forestall.model.errors import HypervisorError, Unsupported
+from forestall.ports.guest_pages import Used, UsedRange
 from forestall.testing.guest_pages import GuestPagesContract
 
 PAGES = 4096
@@ -129,6 +130,49 @@ def pages(guest: Process) -> Iterator[MemfdPages]:
         yield pages
     finally:
         pages.close()
+
+
+class Watched:
+    """What watches the memory of a process."""
+
+    def __init__(self, pid: int, address: int, size_bytes: int) -> None:
+        self.of = pid, address, size_bytes
+        self.found: tuple[UsedRange, ...] | None = None
+        self.lost = self.closed = False
+
+    def used(self) -> tuple[UsedRange, ...] | None:
+        if self.lost:
+            raise Unsupported("it is not watched any more")
+        return self.found
+
+    def close(self) -> None:
+        self.closed = True
+
+
+def test_who_watches_tells_what_is_used_and_where_nobody_does_the_marks(guest: Process) -> None:
+    watched: list[Watched] = []
+
+    def watch(pid: int, address: int, size_bytes: int) -> Watched:
+        watched.append(Watched(pid, address, size_bytes))
+        return watched[-1]
+
+    region = region_of(guest.pid)
+    with closing(MemfdPages(guest.pid, watch=watch)) as pages:
+        (one,) = watched
+        assert one.of == (guest.pid, region.address, 4096 * PAGES)
+        assert pages.used() is None
+        one.found = (UsedRange(0, 4096, 1.0), UsedRange(8192, 8192, 0.2))
+        assert pages.used() == Used(12288, one.found)
+        one.lost = True
+        assert pages.used() is None, "the marks are looked at for the first time"
+        guest.do("write", 0, 40)
+        used = pages.used()
+        assert used is not None
+        assert 0 < used.used_bytes <= 40 * 4096
+        assert used.ranges == ()
+    with closing(MemfdPages(guest.pid, watch=watch)):
+        pass
+    assert [one.closed for one in watched] == [False, True]
 
 
 class TestSimulatedGuestPages(GuestPagesContract):

@@ -6,6 +6,7 @@ import pytest
 
 from forestall.adapters.simulated.guest_pages import SimulatedGuestPages
 from forestall.model.errors import HypervisorError
+from forestall.ports.guest_pages import Used, UsedRange
 from forestall.staging.usage import PERIOD_SECONDS, Usage, UsedMemory
 
 PAGE = 4096
@@ -18,9 +19,9 @@ class Slow(SimulatedGuestPages):
         super().__init__(100)
         self.cpu, self.looks, self._cost = 0.0, 0, cost_seconds
 
-    def used_bytes(self) -> int | None:
+    def used(self) -> Used | None:
         self.cpu, self.looks = self.cpu + self._cost, self.looks + 1
-        return super().used_bytes()
+        return super().used()
 
 
 def test_what_was_used_since_the_last_look() -> None:
@@ -38,6 +39,15 @@ def test_what_was_used_since_the_last_look() -> None:
     assert usage.used["a"].used_bytes == 0
     usage.keep(["b"])
     assert usage.used == {}
+
+
+def test_where_it_was_used_is_told_where_that_is_known(monkeypatch: pytest.MonkeyPatch) -> None:
+    pages, usage = SimulatedGuestPages(100), Usage(lambda: 0.0, 0.001)
+    ranges = (UsedRange(0, 3 * PAGE, 0.5), UsedRange(10 * PAGE, PAGE, 1.0))
+    monkeypatch.setattr(pages, "used", lambda: Used(4 * PAGE, ranges))
+    usage.look("a", pages, 0.0)
+    usage.look("a", pages, PERIOD_SECONDS)
+    assert usage.used == {"a": UsedMemory(4 * PAGE, 100 * PAGE, PERIOD_SECONDS, ranges)}
 
 
 def test_who_costs_much_is_looked_at_seldom() -> None:

@@ -6,8 +6,9 @@ import os
 import sys
 import threading
 import time
-from collections.abc import Callable, Mapping
-from contextlib import closing
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import closing, contextmanager
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from forestall.adapters.clock.system import SystemClock
@@ -20,6 +21,7 @@ from forestall.service.shadowing import BLOCKS, MEMORY
 from forestall.service.trust_groups import TrustGroups
 
 if TYPE_CHECKING:
+    from forestall.adapters.linux.damon import DamonWatch
     from forestall.bootstrap.live import Opened
     from forestall.demand.driver import Driver
     from forestall.service.configuration import Configuration
@@ -29,7 +31,7 @@ if TYPE_CHECKING:
 
 STAGING_OPTIONS = (
     *("staged_bytes", "block_bytes", "cached_bytes", "log_bytes", "keep_free_bytes"),
-    *("least_precision", "core_ratio_per_ten_vms"),
+    *("least_precision", "core_ratio_per_ten_vms", "memory_use"),
 )
 """What the daemon hands down of the table ``[staging]``."""
 END_SECONDS = {MEMORY: 5.0, BLOCKS: 20.0}
@@ -58,8 +60,36 @@ def run_memory_loop(configuration: Configuration) -> int:
     go_ahead()
     written = _written(configuration, MEMORY)
     past = first_touches_of(configuration)
-    driver = ShadowDriver(MemfdPages, free_bytes, clock.monotonic, time.process_time, settings, tell, written, past)
-    return _run(driver)
+    with _use_watched(configuration) as watch:
+        open_pages = partial(MemfdPages, watch=watch)
+        driver = ShadowDriver(open_pages, free_bytes, clock.monotonic, time.process_time, settings, tell, written, past)
+        return _run(driver)
+
+
+@contextmanager
+def _use_watched(configuration: Configuration) -> Iterator[Callable[[int, int, int], DamonWatch] | None]:
+    """What watches which memory is used, where that is wanted and possible; what an earlier run left is ended."""
+    from forestall.adapters.linux.damon import NOTE, Damon
+    from forestall.model.errors import Unsupported
+
+    wanted, staging = configuration.staging.memory_use == "damon", configuration.staging
+    if not wanted and not (configuration.state_folder / NOTE).exists():
+        yield None
+        return
+    try:
+        damon = Damon(configuration.state_folder, 0.5 * staging.core_ratio_per_ten_vms / 10)
+    except Unsupported as error:
+        if wanted:
+            tell(f"which memory VMs use is told by marks in their page tables: {error}")
+        yield None
+        return
+    if not wanted:
+        damon.close()
+        yield None
+        return
+    with closing(damon):
+        damon.start()
+        yield damon.watch
 
 
 def run_block_loop(configuration: Configuration) -> int:

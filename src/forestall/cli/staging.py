@@ -17,6 +17,13 @@ class What(StrEnum):
     BLOCKS = "blocks"
 
 
+class MemoryUse(StrEnum):
+    """What tells which memory VMs use."""
+
+    MARKS = "marks"
+    DAMON = "damon"
+
+
 def register(app: typer.Typer) -> None:
     """Add the command ``staging``."""
     app.command("staging")(staging)
@@ -42,6 +49,7 @@ def staging(
     core_ratio_per_ten_vms: Annotated[
         float | None, typer.Option(min=0, help="Share of a core that may be used for ten VMs.")
     ] = None,
+    memory_use: Annotated[MemoryUse | None, typer.Option(help="What tells which memory is used.")] = None,
 ) -> None:
     """Stage memory or blocks alone, as `forestall run` does for trust groups whose shadowing is enabled.
 
@@ -63,6 +71,7 @@ def staging(
         "keep_free_bytes": keep_free_bytes,
         "least_precision": least_precision,
         "core_ratio_per_ten_vms": core_ratio_per_ten_vms,
+        "memory_use": memory_use and memory_use.value,
     }
     own = replace(configuration.staging, **{key: value for key, value in given.items() if value is not None})
     run = run_memory_loop if what is What.MEMORY else run_block_loop

@@ -5,9 +5,34 @@ Pages are numbered from 0 in the order in which the host lays the VM's memory ou
 
 from __future__ import annotations
 
-from typing import Protocol
+from dataclasses import dataclass
+from typing import NamedTuple, Protocol
 
 from forestall.model.samples import BoolArray, IntArray
+
+
+@dataclass(frozen=True)
+class UsedRange:
+    """A part of a VM's memory that was used.
+
+    Attributes
+    ----------
+    offset_bytes, size_bytes
+        Where.
+    share
+        In how many of the looks at it, lately, it was found used; 0: not in the last ones.
+    """
+
+    offset_bytes: int
+    size_bytes: int
+    share: float
+
+
+class Used(NamedTuple):
+    """What a VM used of its memory: how much, and where if that is known."""
+
+    used_bytes: int
+    ranges: tuple[UsedRange, ...] = ()
 
 
 class GuestPages(Protocol):
@@ -87,8 +112,8 @@ class GuestPages(Protocol):
         """
         ...
 
-    def used_bytes(self) -> int | None:
-        """How much of its memory the VM has at least read or written since the last call; None at the first.
+    def used(self) -> Used | None:
+        """What of its memory the VM has at least read or written since the last call; None: nothing is known yet.
 
         A page that the processor still had at hand from before (in its translation lookaside buffer) may be missing.
 

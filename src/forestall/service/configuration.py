@@ -177,6 +177,9 @@ class StagingConfiguration:
         At most so much was brought into the page cache and has not been read yet, for all VMs together.
     log_bytes
         The log of accesses is at most this large, of memory as much as of blocks; 0: there is none.
+    memory_use
+        What tells which memory VMs use: ``marks`` (those of use in their page tables: how much), or ``damon`` (the
+        kernel's data access monitor, where nobody else uses it: which addresses, and how often).
     """
 
     memory: str = "auto"
@@ -189,6 +192,7 @@ class StagingConfiguration:
     keep_free_bytes: int = 1024 * 1024 * 1024
     least_precision: float = 0.5
     core_ratio_per_ten_vms: float = 0.01
+    memory_use: str = "marks"
 
 
 @dataclass(frozen=True)

@@ -161,6 +161,7 @@ KEYS: Mapping[str, Mapping[str, read.Reader]] = {
         "keep_free_bytes": _whole(0, 1 << 45),
         "least_precision": read.number(0, 1, low_too=True, high_too=False),
         "core_ratio_per_ten_vms": read.number(0, 10),
+        "memory_use": read.one_of(("marks", "damon"), "ways"),
     },
     "tiers": {
         "names": read.several(read.text, may_be_empty=True),

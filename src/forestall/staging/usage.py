@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
 from forestall.model.errors import Unsupported
-from forestall.ports.guest_pages import GuestPages
+from forestall.ports.guest_pages import GuestPages, UsedRange
 
 PERIOD_SECONDS, MOST_PERIOD_SECONDS = 60.0, 3_600.0
 SHARE = 0.1
@@ -23,11 +23,14 @@ class UsedMemory:
         What it has read or written within the time, of how much.
     seconds
         The time.
+    ranges
+        Which parts of it, where that is known.
     """
 
     used_bytes: int
     all_bytes: int
     seconds: float
+    ranges: tuple[UsedRange, ...] = ()
 
 
 @dataclass
@@ -72,13 +75,14 @@ class Usage:
             return
         began = self._cpu_seconds()
         try:
-            used_bytes = pages.used_bytes()
+            used = pages.used()
         except Unsupported:
             self._looks[vm_id] = _Look(now, float("inf"))
             return
         pause = (self._cpu_seconds() - began) / self._share
-        if used_bytes is not None and last is not None:
-            self._used[vm_id] = UsedMemory(used_bytes, pages.pages * pages.page_bytes, now - last.at)
+        if used is not None and last is not None:
+            all_bytes = pages.pages * pages.page_bytes
+            self._used[vm_id] = UsedMemory(used.used_bytes, all_bytes, now - last.at, used.ranges)
         self._looks[vm_id] = _Look(now, now + min(max(pause, PERIOD_SECONDS), MOST_PERIOD_SECONDS))
 
     def keep(self, vm_ids: Iterable[str]) -> None:

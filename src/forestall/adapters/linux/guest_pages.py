@@ -24,7 +24,7 @@ import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager, ExitStack, suppress
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import numpy as np
 
@@ -34,6 +34,7 @@ from forestall.adapters.linux.page_table import PageTable
 from forestall.adapters.linux.stillness import still
 from forestall.model.errors import HypervisorError, Unsupported
 from forestall.model.samples import BoolArray, IntArray
+from forestall.ports.guest_pages import Used, UsedRange
 
 _LIBC = ctypes.CDLL(None, use_errno=True)
 _KEEP_SIZE, _PUNCH_HOLE = 0x01, 0x02
@@ -71,6 +72,18 @@ class Region(NamedTuple):
     name: str
 
 
+class Watch(Protocol):
+    """Watches memory of one process; see :mod:`forestall.adapters.linux.damon`."""
+
+    def used(self) -> tuple[UsedRange, ...] | None:
+        """What was used lately; None: it is not known yet. Raises Unsupported where it is not watched any more."""
+        ...
+
+    def close(self) -> None:
+        """Watch no more."""
+        ...
+
+
 class MemfdPages:
     """The pages of one VM; see :class:`~forestall.ports.guest_pages.GuestPages`.
 
@@ -82,10 +95,16 @@ class MemfdPages:
         Where ``/proc`` is.
     at_rest
         Has a process stand still.
+    watch
+        Watches which memory of a process (address, bytes) is used; None: the marks of use in its page table tell.
     """
 
     def __init__(
-        self, pid: int, root: Path = Path("/proc"), at_rest: Callable[[int], AbstractContextManager[bool]] = still
+        self,
+        pid: int,
+        root: Path = Path("/proc"),
+        at_rest: Callable[[int], AbstractContextManager[bool]] = still,
+        watch: Callable[[int, int, int], Watch] | None = None,
     ) -> None:
         self._pid, self._root, self._at_rest = pid, root, at_rest
         self.stood_seconds = 0.0
@@ -114,9 +133,12 @@ class MemfdPages:
             on_error.pop_all()
         self._start = ctypes.addressof(ctypes.c_char.from_buffer(self._window))
         self.grain_pages = max(_HUGE_BYTES // self.page_bytes, 1) if _has_huge_shared_pages(root.parent) else 1
+        self._watch = watch(pid, self._region.address, self._region.bytes) if watch is not None else None
 
     def close(self) -> None:
         """Let go of the VM; what is populated stays so."""
+        if self._watch is not None:
+            self._watch.close()
         self._window.close()
         os.close(self._memory)
         os.close(self._table)
@@ -163,8 +185,19 @@ class MemfdPages:
         finally:
             self._window.madvise(mmap.MADV_DONTNEED, start, size)  # it is the VM's: nothing of it counts as ours
 
-    def used_bytes(self) -> int | None:
-        """As in the port: what the process, and so the VM, has used since its page table's marks of use were cleared.
+    def used(self) -> Used | None:
+        """As in the port: by the monitor where there is one and it watches this VM, else by marks of use."""
+        if self._watch is None:
+            return self._marked()
+        try:
+            ranges = self._watch.used()
+        except Unsupported:
+            self._watch = None
+            return self._marked()
+        return None if ranges is None else Used(sum(one.size_bytes for one in ranges), ranges)
+
+    def _marked(self) -> Used | None:
+        """What the process, and so the VM, has used since the marks of use in its page table were cleared.
 
         The kernel clears the marks of all of the process (clear_refs in proc_pid_clear_refs(5)); nothing else changes
         but that what it has not used since looks older when memory is short.
@@ -180,7 +213,7 @@ class MemfdPages:
         except OSError as error:
             raise Unsupported(f"which memory is used cannot be told: {error.strerror}") from error
         before, self._cleared = self._cleared, True
-        return _referenced(maps, self._region) if before else None
+        return Used(_referenced(maps, self._region)) if before else None
 
     def _node(self) -> int | None:
         """Where the VM runs, by a look that is not old."""

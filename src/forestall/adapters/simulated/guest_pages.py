@@ -8,6 +8,7 @@ import numpy as np
 
 from forestall.model.errors import HypervisorError, Unsupported
 from forestall.model.samples import BoolArray, IntArray
+from forestall.ports.guest_pages import Used
 
 
 class SimulatedGuestPages:
@@ -97,13 +98,13 @@ class SimulatedGuestPages:
         self.host_bytes += len(free) * self.page_bytes
         return free
 
-    def used_bytes(self) -> int | None:
+    def used(self) -> Used | None:
         """As in the port."""
         self._check(0, 1)
         if not self.tells:
             raise Unsupported("this kernel does not tell which memory is used")
         used, self._used = self._used, set()
-        return None if used is None else len(used) * self.page_bytes
+        return None if used is None else Used(len(used) * self.page_bytes)
 
     def close(self) -> None:
         """As in the port."""
