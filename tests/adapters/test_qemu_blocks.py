@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -15,9 +16,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+from real_core_groups import wait_for
 
 from forestall.adapters.libvirt import block_watch
 from forestall.adapters.libvirt.disks import Disks, disks_of
+from forestall.adapters.linux.proc import Processes
 from forestall.adapters.linux.scratch_file import scratch_file
 from forestall.adapters.qemu import trace_log
 from forestall.adapters.qemu.disk_places import Asker, DiskPlaces, Image
@@ -324,6 +327,28 @@ def test_a_watch_that_cannot_begin_leaves_nothing_behind(monitor: Monitor, fails
     assert monitor.said.count("add-fd") == monitor.said.count("remove-fd") == 1
     assert "logfile /dev/null" in monitor.said or fails_at.startswith("trace")
     assert len(os.listdir("/proc/self/fd")) == before
+
+
+@needs_root
+def test_a_process_that_is_stopped_is_not_asked(monitor: Monitor) -> None:
+    with subprocess.Popen(["sleep", "600"]) as process:
+        try:
+            watch = block_watch.TracedDisks(Connected(), "vm", process.pid, Asker())  # type: ignore[arg-type]
+            process.send_signal(signal.SIGSTOP)
+            assert os.WIFSTOPPED(os.waitpid(process.pid, os.WUNTRACED)[1])
+            count = len(monitor.said)
+            watch._look_again_at = 0.0
+            assert watch.take().at.tolist() == []
+            with pytest.raises(HypervisorError, match="its process is stopped"):
+                watch.close()
+            with pytest.raises(HypervisorError, match="its process is stopped"):
+                block_watch.TracedDisks(Connected(), "vm", process.pid, Asker())  # type: ignore[arg-type]
+            assert len(monitor.said) == count
+            process.send_signal(signal.SIGCONT)
+            wait_for(lambda: not Processes().is_stopped(process.pid), "it goes on")
+            block_watch.TracedDisks(Connected(), "vm", process.pid, Asker()).close()  # type: ignore[arg-type]
+        finally:
+            process.kill()
 
 
 @needs_root

@@ -25,6 +25,7 @@ import numpy as np
 from forestall.adapters.libvirt.connection import Connection, Handle, NotRunning
 from forestall.adapters.libvirt.disks import disks_of
 from forestall.adapters.libvirt.errors import translated
+from forestall.adapters.linux.proc import Processes
 from forestall.adapters.qemu.disk_places import Asker, DiskPlaces
 from forestall.adapters.qemu.trace_log import EVENTS, Traced, TraceLog, tracer_of, traces_on_here
 from forestall.adapters.qemu.which_disk import Counts, WhichDisk
@@ -61,6 +62,7 @@ class TracedDisks:
 
     def __init__(self, connection: Connection, vm_id: str, pid: int, asker: Asker) -> None:
         self._connection, self._vm_id, self._pid, self._asker = connection, vm_id, pid, asker
+        self._processes = Processes()
         self._uuid = str(connection.domain(vm_id).UUIDString())
         self._disks = disks_of(self._description())
         if not self._disks.staged:
@@ -79,14 +81,14 @@ class TracedDisks:
         if self._log is None:
             return Requests.none()
         now, traced, which = time.monotonic(), self._log.take(), self._which
-        if now >= self._look_again_at:
+        if now >= self._look_again_at and not self._processes.is_stopped(self._pid):
             self._look_again(now)
         if not len(traced.at):
             if not os.path.exists(f"/proc/{self._pid}"):
                 raise HypervisorError(f"{self._vm_id} is gone")
             return Requests.none()
         which.take_in(traced)
-        if which.is_due(now):
+        if which.is_due(now) and not self._processes.is_stopped(self._pid):
             which.compare(self._counts(), now)
         if len(self._unclear.at):
             traced = Traced.together([self._unclear, traced])
@@ -130,7 +132,12 @@ class TracedDisks:
         self._places.look_again()
 
     def _handle(self) -> Handle:
-        """The VM, by a connection that lives; not another one that has its name by now."""
+        """The VM, by a connection that lives; not another one that has its name by now.
+
+        Nor one whose process is stopped: its monitor would not answer, and all other VMs would wait for it.
+        """
+        if self._processes.is_stopped(self._pid):
+            raise HypervisorError("its process is stopped")
         handle = self._connection.domain(self._vm_id)
         if str(handle.UUIDString()) != self._uuid:
             raise NotRunning(f"{self._vm_id} is another VM by now")

@@ -10,6 +10,7 @@ from pathlib import Path
 
 STATE, START_TIME = 3 - 3, 22 - 3
 """Positions of ``state`` and ``starttime`` in /proc/PID/stat, counted behind the name (proc_pid_stat(5))."""
+STOPPED = "T"
 ENDED = ("Z", "X")
 """States of a process that has ended; it is listed until its parent has taken note, which may be never."""
 
@@ -63,6 +64,11 @@ class Processes:
         fields = stat.rpartition(")")[2].split()
         runs = len(fields) > START_TIME and fields[STATE] not in ENDED
         return f"{boot_id}/{fields[START_TIME]}" if runs else ""
+
+    def is_stopped(self, pid: int) -> bool:
+        """Whether a process was stopped by a signal: it answers nobody until it is let go on."""
+        fields = _read(self._root / f"{pid}/stat").rpartition(")")[2].split()
+        return fields[STATE : STATE + 1] == [STOPPED]
 
     def control_groups(self, pid: int) -> Mapping[str, str]:
         """Control group of a process by controller; the unified tree of version 2 has the name ``""`` (cgroups(7))."""
