@@ -3,6 +3,11 @@
 from __future__ import annotations
 
 import pytest
+from hypothesis import HealthCheck, settings
+
+# Hosts that tests run on are shared: how long an example takes says nothing.
+settings.register_profile("shared host", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("shared host")
 
 
 @pytest.hookimpl(tryfirst=True)  # before pytest-xdist looks for groups

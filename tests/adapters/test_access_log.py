@@ -100,7 +100,7 @@ ROWS = st.lists(
 )
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(
     st.lists(st.tuples(SOURCES, ROWS, st.sampled_from([0.0, 0.3, 5.0])), max_size=12), st.integers(1, 20), st.booleans()
 )

@@ -177,7 +177,7 @@ PIECES = st.one_of(
 )
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(st.lists(st.tuples(PIECES, st.floats(0, 1e4)), max_size=30))
 def test_whatever_comes_nothing_is_raised_and_order_is_kept(pieces: list[tuple[bytes, float]]) -> None:
     inbox = Inbox("vm")

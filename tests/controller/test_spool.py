@@ -233,4 +233,4 @@ class Spooling(RuleBasedStateMachine):
 
 
 TestSpooling = Spooling.TestCase
-TestSpooling.settings = settings(max_examples=30, stateful_step_count=30, deadline=None)
+TestSpooling.settings = settings(max_examples=30, stateful_step_count=30)

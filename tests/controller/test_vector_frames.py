@@ -32,7 +32,6 @@ def by_key(batch: VectorBatch) -> dict[tuple[str, int], bytes]:
     return {(vm, int(at)): row.tobytes() for vm, at, row in zip(batch.vm_ids, batch.at, batch.values, strict=True)}
 
 
-@settings(deadline=None)
 @given(st.data())
 def test_what_is_sent_arrives_bit_for_bit(data: st.DataObject) -> None:
     rows, features = data.draw(st.integers(0, 12)), data.draw(st.integers(1, 5))
@@ -116,7 +115,7 @@ def test_what_is_no_frame_is_refused(body: bytes, why: str) -> None:
         decode(body)
 
 
-@settings(deadline=None, max_examples=300)
+@settings(max_examples=300)
 @given(st.data())
 def test_damage_is_refused_or_harmless(data: st.DataObject) -> None:
     """Some bytes are changed: what comes out is a frame of sound shape, or a refusal."""

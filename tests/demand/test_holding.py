@@ -65,7 +65,7 @@ def test_with_a_limit_it_lowers_to_what_lasts_and_keeps_a_reserve() -> None:
     st.sampled_from([0.2, 1.0, 3.0, 40.0]),
     st.sampled_from([60, 300, 3600]),
 )
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 def test_changes_never_exceed_what_is_allowed(needed: FloatArray, rate: float, step_seconds: int) -> None:
     options = HoldingSettings(changes_per_vm_hour=rate)
     holding = Holding(1, step_seconds, options)
@@ -85,7 +85,7 @@ def test_changes_never_exceed_what_is_allowed(needed: FloatArray, rate: float, s
 
 
 @given(arrays(np.float64, (40, 3), elements=st.floats(0, 10)))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_without_a_limit_never_less_than_needed_nor_much_more(needed: FloatArray) -> None:
     holding = Holding(1, 300, HoldingSettings())
     cap, floor = np.full(3, 9.0), np.full(3, 0.5)

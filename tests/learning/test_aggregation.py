@@ -117,7 +117,7 @@ def test_a_young_vm_trusts_whom_the_fleet_trusts() -> None:
     arrays(np.float64, (3, 2, 4), elements=st.floats(0, 1e12, allow_subnormal=False)),
     arrays(np.float64, 2, elements=st.one_of(st.floats(0, 1e12), st.just(np.nan))),
 )
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_quantiles_never_cross_and_weights_sum_to_one(quantiles: FloatArray, actual: FloatArray) -> None:
     quantiles = np.sort(quantiles, axis=-1)
     model = Aggregation(3, LEVELS)

@@ -74,7 +74,7 @@ def test_gaps_and_silence_change_nothing() -> None:
     arrays(np.float64, (3, len(LEVELS)), elements=st.floats(0, 1e12)),
     arrays(np.float64, (30, 3), elements=st.floats(0, 1e12)),
 )
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_quantiles_never_cross_and_are_never_negative(quantiles: FloatArray, actual: FloatArray) -> None:
     issued = np.sort(quantiles, axis=1)
     model = Recalibration(LEVELS, 24)

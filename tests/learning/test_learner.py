@@ -94,7 +94,7 @@ def test_one_wild_sample_does_not_spoil_the_scale() -> None:
     ),
     st.sampled_from([0.0, 1.0, np.inf, np.nan]),
 )
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_quantiles_never_cross(demand: FloatArray, limit: float) -> None:
     for made in _run(_learner(()), list(demand), limit):
         known = ~np.isnan(made)

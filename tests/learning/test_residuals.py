@@ -22,7 +22,7 @@ def _learned(residuals: np.ndarray, half_life: float = 1e9, prior: float = 0.0) 
 
 
 @given(st.floats(-1e6, 1e6))
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 def test_every_residual_has_its_bin(residual: float) -> None:
     index = int(bin_of(np.array([residual]))[0])
     assert 0 <= index < BINS

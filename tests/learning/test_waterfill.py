@@ -44,7 +44,7 @@ def _total(host: IntArray, amount: FloatArray, hosts: int) -> FloatArray:
 
 
 @given(pools())
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 def test_what_holds_in_every_pool(pool: tuple[Claims, IntArray, FloatArray]) -> None:
     claims, host, capacity = pool
     share = water_fill(claims, host, capacity)
@@ -62,7 +62,7 @@ def test_what_holds_in_every_pool(pool: tuple[Claims, IntArray, FloatArray]) -> 
 
 
 @given(pools())
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 def test_risk_times_weight_is_the_price_of_the_pool(pool: tuple[Claims, IntArray, FloatArray]) -> None:
     claims, host, capacity = pool
     share = water_fill(claims, host, capacity)
@@ -78,7 +78,7 @@ def test_risk_times_weight_is_the_price_of_the_pool(pool: tuple[Claims, IntArray
 
 
 @given(pools(), st.floats(1.0, 3.0))
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 def test_more_capacity_takes_from_nobody(pool: tuple[Claims, IntArray, FloatArray], factor: float) -> None:
     claims, host, capacity = pool
     assume(not water_fill(claims, host, capacity).floors_cut.any())
@@ -88,7 +88,7 @@ def test_more_capacity_takes_from_nobody(pool: tuple[Claims, IntArray, FloatArra
 
 
 @given(pools(), st.floats(1.0, 50.0))
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 def test_the_heavier_of_two_equals_never_gets_less(pool: tuple[Claims, IntArray, FloatArray], heavier: float) -> None:
     claims, host, capacity = pool
     twice = Claims(

@@ -125,7 +125,7 @@ def test_a_vm_that_is_switched_off_is_not_anomalous_for_long_and_begins_anew() -
     assert not anomalous[6 * DAY :, 1].any()
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(st.integers(0, 10_000), st.floats(0.0, 0.4))
 def test_scores_are_causal_bounded_and_survive_gaps_and_retired_vms(seed: int, gaps: float) -> None:
     generator = np.random.default_rng(seed)

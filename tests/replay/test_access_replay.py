@@ -111,7 +111,7 @@ def test_cutting_the_trace_changes_nothing_before(tmp_path: Path, options: tuple
         assert again.equals(whole[whole.sequence <= at].reset_index(drop=True)), at
 
 
-@settings(max_examples=5, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=5, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(seed=st.integers(0, 1000), at=st.integers(20, 4000), delay=st.sampled_from(["0", "3", "40"]))
 def test_cutting_any_trace_anywhere(tmp_path: Path, seed: int, at: int, delay: str) -> None:
     data = accesses(1500, seed, late=200)
@@ -206,7 +206,7 @@ def test_what_another_replay_left_is_removed(tmp_path: Path) -> None:
     assert left == {"staging.parquet", "summary.json", "report.html", "mine.txt"}
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     item=st.lists(st.integers(0, 8), min_size=1, max_size=60), capacity=st.integers(1, 6), delay=st.integers(0, 4),
     asked=st.lists(st.tuples(st.integers(0, 59), st.integers(0, 10)), max_size=30),
@@ -247,7 +247,7 @@ def test_the_cache_that_scores_is_a_plain_one(
     assert outcome.fate.tolist() == fate
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(item=st.lists(st.integers(0, 5), min_size=1, max_size=9), capacity=st.integers(1, 3))
 def test_belady_misses_least(item: list[int], capacity: int) -> None:
     """No choice of who goes misses less; tried out in full."""

@@ -76,7 +76,7 @@ def test_cutting_the_trace_changes_nothing_before(tmp_path: Path, options: tuple
         assert mine.time_us.max() > at - 100_000, "up to the cut"
 
 
-@settings(max_examples=6, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=6, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(seed=st.integers(0, 1000), rows=st.integers(60, 400), window=st.sampled_from([10, 20]), pool=st.booleans())
 def test_cutting_any_trace_anywhere(tmp_path: Path, seed: int, rows: int, window: int, pool: bool) -> None:
     data = services(5.0, window, ("a", "b"), seed, {"b": 2.0}).sample(frac=0.97, random_state=seed).sort_index()

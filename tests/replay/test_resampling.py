@@ -77,7 +77,7 @@ def rows_in(trace: Trace, at: int, step: int) -> slice:
 
 
 @given(traces(), st.sampled_from([1, 2, 3, 7]))
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=80)
 def test_every_interval_says_what_its_rows_say(trace: Trace, size: int) -> None:
     step = trace.grid.step_seconds * size
     made = coarse(trace, step)
@@ -100,7 +100,7 @@ def test_every_interval_says_what_its_rows_say(trace: Trace, size: int) -> None:
 
 
 @given(traces(), st.sampled_from([2, 3, 7]))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_the_sum_of_whole_intervals_is_kept(trace: Trace, size: int) -> None:
     whole = {r: np.nan_to_num(v) for r, v in trace.demand.items()}
     trace = replace(trace, demand=whole, grid=replace(trace.grid, start=0))
@@ -114,7 +114,7 @@ def test_the_sum_of_whole_intervals_is_kept(trace: Trace, size: int) -> None:
 
 
 @given(traces(), st.sampled_from([2, 3, 7]))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_the_peak_is_above_every_mean_and_no_higher_than_what_was_seen(trace: Trace, size: int) -> None:
     made = coarse(trace, trace.grid.step_seconds * size)
     if made is None:
@@ -128,7 +128,7 @@ def test_the_peak_is_above_every_mean_and_no_higher_than_what_was_seen(trace: Tr
 
 
 @given(traces(), st.sampled_from([1, 2, 3, 7]), st.integers(1, 40))
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=80)
 def test_cutting_the_trace_changes_no_interval_that_was_over(trace: Trace, size: int, rows: int) -> None:
     step = trace.grid.step_seconds * size
     cut = replace(
@@ -154,7 +154,7 @@ def test_cutting_the_trace_changes_no_interval_that_was_over(trace: Trace, size:
 
 
 @given(traces(), st.sampled_from([2, 3, 7]))
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_vms_stand_in_the_order_of_their_first_sample(trace: Trace, size: int) -> None:
     made = coarse(trace, trace.grid.step_seconds * size)
     if made is None:
@@ -184,7 +184,7 @@ def test_the_limit_is_the_last_known_one() -> None:
 
 
 @given(traces())
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_the_own_step_changes_nothing(trace: Trace) -> None:
     trace = replace(trace, grid=replace(trace.grid, start=trace.grid.start // 10 * 10))
     first = int(trace.first_seen().min())
@@ -211,7 +211,7 @@ def test_a_step_that_leaves_nothing_is_refused() -> None:
 
 
 @given(traces(), st.integers(2, 1000), st.integers(-(10**9), 2 * 10**9))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_stretching_moves_instants_alone(trace: Trace, factor: int, midnight: int) -> None:
     made = stretch(trace, factor, midnight)
     assert made.grid.step_seconds == factor * trace.grid.step_seconds

@@ -115,7 +115,7 @@ def cases(draw: st.DrawFn) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 
 
 @given(cases())
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_oracle_wastes_nothing_and_never_violates(case: tuple[np.ndarray, ...]) -> None:
     demand, limit, _ = case
     scores = score_allocation(demand, limit, np.minimum(demand, limit), 300)
@@ -125,7 +125,7 @@ def test_oracle_wastes_nothing_and_never_violates(case: tuple[np.ndarray, ...]) 
 
 
 @given(cases())
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_static_never_violates_reclaims_nothing_and_never_moves(case: tuple[np.ndarray, ...]) -> None:
     demand, limit, _ = case
     for allocated in (limit, np.full(limit.shape, NAN)):
@@ -136,7 +136,7 @@ def test_static_never_violates_reclaims_nothing_and_never_moves(case: tuple[np.n
 
 
 @given(cases(), st.randoms(use_true_random=False))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_order_of_vms_does_not_matter(case: tuple[np.ndarray, ...], random: object) -> None:
     order = list(range(case[0].shape[1]))
     random.shuffle(order)  # type: ignore[attr-defined]

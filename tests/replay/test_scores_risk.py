@@ -34,7 +34,7 @@ def test_hand_computed_scores() -> None:
 
 
 @given(pairs)
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 def test_auc_is_the_share_of_pairs_in_order(rows: list[tuple[float, bool]]) -> None:
     hits = [p for p, y in rows if y]
     misses = [p for p, y in rows if not y]
@@ -44,7 +44,7 @@ def test_auc_is_the_share_of_pairs_in_order(rows: list[tuple[float, bool]]) -> N
 
 
 @given(pairs, st.integers(0, 60))
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 def test_parts_add_up(rows: list[tuple[float, bool]], cut: int) -> None:
     p, y = np.array([r[0] for r in rows]), np.array([r[1] for r in rows])
     parts = RiskCounts()

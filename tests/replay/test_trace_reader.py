@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from bad_inputs import START, STEP, good_frame
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from forestall.model.errors import BadInput
@@ -58,7 +58,7 @@ def read_frame(frame: pd.DataFrame, folder: Path, name: str = "t.parquet") -> Tr
 
 
 @given(frames())
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=60)
 def test_what_is_written_is_read_back(frame: pd.DataFrame) -> None:
     with tempfile.TemporaryDirectory() as name:
         trace = read_frame(frame, Path(name))
@@ -73,7 +73,7 @@ def test_what_is_written_is_read_back(frame: pd.DataFrame) -> None:
 
 
 @given(frames(), st.integers(0, 100))
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_the_order_of_rows_and_the_kind_of_file_change_nothing(frame: pd.DataFrame, seed: int) -> None:
     with tempfile.TemporaryDirectory() as name:
         trace = read_frame(frame, Path(name))
@@ -82,7 +82,7 @@ def test_the_order_of_rows_and_the_kind_of_file_change_nothing(frame: pd.DataFra
 
 
 @given(frames(), st.data())
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_cutting_a_trace_changes_nothing_before_the_cut(frame: pd.DataFrame, data: st.DataObject) -> None:
     instants = np.unique(frame.timestamp)
     cut = int(data.draw(st.sampled_from(list(instants[1:]))))

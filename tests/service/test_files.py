@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from forestall.adapters.files.crashes import FileCrashes
@@ -57,7 +57,6 @@ def test_restorations_wait_for_the_journal_and_are_handed_over_once(tmp_path: Pa
     assert waiting.held() == ()
 
 
-@settings(deadline=None)  # it writes files
 @given(st.lists(st.text(min_size=1, max_size=300), unique=True, max_size=5))
 def test_any_name_of_a_vm_is_a_file_in_the_folder(tmp_path_factory: pytest.TempPathFactory, names: list[str]) -> None:
     folder = tmp_path_factory.mktemp("o") / "originals"

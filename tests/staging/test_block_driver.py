@@ -863,7 +863,7 @@ class Everything(RuleBasedStateMachine):
 
 
 TestEverything = Everything.TestCase
-TestEverything.settings = settings(max_examples=15, stateful_step_count=20, deadline=None)
+TestEverything.settings = settings(max_examples=15, stateful_step_count=20)
 
 
 def test_a_watch_that_cannot_be_resumed_is_lost() -> None:

@@ -194,4 +194,4 @@ class MemoryMachine(RuleBasedStateMachine):
 
 
 TestMemory = MemoryMachine.TestCase
-TestMemory.settings = settings(max_examples=40, stateful_step_count=25, deadline=None)
+TestMemory.settings = settings(max_examples=40, stateful_step_count=25)

@@ -761,7 +761,7 @@ class Anything(RuleBasedStateMachine):
 
 
 TestAnything = Anything.TestCase
-TestAnything.settings = settings(max_examples=60, stateful_step_count=40, deadline=None)
+TestAnything.settings = settings(max_examples=60, stateful_step_count=40)
 
 
 def test_errors_are_of_the_tree() -> None:

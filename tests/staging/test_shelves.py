@@ -131,6 +131,6 @@ class ItemsMachine(RuleBasedStateMachine):
 
 
 TestShelves = ShelvesMachine.TestCase
-TestShelves.settings = settings(max_examples=60, stateful_step_count=40, deadline=None)
+TestShelves.settings = settings(max_examples=60, stateful_step_count=40)
 TestItems = ItemsMachine.TestCase
-TestItems.settings = settings(max_examples=60, stateful_step_count=40, deadline=None)
+TestItems.settings = settings(max_examples=60, stateful_step_count=40)

@@ -84,7 +84,7 @@ def test_the_same_number_in_another_space_is_another_item() -> None:
         assert (where, what) in seen or near
 
 
-@settings(max_examples=10, deadline=None)
+@settings(max_examples=10)
 @given(seed=st.integers(0, 1000), capacity=st.sampled_from([20, 100, 400]), delay=st.sampled_from([0, 16]))
 def test_what_cannot_be_foreseen_is_left_alone(seed: int, capacity: int, delay: int) -> None:
     """Never worse than a plain cache by more than .2 points of hit ratio: random use, by popularity."""
@@ -106,7 +106,7 @@ def test_nothing_is_learned_from_how_items_are_numbered() -> None:
     assert abs(shares[0] - shares[1]) < 0.01
 
 
-@settings(max_examples=8, deadline=None)
+@settings(max_examples=8)
 @given(seed=st.integers(0, 1000), cuts=st.lists(st.integers(0, 3000), max_size=5), delay=st.sampled_from([0, 5]))
 def test_it_does_not_matter_in_how_many_pieces_accesses_come(seed: int, cuts: list[int], delay: int) -> None:
     number = looping(np.random.default_rng(seed), 3000, 250, noise=0.1)

@@ -343,7 +343,7 @@ class _Dying:
 
 
 TestLife = Life.TestCase
-TestLife.settings = settings(max_examples=300, stateful_step_count=40, deadline=None)
+TestLife.settings = settings(max_examples=300, stateful_step_count=40)
 
 
 def test_the_check_would_notice() -> None:
