@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from real_core_groups import wait_for
@@ -16,6 +17,13 @@ import sys, json, time
 for k in range(20000):
     sys.stdout.write(json.dumps({"n": k, "padding": "x" * 100}) + "\\n")
 sys.stdout.flush()
+sys.stdin.read()
+"""
+LONG = """
+import sys, json
+sys.stdout.write(json.dumps({"n": 1, "padding": "x" * 300_000}) + "\\n")
+sys.stdout.flush()
+open(%r, "w").close()
 sys.stdin.read()
 """
 DEAF = "import time\ntime.sleep(600)\n"
@@ -49,6 +57,14 @@ def test_the_newest_status_is_told_however_many_there_were(ended: list[LoopProce
     chatty.begin()
     wait_for(lambda: chatty.status().get("n") == 19_999, "the last of many")
     assert chatty.silent_seconds() < 5.0
+
+
+def test_a_long_status_is_there_whole_though_nobody_reads_meanwhile(ended: list[LoopProcess], tmp_path: Path) -> None:
+    long = process(LONG % str(tmp_path / "said"))
+    ended.append(long)
+    long.begin()
+    wait_for((tmp_path / "said").exists, "a status of 300 kB, written")
+    assert long.status()["n"] == 1
 
 
 def test_of_rosters_that_nobody_takes_the_newest_waits(ended: list[LoopProcess]) -> None:

@@ -137,10 +137,10 @@ class Watched:
 
     def __init__(self, pid: int, address: int, size_bytes: int) -> None:
         self.of = pid, address, size_bytes
-        self.found: tuple[UsedRange, ...] | None = None
+        self.found: Used | None = None
         self.lost = self.closed = False
 
-    def used(self) -> tuple[UsedRange, ...] | None:
+    def used(self) -> Used | None:
         if self.lost:
             raise Unsupported("it is not watched any more")
         return self.found
@@ -161,8 +161,8 @@ def test_who_watches_tells_what_is_used_and_where_nobody_does_the_marks(guest: P
         (one,) = watched
         assert one.of == (guest.pid, region.address, 4096 * PAGES)
         assert pages.used() is None
-        one.found = (UsedRange(0, 4096, 1.0), UsedRange(8192, 8192, 0.2))
-        assert pages.used() == Used(12288, one.found)
+        one.found = Used(12288, (UsedRange(0, 4096, 1.0), UsedRange(8192, 8192, 0.2)))
+        assert pages.used() == one.found
         one.lost = True
         assert pages.used() is None, "the marks are looked at for the first time"
         guest.do("write", 0, 40)
@@ -170,9 +170,11 @@ def test_who_watches_tells_what_is_used_and_where_nobody_does_the_marks(guest: P
         assert used is not None
         assert 0 < used.used_bytes <= 40 * 4096
         assert used.ranges == ()
+        one.lost = False
+        assert pages.used() == one.found, "it is watched again"
     with closing(MemfdPages(guest.pid, watch=watch)):
         pass
-    assert [one.closed for one in watched] == [False, True]
+    assert [one.closed for one in watched] == [True, True]
 
 
 class TestSimulatedGuestPages(GuestPagesContract):

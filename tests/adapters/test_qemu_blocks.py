@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -293,6 +294,9 @@ class Handle:
     def UUIDString(self) -> str:
         return self.uuid
 
+    def name(self) -> str:
+        return "vm"
+
     def XMLDesc(self) -> str:
         return self.xml
 
@@ -327,6 +331,29 @@ def test_a_watch_that_cannot_begin_leaves_nothing_behind(monitor: Monitor, fails
     assert monitor.said.count("add-fd") == monitor.said.count("remove-fd") == 1
     assert "logfile /dev/null" in monitor.said or fails_at.startswith("trace")
     assert len(os.listdir("/proc/self/fd")) == before
+
+
+@needs_root
+def test_a_process_that_is_stopped_is_not_asked_to_trace_no_more(
+    monitor: Monitor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What an earlier run has left on is switched off at its next start, if it goes on by then."""
+    with subprocess.Popen(["sleep", "600"]) as process:
+        try:
+            monkeypatch.setattr(block_watch, "traces_on_here", lambda: {process.pid: ["qemu", "-uuid", "u"]})
+            connection = SimpleNamespace(
+                is_local=True, handle=lambda: SimpleNamespace(listAllDomains=lambda _: [Handle()])
+            )
+            process.send_signal(signal.SIGSTOP)
+            os.waitpid(process.pid, os.WUNTRACED)
+            assert block_watch.clear_up(connection) == {"vm": "its process is stopped"}  # type: ignore[arg-type]
+            assert monitor.said == []
+            process.send_signal(signal.SIGCONT)
+            wait_for(lambda: not Processes().is_stopped(process.pid), "it goes on")
+            assert block_watch.clear_up(connection) == {"vm": ""}  # type: ignore[arg-type]
+            assert "logfile /dev/null" in monitor.said
+        finally:
+            process.kill()
 
 
 @needs_root

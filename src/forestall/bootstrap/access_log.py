@@ -70,13 +70,15 @@ def first_touches_of(configuration: Configuration) -> Callable[[Group], Iterable
     def touches(group: Group) -> Iterable[tuple[str, int]]:
         from forestall.adapters.access_log.recent import recent
         from forestall.ports.access_log import MEMORY, PAGE, UNIT_BYTES
+        from forestall.service import shadowing
 
         folder = access_folder(configuration)
         if not folder.exists():
             return ()
-        found = recent(folder, group.name, group.generation, PAST_ACCESSES, kind=PAGE)
-        taken = found.place == MEMORY
-        block = found.number[taken] * UNIT_BYTES // configuration.staging.block_bytes
+        found = recent(folder, group.name, group.generation, PAST_ACCESSES, kind=PAGE, written_by=shadowing.MEMORY)
+        # Each is one block; those of another size were numbered otherwise.
+        taken = (found.place == MEMORY) & (found.size_bytes == (found.size_bytes[-1] if len(found) else 0))
+        block = found.number[taken] * UNIT_BYTES // found.size_bytes[taken]
         return zip(map(str, found.vm_id[taken]), block.tolist(), strict=True)
 
     return touches

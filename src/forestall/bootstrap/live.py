@@ -118,7 +118,7 @@ def restore_directly(configuration: Configuration, vm_ids: list[str] | None) -> 
         A daemon runs on this state folder.
     """
     from forestall.bootstrap.burst_live import core_originals, put_cores_back
-    from forestall.bootstrap.staging_live import switch_traces_off
+    from forestall.bootstrap.staging_live import give_damon_back, switch_traces_off
     from forestall.bootstrap.tiers import finish_moves, open_moves
 
     with locked(configuration.state_folder):
@@ -138,6 +138,7 @@ def restore_directly(configuration: Configuration, vm_ids: list[str] | None) -> 
         result = replace(result, done=tuple(done), left=(*result.left, *left.items()))
         _leave_word(configuration, result.done)
         switch_traces_off(configuration)
+        give_damon_back(configuration)
         return replace(result, left=(*result.left, *finish_moves(configuration, vm_ids).items()))
 
 

@@ -34,7 +34,7 @@ STAGING_OPTIONS = (
     *("least_precision", "core_ratio_per_ten_vms", "memory_use"),
 )
 """What the daemon hands down of the table ``[staging]``."""
-END_SECONDS = {MEMORY: 5.0, BLOCKS: 20.0}
+END_SECONDS = {MEMORY: 15.0, BLOCKS: 20.0}
 """A process is killed that has not let go of its VMs by then; of blocks, each has to be told over its monitor."""
 BLOCK_BYTES = 64 << 10
 """Blocks of disks are this large: what QEMU's images are made of, and less than most of what guests read at once."""
@@ -68,28 +68,27 @@ def run_memory_loop(configuration: Configuration) -> int:
 
 @contextmanager
 def _use_watched(configuration: Configuration) -> Iterator[Callable[[int, int, int], DamonWatch] | None]:
-    """What watches which memory is used, where that is wanted and possible; what an earlier run left is ended."""
-    from forestall.adapters.linux.damon import NOTE, Damon
-    from forestall.model.errors import Unsupported
+    """What watches which memory is used, where that is wanted."""
+    from forestall.adapters.linux.damon import Damon
 
-    wanted, staging = configuration.staging.memory_use == "damon", configuration.staging
-    if not wanted and not (configuration.state_folder / NOTE).exists():
+    staging = configuration.staging
+    if staging.memory_use != "damon":
         yield None
         return
-    try:
-        damon = Damon(configuration.state_folder, 0.5 * staging.core_ratio_per_ten_vms / 10)
-    except Unsupported as error:
-        if wanted:
-            tell(f"which memory VMs use is told by marks in their page tables: {error}")
-        yield None
-        return
-    if not wanted:
-        damon.close()
-        yield None
-        return
-    with closing(damon):
+    with closing(Damon(configuration.state_folder, 0.5 * staging.core_ratio_per_ten_vms / 10, tell)) as damon:
         damon.start()
         yield damon.watch
+
+
+def give_damon_back(configuration: Configuration) -> None:
+    """Give the kernel's DAMON back if a process that is gone has left it taken."""
+    from forestall.adapters.linux.damon import end_left_over
+    from forestall.model.errors import Unsupported
+
+    try:
+        end_left_over(configuration.state_folder)
+    except Unsupported as error:
+        tell(str(error))
 
 
 def run_block_loop(configuration: Configuration) -> int:
@@ -202,6 +201,7 @@ def shadowing_of(
     wanted = [name for name, way in ((MEMORY, staging.memory), (BLOCKS, staging.blocks)) if way != "off"]
     if configuration.connect.startswith(SIMULATED):
         wanted = [name for name in wanted if name != BLOCKS]
+    give_damon_back(configuration)
     if BLOCKS not in wanted:
         switch_traces_off(configuration)
     if not wanted or os.geteuid() != 0:

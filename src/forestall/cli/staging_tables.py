@@ -67,11 +67,12 @@ def shadowing_lines(status: dict[str, Any]) -> Iterator[str]:
     for vm_id, row in used[:SHOWN_VMS]:
         amounts = f"{row['used_bytes'] / MIB:.0f} of {row['all_bytes'] / MIB:.0f} MiB"
         busiest = max(row["ranges"], key=lambda one: (one["share"], one["size_bytes"]), default=None)
-        where = ""
-        if busiest is not None:
-            place = f"{busiest['size_bytes'] / MIB:.0f} MiB from {busiest['offset_bytes'] / MIB:.0f} MiB on"
-            where = f", most often {place}, in {100 * busiest['share']:.0f} % of looks"
-        yield f"{vm_id} has used {amounts} of its memory within {row['seconds']:.0f} s{where}"
+        if busiest is None:
+            yield f"{vm_id} has used {amounts} of its memory within {row['seconds']:.0f} s"
+            continue
+        place = f"{busiest['size_bytes'] / MIB:.0f} MiB from {busiest['offset_bytes'] / MIB:.0f} MiB on"
+        where = f"most often {place}, in {100 * busiest['share']:.0f} % of looks"
+        yield f"{vm_id} has used {amounts} of its memory of late, as far as DAMON sees; {where}"
     if len(used) > SHOWN_VMS:
         yield f"and {len(used) - SHOWN_VMS} VMs less: --json has all of them"
     for vm_id, reason in status["refusals"].items():

@@ -29,7 +29,7 @@ class UsedRange:
 
 
 class Used(NamedTuple):
-    """What a VM used of its memory: how much, and where if that is known."""
+    """What a VM used of its memory: how much, and where most if that is known."""
 
     used_bytes: int
     ranges: tuple[UsedRange, ...] = ()
@@ -113,9 +113,10 @@ class GuestPages(Protocol):
         ...
 
     def used(self) -> Used | None:
-        """What of its memory the VM has at least read or written since the last call; None: nothing is known yet.
+        """What of its memory the VM has read or written since the last call, or lately; None: nothing is known yet.
 
-        A page that the processor still had at hand from before (in its translation lookaside buffer) may be missing.
+        Without ranges at least so much: a page that the processor still had at hand from before (in its translation
+        lookaside buffer) may be missing. With ranges it is an estimate.
 
         Raises
         ------

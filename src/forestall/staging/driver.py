@@ -91,7 +91,7 @@ class ShadowDriver:
         self.settings = settings
         self._core = MemoryStaging(settings.staged_bytes // settings.block_bytes)
         MemoryStaging(1).touch(0, 0, 0)  # loads what is compiled
-        self._spent = cpu_seconds()
+        self._spent, self._learning_seconds = cpu_seconds(), 0.0
         self._coming: dict[str, Place] = {}
         self._vms: dict[str, Watched] = {}
         self._by_number: dict[int, Watched] = {}
@@ -162,7 +162,7 @@ class ShadowDriver:
             self._core.remember(self._groups[group], self._past(group))
         except ForestallError as error:
             self._note(f"what VMs of {group.name!r} took before is not known: {error}")
-        self._spent += self._cpu_seconds() - began  # which is no VM's doing
+        self._learning_seconds += self._cpu_seconds() - began  # which is no VM's doing
 
     def _change(self, vm: Watched, place: Place, until: float) -> None:
         """Take up what is new of a VM: one that goes to another trust group begins anew there."""
@@ -216,7 +216,8 @@ class ShadowDriver:
                     self._take_in(vm)
                 self._carry_on(vm)
                 self._let_the_overdue_go(vm)
-                self._usage.look(vm.place.vm_id, vm.pages, now)
+                if not vm.place.left_alone:
+                    self._usage.look(vm.place.vm_id, vm.pages, now)
                 self._area.give_back(vm)
         self._waiting.settle(now, self._try_again)
         self._written.pass_time()
@@ -224,7 +225,8 @@ class ShadowDriver:
             self._leave(self._vms[vm_id], None)
         self._area.lost.clear()
         ratio = self.settings.core_ratio_per_ten_vms * math.ceil(max(len(self._vms), 1) / 10)
-        return self._budget.next_seconds(self._now(), self._spent_seconds(), ratio, busy=now < self._busy_until)
+        spent = self._spent_seconds() - self._learning_seconds
+        return self._budget.next_seconds(self._now(), spent, ratio, busy=now < self._busy_until)
 
     def _take_in(self, vm: Watched) -> None:
         """What the VM took, to the core; what the core wants, to the host."""

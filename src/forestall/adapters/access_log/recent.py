@@ -40,7 +40,9 @@ class Recent:
         return len(self.at)
 
 
-def recent(folder: Path, group: str, generation: str, most: int, *, kind: str | None = None) -> Recent:
+def recent(
+    folder: Path, group: str, generation: str, most: int, *, kind: str | None = None, written_by: str | None = None
+) -> Recent:
     """The newest accesses of a generation of a trust group; of files only those that are needed are read.
 
     Parameters
@@ -53,6 +55,8 @@ def recent(folder: Path, group: str, generation: str, most: int, *, kind: str | 
         At most so many.
     kind
         Only of this one of :data:`~forestall.ports.access_log.KINDS`; None: of all.
+    written_by
+        Only what was written under this name; None: under any.
 
     Raises
     ------
@@ -61,7 +65,7 @@ def recent(folder: Path, group: str, generation: str, most: int, *, kind: str | 
     """
     wanted = {"group": group, "generation": generation} | ({} if kind is None else {"kind": kind})
     with told(folder):
-        paths = paths_of(folder)
+        paths = paths_of(folder, written_by)
     names = sorted({path.stem.rpartition("-")[0] for path in paths})
     tables = [_newest([path for path in paths if path.stem.rpartition("-")[0] == name], wanted, most) for name in names]
     table = pa.concat_tables([SCHEMA.empty_table(), *tables]).unify_dictionaries()

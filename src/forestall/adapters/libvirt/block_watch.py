@@ -98,11 +98,11 @@ class TracedDisks:
 
     def rest(self) -> None:
         """Switch the trace off."""
-        log, self._log = self._log, None
-        if log is not None:
-            log.close()
+        if self._log is not None:
             with suppress(NotRunning):
                 switch_off(self._handle())
+            self._log.close()
+            self._log = None
 
     def resume(self) -> None:
         """Switch the trace on."""
@@ -122,7 +122,12 @@ class TracedDisks:
 
     def close(self) -> None:
         """Switch the trace off for good."""
-        self.rest()
+        try:
+            self.rest()
+        finally:
+            if self._log is not None:
+                self._log.close()
+                self._log = None
 
     def _look_again(self, now: float) -> None:
         """See whether the disks are what they were, and where their bytes lie by now."""
@@ -132,12 +137,8 @@ class TracedDisks:
         self._places.look_again()
 
     def _handle(self) -> Handle:
-        """The VM, by a connection that lives; not another one that has its name by now.
-
-        Nor one whose process is stopped: its monitor would not answer, and all other VMs would wait for it.
-        """
-        if self._processes.is_stopped(self._pid):
-            raise HypervisorError("its process is stopped")
+        """The VM, by a connection that lives; not another one that has its name by now."""
+        _refuse_stopped(self._pid)
         handle = self._connection.domain(self._vm_id)
         if str(handle.UUIDString()) != self._uuid:
             raise NotRunning(f"{self._vm_id} is another VM by now")
@@ -188,13 +189,20 @@ def clear_up(connection: Connection) -> dict[str, str]:
     for handle in domains:
         with translated("cannot name a VM"):
             uuid, vm_id = str(handle.UUIDString()), str(handle.name())
-        if any(uuid in words for words in left.values()):
+        for pid in [pid for pid, words in left.items() if uuid in words]:
             outcome[vm_id] = ""
             try:
+                _refuse_stopped(pid)
                 switch_off(handle)
             except HypervisorError as error:
                 outcome[vm_id] = str(error)
     return outcome
+
+
+def _refuse_stopped(pid: int) -> None:
+    """A process that is stopped does not answer, and all other VMs would wait for it."""
+    if Processes().is_stopped(pid):
+        raise HypervisorError("its process is stopped")
 
 
 def _refuse_theirs(pid: int) -> None:

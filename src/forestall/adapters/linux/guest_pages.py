@@ -34,7 +34,7 @@ from forestall.adapters.linux.page_table import PageTable
 from forestall.adapters.linux.stillness import still
 from forestall.model.errors import HypervisorError, Unsupported
 from forestall.model.samples import BoolArray, IntArray
-from forestall.ports.guest_pages import Used, UsedRange
+from forestall.ports.guest_pages import Used
 
 _LIBC = ctypes.CDLL(None, use_errno=True)
 _KEEP_SIZE, _PUNCH_HOLE = 0x01, 0x02
@@ -75,8 +75,8 @@ class Region(NamedTuple):
 class Watch(Protocol):
     """Watches memory of one process; see :mod:`forestall.adapters.linux.damon`."""
 
-    def used(self) -> tuple[UsedRange, ...] | None:
-        """What was used lately; None: it is not known yet. Raises Unsupported where it is not watched any more."""
+    def used(self) -> Used | None:
+        """What was used lately; None: it is not known yet. Raises Unsupported while it is not watched."""
         ...
 
     def close(self) -> None:
@@ -186,15 +186,11 @@ class MemfdPages:
             self._window.madvise(mmap.MADV_DONTNEED, start, size)  # it is the VM's: nothing of it counts as ours
 
     def used(self) -> Used | None:
-        """As in the port: by the monitor where there is one and it watches this VM, else by marks of use."""
-        if self._watch is None:
-            return self._marked()
-        try:
-            ranges = self._watch.used()
-        except Unsupported:
-            self._watch = None
-            return self._marked()
-        return None if ranges is None else Used(sum(one.size_bytes for one in ranges), ranges)
+        """As in the port: as who watches this VM says, else by marks of use."""
+        if self._watch is not None:
+            with suppress(Unsupported):
+                return self._watch.used()
+        return self._marked()
 
     def _marked(self) -> Used | None:
         """What the process, and so the VM, has used since the marks of use in its page table were cleared.

@@ -5,6 +5,7 @@ When this process ends, the pipe does, and the child puts everything back; see s
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import subprocess
@@ -14,6 +15,7 @@ from contextlib import suppress
 from typing import Any
 
 END_WITHIN_SECONDS = 5.0
+PIPE_BYTES = 1 << 20
 _CHUNK = 1 << 16
 
 
@@ -54,6 +56,8 @@ class LoopProcess:
         for pipe in (self._process.stdin, self._process.stdout):
             assert pipe is not None
             os.set_blocking(pipe.fileno(), False)
+            with suppress(OSError):  # a status of many VMs is long, and is read at each cycle only
+                fcntl.fcntl(pipe.fileno(), fcntl.F_SETPIPE_SZ, PIPE_BYTES)
 
     def alive(self) -> bool:
         """Whether it runs."""
