@@ -17,6 +17,7 @@ def register(app: typer.Typer) -> None:
     group.command("burst")(burst)
     group.command("access")(access)
     group.command("memory")(memory)
+    group.command("traffic")(traffic)
     group.command("anomaly")(anomaly)
     app.add_typer(group, name="replay")
 
@@ -224,6 +225,35 @@ def memory(
 
     settings = MemoryReplaySettings(policy, staging_bytes, history_share, seed)
     typer.echo(memory_replay_to_folder(trace, out, settings, quiet=quiet))
+
+
+def traffic(
+    trace: Annotated[Path, typer.Argument(help="Traffic trace: a Parquet or CSV file, or a folder of them.")],
+    topology: Annotated[
+        Path, typer.Option(help="The network: JSON, node-link form of networkx, links with capacity_bps.")
+    ],
+    out: Annotated[Path, typer.Option(help="Folder to write to.")],
+    policy: Annotated[
+        str, typer.Option(help="forestall, a peer, several separated by commas, or all: side by side.")
+    ] = "forestall",
+    evaluate_from: Annotated[
+        int | None, typer.Option(help="First instant evaluated, seconds; default: an hour after the first.")
+    ] = None,
+    seed: Annotated[int, typer.Option(min=0, help="Written into the report; nothing is random.")] = 0,
+    quiet: Annotated[bool, typer.Option("--quiet", help="No progress bar.")] = False,
+) -> None:
+    """Choose the paths of traffic between nodes before it comes, as if the trace were happening.
+
+    Columns: timestamp, source, target, bytes_per_s; writes routes.parquet. Peers: shortest_path, ecmp, last_matrix,
+    ewma, last_hour_max, robust, hedera, oracle.
+
+    Example: forestall replay traffic trace.parquet --topology network.json --out out --policy all
+    """
+    from forestall.bootstrap.traffic import traffic_replay_to_folder
+    from forestall.replay.traffic.replay import TrafficReplaySettings
+
+    settings = TrafficReplaySettings(policy=policy, evaluate_from=evaluate_from, seed=seed)
+    typer.echo(traffic_replay_to_folder(trace, topology, out, settings, quiet=quiet))
 
 
 def anomaly(

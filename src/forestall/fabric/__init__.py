@@ -1,0 +1,1 @@
+"""The loop that sets bandwidth, queues and paths of the network before the traffic comes."""

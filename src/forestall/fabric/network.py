@@ -1,0 +1,72 @@
+"""The network as the decision core sees it: nodes, and links that each go one way."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+
+from forestall.model.errors import WrongUse
+from forestall.model.samples import FloatArray, IntArray
+
+
+@dataclass(frozen=True, eq=False)
+class Network:
+    """Nodes and links.
+
+    Attributes
+    ----------
+    nodes
+        Their names.
+    start, end
+        Arrays (link,): index of the node that a link comes from, and of that which it leads to.
+    capacity
+        Array (link,): bytes per second.
+    """
+
+    nodes: tuple[str, ...]
+    start: IntArray
+    end: IntArray
+    capacity: FloatArray
+
+    @classmethod
+    def of(cls, nodes: Iterable[str], cables: Iterable[tuple[str, str, float]]) -> Network:
+        """A network of cables (one node, other node, bytes per second each way).
+
+        Raises
+        ------
+        WrongUse
+            A node or cable is there twice, a cable leads nowhere, from a node to itself, or carries nothing.
+        """
+        names = tuple(nodes)
+        index = {name: k for k, name in enumerate(names)}
+        if len(index) < len(names):
+            raise WrongUse("a node is there twice")
+        start, end, capacity, seen = [], [], [], set[frozenset[str]]()
+        for one, other, bytes_per_s in cables:
+            if not {one, other} <= index.keys():
+                raise WrongUse(f"the link from {one!r} to {other!r} leads to a node that is not there")
+            if one == other or not 0 < bytes_per_s < np.inf:
+                raise WrongUse(f"the link from {one!r} to {other!r} carries nothing")
+            if frozenset((one, other)) in seen:
+                raise WrongUse(f"the link from {one!r} to {other!r} is there twice")
+            seen.add(frozenset((one, other)))
+            start += [index[one], index[other]]
+            end += [index[other], index[one]]
+            capacity += [float(bytes_per_s)] * 2
+        return cls(names, np.array(start, np.int64), np.array(end, np.int64), np.array(capacity))
+
+    @cached_property
+    def index(self) -> dict[str, int]:
+        """Index of each node by its name."""
+        return {name: k for k, name in enumerate(self.nodes)}
+
+    @cached_property
+    def link(self) -> dict[tuple[int, int], int]:
+        """Index of each link by its two nodes."""
+        return {(a, b): k for k, (a, b) in enumerate(zip(self.start.tolist(), self.end.tolist(), strict=True))}
+
+    def __len__(self) -> int:
+        return len(self.capacity)

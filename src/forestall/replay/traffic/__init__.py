@@ -1,0 +1,1 @@
+"""Replay of traffic between nodes of a network along a recorded trace."""
