@@ -2,14 +2,16 @@
 
 One linear programme (HiGHS): the weighted mean over scenarios of the worst link's utilisation, plus a price for every
 share that is moved to another path, so that rules in switches stay as they are unless it is worth it, and a small one
-for longer paths. A pair whose traffic fills no link noticeably is left as it is. Source: Applegate and Cohen, Making
-intra-domain routing robust to changing and uncertain traffic demands, SIGCOMM 2003; the price of change is ours.
+for longer paths. A pair whose traffic fills no link noticeably is left as it is. Few links can ever be the worst: the
+programme begins with those that nearly are, and gets others as they turn out to be worse (row generation).
+
+Source: Applegate and Cohen, Making intra-domain routing robust to changing and uncertain traffic demands, SIGCOMM 2003;
+the price of change is ours.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import scipy.sparse as sp
@@ -20,6 +22,8 @@ from forestall.model.samples import BoolArray, FloatArray
 
 SMALLEST_SHARE = 1e-3
 """A smaller share of a pair's traffic is not worth a rule."""
+NEAR, NOTICEABLE, ROUNDS = 0.8, 1e-6, 20
+"""Links that are used by this share of the worst one are looked at first, others once they turn out to be worse."""
 
 
 @dataclass(frozen=True)
@@ -61,43 +65,65 @@ def spread(paths: Paths, scenarios: FloatArray, weight: FloatArray, share: Float
     chosen = matters[paths.pair]
     if not chosen.any():
         return share
-    solved = _solved(_programme(paths, scenarios, weight, share, chosen, prices))
-    if solved is None:
-        return share
-    found = share.copy()
-    found[chosen] = np.where(solved[: int(chosen.sum())] < SMALLEST_SHARE, 0.0, solved[: int(chosen.sum())])
-    total = np.bincount(paths.pair, found, minlength=len(paths.pairs))
-    return found / total[paths.pair]
+    used = _use(paths, scenarios, share)
+    looked_at = used >= NEAR * used.max(axis=1, keepdims=True)
+    found = share
+    for _ in range(ROUNDS):
+        solved = _solved(paths, scenarios, weight, share, chosen, looked_at, prices)
+        if solved is None:
+            return share
+        found, worst = solved
+        missed = (_use(paths, scenarios, found) > worst[:, None] + NOTICEABLE) & ~looked_at
+        if not missed.any():
+            break
+        looked_at |= missed
+    found = np.where(found < SMALLEST_SHARE, 0.0, found)
+    return found / np.bincount(paths.pair, found, minlength=len(paths.pairs))[paths.pair]
 
 
-def _programme(
-    paths: Paths, scenarios: FloatArray, weight: FloatArray, share: FloatArray, chosen: BoolArray, prices: Prices
-) -> dict[str, Any]:
-    """Variables: shares of the chosen paths; the worst utilisation in each scenario; how much each share grows."""
-    pair, uses = paths.pair[chosen], sp.csc_matrix(paths.uses)[:, chosen]
-    count, many, links = int(chosen.sum()), len(scenarios), len(paths.capacity)
-    inverse = sp.diags(1.0 / paths.capacity)
-    fixed = inverse @ (paths.uses @ ((share * ~chosen)[:, None] * scenarios[:, paths.pair].T))
-    loads = sp.vstack([inverse @ uses @ sp.diags(each[pair]) for each in scenarios]).tocsr()
-    worst = sp.kron(sp.eye(many), np.ones((links, 1))).tocsr()
-    used = np.diff(loads.indptr) > 0
-    within = sp.hstack([loads[used], -worst[used], sp.csr_matrix((int(used.sum()), count))])
+def _use(paths: Paths, scenarios: FloatArray, share: FloatArray) -> FloatArray:
+    """Utilisation of each link in each scenario, array (scenario, link)."""
+    used: FloatArray = (paths.uses @ (share[:, None] * scenarios[:, paths.pair].T) / paths.capacity[:, None]).T
+    return used
+
+
+def _solved(
+    paths: Paths,
+    scenarios: FloatArray,
+    weight: FloatArray,
+    share: FloatArray,
+    chosen: BoolArray,
+    looked_at: BoolArray,
+    prices: Prices,
+) -> tuple[FloatArray, FloatArray] | None:
+    """The best shares (path,) of the chosen paths if only some links (scenario, link) counted, and the worst of those
+    in each scenario; None where the solver gives up.
+
+    Variables: shares of the chosen paths; the worst utilisation in each scenario; how much each share grows.
+    """
+    pair, count, many = paths.pair[chosen], int(chosen.sum()), len(scenarios)
+    scenario, link = np.nonzero(looked_at)
+    uses = sp.csr_matrix(paths.uses)[link][:, chosen]
+    loads = uses.multiply(scenarios[scenario][:, pair] / paths.capacity[link, None])
+    worst = sp.csr_matrix((-np.ones(len(link)), (np.arange(len(link)), scenario)), shape=(len(link), many))
+    within = sp.hstack([loads, worst, sp.csr_matrix((len(link), count))])
     growing = sp.hstack([sp.eye(count), sp.csr_matrix((count, many)), -sp.eye(count)])
     _, local = np.unique(pair, return_inverse=True)
-    whole = sp.csr_matrix(
-        (np.ones(count), (local, np.arange(count))), shape=(int(local.max()) + 1, count + many + count)
+    shape = (int(local.max()) + 1, 2 * count + many)
+    whole = sp.csr_matrix((np.ones(count), (local, np.arange(count))), shape=shape)
+    hops = np.asarray(paths.uses.sum(axis=0)).ravel()[chosen]
+    fixed = _use(paths, scenarios, np.where(chosen, 0.0, share))[scenario, link]
+    result = linprog(
+        np.concatenate([prices.hop * hops, weight, np.full(count, prices.change)]),
+        A_ub=sp.vstack([within, growing]).tocsr(),
+        b_ub=np.concatenate([-fixed, share[chosen]]),
+        A_eq=whole,
+        b_eq=np.ones(shape[0]),
+        bounds=(0.0, None),
+        method="highs",
     )
-    hops = np.asarray(uses.sum(axis=0)).ravel()
-    return {
-        "c": np.concatenate([prices.hop * hops, weight, np.full(count, prices.change)]),
-        "A_ub": sp.vstack([within, growing]).tocsr(),
-        "b_ub": np.concatenate([-fixed.T.ravel()[used], share[chosen]]),
-        "A_eq": whole,
-        "b_eq": np.ones(whole.shape[0]),
-    }
-
-
-def _solved(programme: dict[str, Any]) -> FloatArray | None:
-    """The values of the variables; None where the solver gives up."""
-    result = linprog(**programme, bounds=(0.0, None), method="highs")
-    return None if result.x is None else np.asarray(result.x, np.float64)
+    if result.x is None:
+        return None
+    found = share.copy()
+    found[chosen] = result.x[:count]
+    return found, np.asarray(result.x[count : count + many], np.float64)
