@@ -19,6 +19,8 @@ from forestall.replay.burst.peers import PEERS as BURST_PEERS
 from forestall.replay.importers.formats import FORMATS
 from forestall.replay.memory.peers import PEERS as MEMORY_PEERS
 from forestall.replay.peers.registry import PEERS
+from forestall.replay.traffic.peers import PEERS as TRAFFIC_PEERS
+from forestall.replay.traffic.replay import ORACLE
 
 ROOT = Path(__file__).parent.parent
 DOCS = ROOT / "docs"
@@ -80,7 +82,7 @@ def test_every_line_of_the_feature_list_has_one_row() -> None:
 
 def test_every_peer_is_listed() -> None:
     listed = re.findall(r"`(\w+)`", " ".join(row[0] for row in _rows("peers.md")))
-    assert sorted(listed) == sorted([*PEERS, *BURST_PEERS, *ACCESS_PEERS, BELADY, *MEMORY_PEERS])
+    assert sorted(listed) == sorted([*PEERS, *BURST_PEERS, *ACCESS_PEERS, BELADY, *MEMORY_PEERS, *TRAFFIC_PEERS, ORACLE])
 
 
 def test_every_trace_format_is_mentioned() -> None:
