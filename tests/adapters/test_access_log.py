@@ -442,7 +442,7 @@ def test_files_that_are_removed_or_become_full_meanwhile_are_no_damage(
             assert [use.size_bytes for use in top(tmp_path, Selection(), by="vm", most=1)] == [6 * UNIT_BYTES]
         assert looks == []
         with monkeypatch.context() as patch:
-            patch.setattr(recent_module, "paths_of", lambda folder, listed=listed: listed)
+            patch.setattr(recent_module, "paths_of", lambda *_, listed=listed: listed)
             assert recent(tmp_path, "red", "1", 10).number.tolist() == [1, 1, 2, 2, 3, 3]
 
 
