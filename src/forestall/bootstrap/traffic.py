@@ -36,11 +36,14 @@ def traffic_replay_to_folder(
         notes.append(line)
         print(line, file=sys.stderr)
 
-    network = read_topology(topology)
+    network = read_topology(topology, note)
     trace = read_traffic_trace(path, network, note)
     with whole_folder(out) as folder:
         with terminal_progress(quiet) as progress:
             outcome = replay_traffic(trace, network, settings, progress)
+        for source, target in outcome.apart[:1]:
+            names = f"{network.nodes[source]!r} to {network.nodes[target]!r}"
+            note(f"warning: {path}: nothing connects {len(outcome.apart)} pairs, first {names}: they are left out")
         write_routes(folder / "routes.parquet", trace, network, outcome)
         header = _header(trace, topology.name, network, settings, outcome, notes, time.monotonic() - started)
         result = TrafficResult(header, outcome.points, outcome.worst, outcome.links)
@@ -63,9 +66,10 @@ def _header(
         trace=trace.name,
         digest=trace.digest,
         topology=topology,
+        topology_digest=network.digest,
         nodes=len(network.nodes),
         links=len(network),
-        pairs=len(trace.pairs),
+        pairs=int((trace.traffic > 0).any(axis=0).sum()),
         intervals=len(trace),
         step_seconds=trace.step_seconds,
         start=trace.start,

@@ -36,6 +36,8 @@ class Paths:
         Array (path,): whose it is; paths of a pair stand together.
     uses
         Matrix (link, path): 1 where a path uses a link.
+    first
+        Array (path,): the link that it begins with.
     equal
         Array (path,): share of its pair's traffic on each path if at each node it is split equally among the links that
         lead on by a shortest path.
@@ -47,6 +49,7 @@ class Paths:
     nodes: tuple[tuple[int, ...], ...]
     pair: IntArray
     uses: Any
+    first: IntArray
     equal: FloatArray
     capacity: FloatArray
 
@@ -84,6 +87,7 @@ def paths_of(network: Network, pairs: Sequence[tuple[int, int]], most: int = 4) 
         nodes=tuple(nodes),
         pair=np.array(pair, np.int64),
         uses=_uses(network, nodes),
+        first=np.array([network.link[each[0], each[1]] for each in nodes], np.int64),
         equal=np.array(equal),
         capacity=network.capacity,
     )

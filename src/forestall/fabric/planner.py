@@ -69,7 +69,7 @@ class TrafficPlanner:
         self._paths, self._settings = paths, settings
         self._plan = self.share = paths.equal
         self._seen: deque[FloatArray] = deque(maxlen=settings.scenarios)
-        self._planned = self._equal = 0.0
+        self._planned = self._equal = self._count = 0.0
 
     def decide(self, traffic: FloatArray) -> FloatArray:
         """Shares (path,) for the next interval, after one with this traffic (pair,), bytes per second."""
@@ -77,10 +77,12 @@ class TrafficPlanner:
         for_plan, for_equal = (self._paths.utilisation(each, traffic).max(initial=0.0) for each in self._both())
         self._planned = keep * self._planned + for_plan
         self._equal = keep * self._equal + for_equal
+        self._count = keep * self._count + 1.0
         self._seen.append(traffic)
         scenarios = np.array(self._seen)
         weight = np.full(len(scenarios), 1.0 / len(scenarios))
-        self._plan = spread(self._paths, scenarios, weight, self._plan, self._settings.prices)
+        usual = self._equal / self._count
+        self._plan = spread(self._paths, scenarios, weight, self._plan, self._settings.prices, usual)
         pays = self._planned < (1.0 - self._settings.gain) * self._equal
         self.share = self._plan if pays else self._paths.equal
         return self.share

@@ -28,7 +28,7 @@ NEAR, NOTICEABLE, ROUNDS = 0.8, 1e-6, 20
 
 @dataclass(frozen=True)
 class Prices:
-    """What is paid in utilisation of the worst link.
+    """What is paid, in shares of what the worst link is usually used.
 
     Attributes
     ----------
@@ -40,12 +40,14 @@ class Prices:
         A pair that fills no link by this much in any scenario is left as it is.
     """
 
-    change: float = 2e-3
-    hop: float = 1e-6
-    least_ratio: float = 1e-3
+    change: float = 1e-2
+    hop: float = 5e-6
+    least_ratio: float = 5e-3
 
 
-def spread(paths: Paths, scenarios: FloatArray, weight: FloatArray, share: FloatArray, prices: Prices) -> FloatArray:
+def spread(
+    paths: Paths, scenarios: FloatArray, weight: FloatArray, share: FloatArray, prices: Prices, usual: float = 1.0
+) -> FloatArray:
     """Shares (path,) of each pair's traffic on its paths, which add up to 1.
 
     Parameters
@@ -60,7 +62,12 @@ def spread(paths: Paths, scenarios: FloatArray, weight: FloatArray, share: Float
         Array (path,): what is in force.
     prices
         What changes and long paths cost.
+    usual
+        How much of the worst link is usually used.
     """
+    if not usual > 0.0:
+        return share
+    scenarios = scenarios / usual
     matters = scenarios.max(axis=0, initial=0.0) > prices.least_ratio * paths.capacity.min(initial=np.inf)
     chosen = matters[paths.pair]
     if not chosen.any():
@@ -122,7 +129,7 @@ def _solved(
         bounds=(0.0, None),
         method="highs",
     )
-    if result.x is None:
+    if result.status != 0:
         return None
     found = share.copy()
     found[chosen] = result.x[:count]

@@ -20,6 +20,7 @@ OUTPUTS = (
     "grants.parquet",
     "prefetches.parquet",
     "staging.parquet",
+    "routes.parquet",
     "summary.json",
     "report.html",
 )

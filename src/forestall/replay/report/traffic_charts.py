@@ -20,7 +20,7 @@ from forestall.replay.result import Variant
 from forestall.replay.traffic.result import LinkUse, TrafficHeader, TrafficPoint
 
 COLOURS = "viridis_r"
-MOST_NAMED = 40
+MOST_NAMED, MOST_LAID_OUT = 40, 150
 MOST_POINTS = 1_200
 
 
@@ -34,8 +34,8 @@ def network_maps(links: LinkUse, policies: Sequence[str], name: str) -> Markup:
     for axes, policy in zip(panels, policies, strict=True):
         use = links.use[policy]
         for (a, b), link in sorted(network.link.items()):
-            back = network.link[b, a]
-            if a < b:
+            back = network.link.get((b, a), link)
+            if a < b or back == link:
                 ratio = float(max(use[link], use[back]))
                 (x, y), (u, v) = place[a], place[b]
                 axes.plot((x, u), (y, v), color=colours(scale(ratio)), linewidth=1.0 + 4.0 * min(ratio, 1.0), zorder=1)
@@ -58,7 +58,8 @@ def places(network: Network) -> list[tuple[float, float]]:
     graph = nx.Graph()
     graph.add_nodes_from(range(len(network.nodes)))
     graph.add_edges_from(network.link)
-    found = nx.kamada_kawai_layout(graph) if nx.is_connected(graph) else nx.circular_layout(graph)
+    small = len(network.nodes) <= MOST_LAID_OUT and nx.is_connected(graph)
+    found = nx.kamada_kawai_layout(graph) if small else nx.circular_layout(graph)
     return [(float(found[node][0]), float(found[node][1])) for node in range(len(network.nodes))]
 
 

@@ -58,9 +58,8 @@ def score_traffic(paths: Paths, shares: FloatArray, traffic: FloatArray, scored:
     changed = np.abs(np.diff(shares, axis=0)) > CHANGED
     both = scored[1:]
     many = max(int(both.sum()), 1)
-    by_pair = np.zeros((len(changed), len(paths.pairs)), np.bool_)
-    for path, pair in enumerate(paths.pair):
-        by_pair[:, pair] |= changed[:, path]
+    begins = np.flatnonzero(np.diff(paths.pair, prepend=-1))  # paths of a pair stand together
+    by_pair = np.logical_or.reduceat(changed, begins, axis=1) if len(begins) else changed
     return TrafficScores(
         intervals=int(scored.sum()),
         mean_worst=float(worst.mean()),

@@ -15,7 +15,7 @@ from forestall.model.samples import FloatArray
 FREE = Prices(change=0.0)
 SMOOTHING = 0.3
 ELEPHANT = 0.1
-"""A pair that fills so much of a link is placed by itself (Hedera)."""
+"""A pair that fills so much of its source's own link is placed by itself (Hedera)."""
 
 
 class Router(Protocol):
@@ -78,8 +78,7 @@ class Robust:
         self._seen.append(traffic)
         if self._decided % self._every == 0:
             scenarios = np.array(self._seen)
-            weight = np.full(len(scenarios), 1.0 / len(scenarios))
-            self.share = spread(self._paths, scenarios, weight, self._paths.equal, FREE)
+            self.share = _planned(self._paths, scenarios)
         self._decided += 1
         return self.share
 
@@ -91,11 +90,13 @@ class FirstFit:
         self._paths, self.share = paths, paths.equal
         self._uses = paths.uses.tocsc()
         self._of = [np.flatnonzero(paths.pair == pair) for pair in range(len(paths.pairs))]
+        self._own = np.full(len(paths.pairs), np.inf)
+        self._own[paths.pair] = paths.capacity[paths.first]
 
     def decide(self, traffic: FloatArray) -> FloatArray:
         """Place the large ones anew."""
         paths, share = self._paths, self._paths.equal.copy()
-        large = np.flatnonzero(traffic > ELEPHANT * paths.capacity.min())
+        large = np.flatnonzero(traffic > ELEPHANT * self._own)
         small = traffic.copy()
         small[large] = 0.0
         room = paths.capacity - paths.uses @ (share * small[paths.pair])
@@ -107,13 +108,22 @@ class FirstFit:
                     share[self._of[pair]] = 0.0
                     share[path] = 1.0
                     break
+            else:  # it stays where it is
+                room -= paths.uses[:, self._of[pair]] @ (paths.equal[self._of[pair]] * traffic[pair])
         self.share = share
         return share
 
 
 def plan_for(paths: Paths, traffic: FloatArray) -> FloatArray:
     """The best shares for one matrix."""
-    return spread(paths, traffic[None, :], np.ones(1), paths.equal, FREE)
+    return _planned(paths, traffic[None, :])
+
+
+def _planned(paths: Paths, scenarios: FloatArray) -> FloatArray:
+    """The best shares for some matrices (scenario, pair), made from nothing."""
+    weight = np.full(len(scenarios), 1.0 / len(scenarios))
+    usual = float(paths.worst(paths.equal, scenarios).mean())
+    return spread(paths, scenarios, weight, paths.equal, FREE, usual)
 
 
 def _smoothed(seen: FloatArray) -> FloatArray:

@@ -24,6 +24,7 @@ ECMP, ORACLE = "ecmp", "oracle"
 POLICIES = (FORESTALL, *PEERS, ORACLE)
 SHOWN = (FORESTALL, ECMP, "robust", ORACLE)
 BUSIEST = 0.01
+MOST_CELLS = 200_000_000
 HISTORY_SECONDS = 3600
 Tick = Callable[[str, int, int], None]
 
@@ -74,6 +75,8 @@ class TrafficOutcome:
         As in :class:`~forestall.replay.traffic.result.TrafficResult`.
     longest_decision_seconds
         Of Forestall; NaN where it did not run.
+    apart
+        Pairs that send something and that nothing connects.
     """
 
     paths: Paths
@@ -83,6 +86,7 @@ class TrafficOutcome:
     worst: dict[str, FloatArray]
     links: LinkUse
     longest_decision_seconds: float
+    apart: tuple[tuple[int, int], ...]
 
 
 def replay_traffic(
@@ -93,14 +97,17 @@ def replay_traffic(
     Raises
     ------
     BadInput
-        Nothing connects two nodes between which there is traffic.
+        The trace is too large.
     WrongUse
         A policy is not known, or nothing would be scored.
     """
     paths = paths_of(network, trace.pairs)
-    if apart := set(range(len(trace.pairs))) - set(paths.pair.tolist()):
-        source, target = (network.nodes[node] for node in trace.pairs[min(apart)])
-        raise BadInput(f"there is traffic from {source!r} to {target!r}, which nothing connects", path=trace.name)
+    if (len(trace) + 1) * len(paths.pair) > MOST_CELLS:
+        raise BadInput(f"{len(trace)} intervals and {len(paths.pair)} paths: too many to be kept", path=trace.name)
+    sends: BoolArray = np.any(trace.traffic > 0.0, axis=0)
+    apart = np.flatnonzero(sends & ~np.isin(np.arange(len(sends)), paths.pair)).tolist()
+    if len(apart) == int(sends.sum()):
+        raise BadInput("nothing connects any two nodes between which there is traffic", path=trace.name)
     first = _first(trace, settings)
     scored = trace.observed & (np.arange(len(trace)) >= first)
     found: dict[str, FloatArray] = {}
@@ -115,7 +122,8 @@ def replay_traffic(
     found.setdefault(ECMP, np.broadcast_to(paths.equal, (len(trace) + 1, len(paths.equal))))
     worst = {name: _worst(paths, shares, trace, scored)[first:] for name, shares in found.items()}
     links = LinkUse(network, _busiest(paths, found, trace, scored))
-    return TrafficOutcome(paths, found[settings.names[0]], tuple(points), first, worst, links, longest)
+    left_out = tuple(trace.pairs[pair] for pair in apart)
+    return TrafficOutcome(paths, found[settings.names[0]], tuple(points), first, worst, links, longest, left_out)
 
 
 def _first(trace: TrafficTrace, settings: TrafficReplaySettings) -> int:

@@ -17,10 +17,10 @@ class TrafficHeader:
 
     Attributes
     ----------
-    trace, digest, topology
-        Name and SHA-256 of the trace, and name of the topology.
+    trace, digest, topology, topology_digest
+        Name and SHA-256 of the trace, and of the topology.
     nodes, links, pairs, intervals, step_seconds
-        Sizes.
+        Sizes; pairs are those that send something.
     start, evaluate_from, end
         First instant, first instant that is scored, and the end of the last interval, seconds UTC.
     policy
@@ -34,6 +34,7 @@ class TrafficHeader:
     trace: str
     digest: str
     topology: str
+    topology_digest: str
     nodes: int
     links: int
     pairs: int
@@ -70,7 +71,8 @@ class LinkUse:
     network
         The links.
     use
-        Utilisation of each link (link,), by policy: on average over the busiest hundredth of intervals of the first.
+        Utilisation of each link (link,), by policy: on average over the hundredth of intervals in which ECMP uses its
+        worst link most.
     """
 
     network: Network

@@ -1,6 +1,9 @@
 """Traffic traces: how much one node sent to another in each interval.
 
-Pairs stand in order of appearance, so that cutting the trace changes none before the cut.
+Pairs stand in order of when they are first to be reckoned with, and then of their nodes, so that cutting the trace
+changes none before the cut, and the order of rows within an interval nothing. In networks of few nodes that is once
+both nodes were seen, whether they have sent each other anything or not: so what is decided for an interval says also
+where traffic of a pair goes that begins in it.
 """
 
 from __future__ import annotations
@@ -24,7 +27,9 @@ from forestall.replay.trace_values import numbers, timestamps, vm_codes
 COLUMNS = ("timestamp", "source", "target", "bytes_per_s")
 TYPES = {"timestamp": pa.int64(), "source": VM_ID_TYPE, "target": VM_ID_TYPE, "bytes_per_s": pa.float64()}
 FIRST_INTERVALS = 256
-MOST_CELLS = 500_000_000
+MOST_CELLS = 100_000_000
+MOST_NODES = 64
+"""Of a network with more nodes only pairs are reckoned with that have sent something."""
 DEFAULT_STEP_SECONDS = 300
 Warn = Callable[[str], None]
 
@@ -36,9 +41,9 @@ class TrafficTrace:
     Attributes
     ----------
     pairs
-        Source and target of each pair, as nodes of the network, in order of appearance.
+        Source and target of each pair, as nodes of the network.
     begins
-        Array (pair,): the interval in which each appears.
+        Array (pair,): the first interval for which each is to be reckoned with, increasing.
     start, step_seconds
         First instant, seconds UTC, and length of an interval.
     traffic
@@ -96,7 +101,8 @@ def read_traffic_trace(path: Path, network: Network, warn: Warn) -> TrafficTrace
         frame = frame[frame["source"] != frame["target"]]
     if not len(frame):
         raise BadInput("says nothing of any traffic", path=path)
-    return _trace(path, frame.sort_values("timestamp", kind="stable", ignore_index=True), warn)
+    frame = frame.sort_values(["timestamp", "source", "target"], kind="stable", ignore_index=True)
+    return _trace(path, frame, network, warn)
 
 
 def _frame(piece: Piece, names: dict[str, int], network: Network) -> pd.DataFrame:
@@ -118,7 +124,7 @@ def _frame(piece: Piece, names: dict[str, int], network: Network) -> pd.DataFram
 
 def _nodes(path: Path, column: pa.ChunkedArray, name: str, names: dict[str, int], network: Network) -> IntArray:
     """Nodes of the network, by index."""
-    code = vm_codes(path, column.cast(pa.string()), names, name)
+    code = vm_codes(path, column, names, name)
     of = np.array([network.index.get(text, -1) for text in names], np.int64)
     node: IntArray = of[code]
     if (node < 0).any():
@@ -128,18 +134,19 @@ def _nodes(path: Path, column: pa.ChunkedArray, name: str, names: dict[str, int]
     return node
 
 
-def _trace(path: Path, frame: pd.DataFrame, warn: Warn) -> TrafficTrace:
+def _trace(path: Path, frame: pd.DataFrame, network: Network, warn: Warn) -> TrafficTrace:
     at = frame["timestamp"].to_numpy(np.int64)
     step, start = _step(at), int(at[0])
     interval = (at - start + step // 2) // step
     if moved := int(((at - start) % step != 0).sum()):
         warn(f"repair: {path}: column timestamp: {moved} rows lie between intervals of {step} s, put into the nearest")
-    key = pd.MultiIndex.from_frame(frame[["source", "target"]])
-    pair, unique = pd.factorize(key)
+    pairs, begins = _pairs(frame, interval, network)
+    index = {pair: k for k, pair in enumerate(pairs)}
+    pair = np.array([index[each] for each in zip(frame["source"], frame["target"], strict=True)], np.int64)
     steps = int(interval[-1]) + 1
-    if steps * len(unique) > MOST_CELLS:
-        raise BadInput(f"covers {steps} intervals of {step} s: too many for {len(unique)} pairs", path=path)
-    traffic, count = np.zeros((steps, len(unique))), np.zeros((steps, len(unique)), np.int64)
+    if steps * len(pairs) > MOST_CELLS:
+        raise BadInput(f"covers {steps} intervals of {step} s: too many for {len(pairs)} pairs", path=path)
+    traffic, count = np.zeros((steps, len(pairs))), np.zeros((steps, len(pairs)), np.int32)
     np.add.at(traffic, (interval, pair), frame["bytes_per_s"].to_numpy())
     np.add.at(count, (interval, pair), 1)
     if twice := int((count > 1).sum()):
@@ -148,12 +155,13 @@ def _trace(path: Path, frame: pd.DataFrame, warn: Warn) -> TrafficTrace:
     observed: BoolArray = np.any(count > 0, axis=1)
     if gaps := int((~observed).sum()):
         warn(f"warning: {path}: nothing is known of {gaps} of {steps} intervals; nothing is decided or scored in them")
-    digest = hashlib.sha256(repr((start, step, list(unique))).encode())
+    names = [(network.nodes[source], network.nodes[target]) for source, target in pairs]
+    digest = hashlib.sha256(repr((start, step, names)).encode())
     for array in (traffic, observed):
         digest.update(np.ascontiguousarray(array).tobytes())
     return TrafficTrace(
-        pairs=tuple((int(source), int(target)) for source, target in unique),
-        begins=np.argmax(count > 0, axis=0),
+        pairs=pairs,
+        begins=begins,
         start=start,
         step_seconds=step,
         traffic=traffic,
@@ -161,6 +169,26 @@ def _trace(path: Path, frame: pd.DataFrame, warn: Warn) -> TrafficTrace:
         digest=digest.hexdigest(),
         name=path.name,
     )
+
+
+def _pairs(frame: pd.DataFrame, interval: IntArray, network: Network) -> tuple[tuple[tuple[int, int], ...], IntArray]:
+    """All pairs in their order, and from when on each is to be reckoned with."""
+    first: dict[tuple[int, int], int] = {}
+    seen: dict[int, int] = {}
+    for source, target, at in zip(frame["source"].tolist(), frame["target"].tolist(), interval.tolist(), strict=True):
+        first.setdefault((source, target), at)
+        seen.setdefault(source, at)
+        seen.setdefault(target, at)
+    if len(network.nodes) <= MOST_NODES:
+        for source, since in seen.items():
+            for target, until in seen.items():
+                if source != target:
+                    known = max(since, until) + 1
+                    first[source, target] = min(first.get((source, target), known), known)
+        last = int(interval[-1]) + 1
+        first = {pair: at for pair, at in first.items() if at <= last}
+    ordered = sorted((at, *pair) for pair, at in first.items())
+    return tuple((source, target) for _, source, target in ordered), np.array([at for at, *_ in ordered], np.int64)
 
 
 def _step(at: IntArray) -> int:
