@@ -305,10 +305,10 @@ def vm() -> Iterator[Vm]:
 
 
 @pytest.fixture
-def loop() -> Iterator[LoopProcess]:
+def loop(tmp_path: Path) -> Iterator[LoopProcess]:
     options = ("--block-bytes", str(64 << 12), "--keep-free-bytes", "0", "--least-precision", "0")
     command = (sys.executable, "-m", "forestall", "staging", *options, "--core-ratio-per-ten-vms", "1")
-    loop = LoopProcess(command)
+    loop = LoopProcess((*command, "--state-folder", str(tmp_path / "state")))
     yield loop
     loop.end()
 
