@@ -9,7 +9,7 @@ MB = 1e6
 
 
 def square(capacity: float = 10 * MB) -> Network:
-    """a and c are two hops apart, by b or by d; a thin link goes straight from a to c."""
+    """a and c are two hops apart, by b or by d."""
     edges = [("a", "b"), ("b", "c"), ("a", "d"), ("d", "c")]
     return Network.of("abcd", [(*edge, capacity) for edge in edges])
 

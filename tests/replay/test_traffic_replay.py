@@ -139,6 +139,12 @@ def test_load_makes_no_difference(tmp_path: Path) -> None:
     assert two["mean_worst"] == pytest.approx(1e-4 * one["mean_worst"], rel=0.01)
 
 
+def test_a_network_in_which_nothing_is_sent(tmp_path: Path) -> None:
+    found = routes(traffic().assign(bytes_per_s=0.0), tmp_path, "--policy", "all")
+    np.testing.assert_allclose(found.groupby(["timestamp", "source", "target"])["share"].sum(), 1.0)
+    assert summary(tmp_path)["headline"]["mean_worst"] == 0.0
+
+
 def test_what_no_link_leads_to_is_left_out_and_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     net = topology(tmp_path, nodes=[*({"id": name} for name in NODES), {"id": "island"}])
     data = pd.concat([traffic(), pd.DataFrame([(START, "a", "island", 5.0)], columns=traffic().columns)])

@@ -97,7 +97,7 @@ def replay_traffic(
     Raises
     ------
     BadInput
-        The trace is too large.
+        The trace is too large, or nothing connects any of its pairs.
     WrongUse
         A policy is not known, or nothing would be scored.
     """
@@ -106,7 +106,7 @@ def replay_traffic(
         raise BadInput(f"{len(trace)} intervals and {len(paths.pair)} paths: too many to be kept", path=trace.name)
     sends: BoolArray = np.any(trace.traffic > 0.0, axis=0)
     apart = np.flatnonzero(sends & ~np.isin(np.arange(len(sends)), paths.pair)).tolist()
-    if len(apart) == int(sends.sum()):
+    if not len(paths.pair) or 0 < int(sends.sum()) == len(apart):
         raise BadInput("nothing connects any two nodes between which there is traffic", path=trace.name)
     first = _first(trace, settings)
     scored = trace.observed & (np.arange(len(trace)) >= first)
