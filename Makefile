@@ -12,6 +12,7 @@ STAMP := .venv/.complete
 LIVE := .venv/.live
 LAB_PACKAGES := qemu-system-x86 qemu-utils seabios busybox-static cpio libvirt-daemon-system libvirt-clients \
 	libvirt-daemon-driver-qemu iproute2 debootstrap e2fsprogs kmod
+SWITCH_PACKAGES := openvswitch-switch ethtool iproute2
 BINDING_PACKAGES := libvirt-dev pkg-config gcc python3-dev
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 # Training runs on the CPU; torch for CUDA would be gigabytes. To train on a GPU: make setup TORCH=
@@ -61,6 +62,8 @@ $(LIVE): $(STAMP)
 	then $(PIP) install --quiet --constraint constraints.txt --editable '.[live]'; fi
 	@$(PIP) install --quiet --constraint constraints.txt --editable '.[traffic]' || \
 		echo "setup: nfstream could not be installed; it is needed to recognise what VMs serve" >&2
+	@$(call need,command -v ovs-vswitchd && command -v ovs-vsctl && command -v ethtool,$(SWITCH_PACKAGES),networks of Open vSwitch)
+	$(PIP) install --quiet --constraint constraints.txt --editable '.[fabric]'
 	@touch $@
 
 demo: setup ## the main job on recorded virtual machines; ends with demo/report.html
@@ -96,7 +99,7 @@ lock: ## write constraints.txt anew: the newest versions that pyproject.toml all
 	rm -rf .venv/lock
 	$(PYTHON) -m venv .venv/lock
 	.venv/lock/bin/python -m pip install --quiet --upgrade pip
-	.venv/lock/bin/python -m pip install --quiet --upgrade 'hatchling==1.27.0' editables --editable '.[forecast,report,live,traffic,train]' --group dev $(TORCH)
+	.venv/lock/bin/python -m pip install --quiet --upgrade 'hatchling==1.27.0' editables --editable '.[forecast,report,live,traffic,fabric,train]' --group dev $(TORCH)
 	.venv/lock/bin/python -m pip freeze --all --exclude-editable --exclude setuptools | sed 's/+cpu//' > constraints.txt
 	rm -rf .venv/lock
 

@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from networks import MB, all_paths, leaf_spine, square
 
-from forestall.fabric.planner import PlannerSettings, TrafficPlanner
-from forestall.fabric.routing import Prices, spread
+from forestall.fabric.planner import Judge, PlannerSettings, TrafficPlanner
+from forestall.fabric.routing import Prices, held_back, spread
 
 FREE = Prices(change=0.0)
 ONE = np.ones(1)
@@ -54,6 +54,25 @@ def test_a_pair_that_fills_nothing_is_left_alone() -> None:
     share = spread(paths, np.array([[10 * MB, 100.0]]), ONE, start, FREE)
     assert share[2:].tolist() == [0.3, 0.7]
     assert spread(paths, np.zeros((1, 2)), ONE, start, FREE) is start
+
+
+def test_who_was_worse_with_next_to_nothing_is_not_held_to_have_done_harm() -> None:
+    judge = Judge()
+    for _ in range(20):
+        judge.see(planned=0.002, equal=0.001, keep=0.999)
+    assert judge.no_worse(at_stake=0.5, gain=0.02)
+    assert not judge.no_worse(at_stake=0.001, gain=0.02)
+
+
+@pytest.mark.parametrize("quiet", [0, 100_000])
+def test_harm_is_noticed_however_long_nothing_happened_before(quiet: int) -> None:
+    judge = Judge()
+    for _ in range(quiet):
+        judge.see(planned=0.0, equal=0.0, keep=1.0 - 1e-5)
+    judge.see(planned=0.8, equal=0.6, keep=1.0 - 1e-5)
+    assert judge.no_worse(at_stake=0.6, gain=0.02)
+    judge.see(planned=0.8, equal=0.6, keep=1.0 - 1e-5)
+    assert not judge.no_worse(at_stake=0.6, gain=0.02)
 
 
 @given(seed=st.integers(0, 10_000), scenarios=st.integers(1, 5))
@@ -110,3 +129,38 @@ class TestPlanner:
         shares = [planner.decide(np.array([10 * MB, 8 * MB]) * rng.uniform(0.9, 1.1, 2)) for _ in range(60)]
         moved = [float(np.abs(a - b).max()) for a, b in pairwise(shares[20:])]
         assert np.mean(np.array(moved) > 1e-3) < 0.1
+
+
+@given(
+    sent=st.lists(st.floats(0.0, 20 * MB), min_size=3, max_size=3),
+    draws=st.lists(st.tuples(st.floats(0.0, 1.0), st.floats(0.0, 1.0), st.booleans()), min_size=3, max_size=3),
+)
+def test_whoever_moves_first_no_link_is_overfull_meanwhile(
+    sent: list[float], draws: list[tuple[float, float, bool]]
+) -> None:
+    paths = all_paths(leaf_spine(), ("leaf0", "leaf1"), ("leaf2", "leaf1"), ("leaf0", "leaf3"), most=2)
+    traffic = np.array(sent)
+    share, wanted = (np.array([part for draw in draws for part in (draw[k], 1.0 - draw[k])]) for k in (0, 1))
+    held = held_back(paths, traffic, share, wanted)
+    moved_first = np.array([draw[2] for draw in draws])[paths.pair]
+    before, after = paths.utilisation(share, traffic), paths.utilisation(wanted, traffic)
+    most = np.maximum(1.0, np.maximum(before, after))
+    assert np.all(paths.utilisation(np.where(moved_first, held, share), traffic) <= most + 1e-4)
+    assert all(each in (a, b) for each, a, b in zip(held, share, wanted, strict=True))
+
+
+def test_two_that_change_places_wait_and_one_that_has_room_goes() -> None:
+    paths = all_paths(leaf_spine(), ("leaf0", "leaf1"), ("leaf0", "leaf1"), most=2)
+    first, second = np.array([1.0, 0.0, 0.0, 1.0]), np.array([0.0, 1.0, 1.0, 0.0])
+    full = held_back(paths, np.array([8 * MB, 6 * MB]), first, second)
+    assert full == pytest.approx(first)
+    assert held_back(paths, np.array([4 * MB, 5 * MB]), first, second) == pytest.approx(second)
+    one_goes = held_back(paths, np.array([8 * MB, 2 * MB]), first, np.array([1.0, 0.0, 1.0, 0.0]))
+    assert one_goes == pytest.approx([1.0, 0.0, 1.0, 0.0])
+
+
+def test_who_is_held_back_follows_once_there_is_room() -> None:
+    paths = all_paths(leaf_spine(), ("leaf0", "leaf1"), ("leaf0", "leaf1"), most=2)
+    share, wanted = np.array([1.0, 0.0, 0.0, 1.0]), np.array([0.0, 1.0, 1.0, 0.0])
+    assert held_back(paths, np.array([8 * MB, 3 * MB]), share, wanted) == pytest.approx(share)
+    assert held_back(paths, np.array([8 * MB, 1 * MB]), share, wanted) == pytest.approx(wanted)

@@ -67,7 +67,11 @@ def test_the_packaged_file_shows_every_key_once_with_its_default() -> None:
     document = tomllib.loads(_uncommented())
     configuration = read_configuration(document)
     assert configuration.policies == Path("policy.toml")
-    assert replace(configuration, policies=None) == Configuration()
+    assert configuration.fabric.topology == Path("network.json")
+    fabric = replace(configuration.fabric, topology=None)
+    assert configuration.api.certificate == Path("/etc/forestall/api.pem")
+    api = replace(configuration.api, certificate=None, key=None)
+    assert replace(configuration, policies=None, fabric=fabric, api=api) == Configuration()
     shown = [f"{t}.{k}" for t in TABLES for k in document[t]] + [k for k in document if k not in TABLES]
     assert sorted(shown) == sorted(settings_of(Configuration()))
 

@@ -33,9 +33,10 @@ def commands(path: Path) -> list[list[str]]:
     return [shlex.split(line)[1:] for line in lines]
 
 
-def test_there_are_four() -> None:
+def test_there_are_five() -> None:
     assert [path.name for path in UNITS] == [
         "forestall-controller.service",
+        "forestall-fabric.service",
         "forestall-restore.service",
         "forestall-watchdog.service",
         "forestall.service",
@@ -63,7 +64,7 @@ def test_every_unit_writes_to_the_state_folder_and_control_groups_alone(path: Pa
     found = dict(directives(path))
     assert (found["ProtectSystem"], found["NoNewPrivileges"]) == ("strict", "yes")
     written = {value for key, value in directives(path) if key == "ReadWritePaths"}
-    limits_vms = path.name != "forestall-controller.service"
+    limits_vms = path.name not in ("forestall-controller.service", "forestall-fabric.service")
     assert written == {STATE} | ({"/sys/fs/cgroup"} if limits_vms else set())
     assert found["ProtectControlGroups"] == ("no" if limits_vms else "yes")
     assert f"/var/lib/{found['StateDirectory']}" == STATE

@@ -6,7 +6,8 @@ and where those are few the next shortest ones (Yen, 1971).
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice, pairwise
 from typing import Any
@@ -53,6 +54,35 @@ class Paths:
     equal: FloatArray
     capacity: FloatArray
 
+    def repeated(self, of: IntArray) -> Paths:
+        """For pairs that take the paths of others: ``of`` (pair,) says whose, so that many may share a pair's paths."""
+        count = np.bincount(self.pair, minlength=len(self.pairs))
+        begins = np.concatenate([[0], np.cumsum(count)[:-1]]).astype(np.int64)
+        pair = np.repeat(np.arange(len(of)), count[of])
+        within = np.arange(len(pair)) - np.repeat(np.cumsum(count[of]) - count[of], count[of])
+        column = begins[of][pair] + within
+        return Paths(
+            pairs=tuple(self.pairs[k] for k in of.tolist()),
+            nodes=tuple(self.nodes[k] for k in column.tolist()),
+            pair=pair,
+            uses=sp.csc_matrix(self.uses)[:, column].tocsr(),
+            first=self.first[column],
+            equal=self.equal[column],
+            capacity=self.capacity,
+        )
+
+    def drawn(self, share: FloatArray, luck: FloatArray) -> FloatArray:
+        """Shares (path,) in which each pair takes one path, the one that ``luck`` (pair,), from 0 to 1, falls on."""
+        ends = np.cumsum(share)
+        first = np.searchsorted(self.pair, np.arange(len(self.pairs)))
+        begins = np.concatenate([[0.0], ends])[first]
+        whole = np.bincount(self.pair, share, minlength=len(self.pairs))
+        chosen = np.searchsorted(ends, begins + np.clip(luck, 1e-9, 1 - 1e-9) * whole)
+        found = np.zeros(len(share))
+        has = np.bincount(self.pair, minlength=len(self.pairs)) > 0
+        found[np.minimum(chosen[has], len(share) - 1)] = 1.0
+        return found
+
     def utilisation(self, share: FloatArray, traffic: FloatArray) -> FloatArray:
         """Utilisation of each link (link,) by traffic (pair,) in bytes per second, spread by shares (path,)."""
         loads: FloatArray = self.uses @ (share * traffic[self.pair])
@@ -73,10 +103,13 @@ def paths_of(network: Network, pairs: Sequence[tuple[int, int]], most: int = 4) 
     nodes: list[tuple[int, ...]] = []
     pair: list[int] = []
     equal: list[float] = []
+    before: dict[int, dict[int, list[int]]] = {}
     for k, (source, target) in enumerate(pairs):
-        if not nx.has_path(graph, source, target):
+        if source not in before:
+            before[source] = nx.predecessor(graph, source)
+        shortest = list(islice(_leading_to(target, before[source]), MOST_EQUAL))
+        if not shortest:
             continue
-        shortest = [tuple(path) for path in islice(nx.all_shortest_paths(graph, source, target), MOST_EQUAL)]
         longer = _longer(graph, source, target, most, set(shortest)) if len(shortest) < most else []
         shares = _equal_shares(shortest)
         nodes += [*shortest, *longer]
@@ -93,6 +126,15 @@ def paths_of(network: Network, pairs: Sequence[tuple[int, int]], most: int = 4) 
     )
 
 
+def _leading_to(target: int, before: Mapping[int, Sequence[int]]) -> Iterator[tuple[int, ...]]:
+    """All shortest paths to a node, by the nodes that come before each."""
+    if target in before and not before[target]:
+        yield (target,)
+    for node in before.get(target, ()):
+        for path in _leading_to(node, before):
+            yield (*path, target)
+
+
 def _longer(graph: Any, source: int, target: int, most: int, shortest: set[tuple[int, ...]]) -> list[tuple[int, ...]]:
     found = islice(nx.shortest_simple_paths(graph, source, target), most)
     return [tuple(path) for path in found if tuple(path) not in shortest]
@@ -104,7 +146,7 @@ def _equal_shares(shortest: Sequence[tuple[int, ...]]) -> list[float]:
     for path in shortest:
         for a, b in pairwise(path):
             following.setdefault(a, set()).add(b)
-    shares = [float(np.prod([1.0 / len(following[node]) for node in path[:-1]])) for path in shortest]
+    shares = [math.prod(1.0 / len(following[node]) for node in path[:-1]) for path in shortest]
     total = sum(shares)
     return [share / total for share in shares]
 

@@ -22,6 +22,10 @@ from forestall.model.samples import BoolArray, FloatArray
 
 SMALLEST_SHARE = 1e-3
 """A smaller share of a pair's traffic is not worth a rule."""
+STAYS_RATIO = 0.5
+"""A pair of which the programme leaves so much on its path stays there."""
+FULL_RATIO = 0.95
+"""A pair that uses more of a link by itself is split."""
 NEAR, NOTICEABLE, ROUNDS = 0.8, 1e-6, 20
 """Links that are used by this share of the worst one are looked at first, others once they turn out to be worse."""
 
@@ -86,6 +90,80 @@ def spread(
         looked_at |= missed
     found = np.where(found < SMALLEST_SHARE, 0.0, found)
     return found / np.bincount(paths.pair, found, minlength=len(paths.pairs))[paths.pair]
+
+
+def kept_whole(
+    paths: Paths,
+    scenarios: FloatArray,
+    weight: FloatArray,
+    share: FloatArray,
+    current: FloatArray,
+    prices: Prices,
+    usual: float,
+) -> FloatArray:
+    """Shares (path,) in which each pair takes one path, but for those that would fill it by themselves.
+
+    Switches split traffic by connections: of a pair that has few the shares are a matter of luck, and one whose traffic
+    takes one path is where it was planned to be. The largest come first; each takes the path that is best for all while
+    the others stay where they are, and none moves for less than a change costs.
+    """
+    if not len(scenarios):
+        return share
+    share = share.copy()
+    loads = _use(paths, scenarios, share)
+    uses = sp.csc_matrix(paths.uses)
+    begins = np.searchsorted(paths.pair, np.arange(len(paths.pairs) + 1))
+    size = weight @ scenarios
+    for k in np.argsort(-size, kind="stable").tolist():
+        mine = np.arange(begins[k], begins[k + 1])
+        split = (share[mine] > 0.0) & (share[mine] < 1.0)
+        if not split.any() or not size[k] > 0.0:
+            continue
+        per_path = (uses[:, mine].toarray() / paths.capacity[:, None]).T
+        others = loads - scenarios[:, k, None] * (share[mine] @ per_path)
+        with_each = others[None] + scenarios[None, :, k, None] * per_path[:, None, :]
+        cost = with_each.max(axis=2) @ weight - prices.change * usual * current[mine]
+        stays = (current[mine] == 1.0) & (share[mine] >= STAYS_RATIO)
+        best = int(np.argmax(stays)) if stays.any() else int(np.lexsort((-share[mine], np.round(cost, 9)))[0])
+        if size[k] * per_path[best].max() <= FULL_RATIO:
+            share[mine] = 0.0
+            share[mine[best]] = 1.0
+            loads = with_each[best]
+    return share
+
+
+def held_back(paths: Paths, traffic: FloatArray, share: FloatArray, wanted: FloatArray) -> FloatArray:
+    """Shares (path,) to go on with so that no link is overfull on the way to them, whichever pairs move first.
+
+    Pairs do not move at the same moment: for a while a link may carry those that come and those that will leave. Of
+    pairs that come to a link, the largest first, as many move as fit beside all that it carries now; the others stay
+    until there is room. A link that carries more than it can, before or afterwards, carries no more than that.
+
+    Parameters
+    ----------
+    paths
+        Candidates.
+    traffic
+        Array (pair,): what is sent now, bytes per second.
+    share, wanted
+        Arrays (path,): what is in force, and what shall be.
+
+    Source: Hong et al., Achieving high utilization with software-driven WAN, SIGCOMM 2013 (updates free of congestion).
+    """
+    moving = np.unique(paths.pair[~np.isclose(share, wanted)])
+    sent = traffic[paths.pair]
+    of_pair = sp.csr_matrix((np.ones(len(sent)), (np.arange(len(sent)), paths.pair)), (len(sent), len(paths.pairs)))
+    now, then = paths.uses @ (share * sent), paths.uses @ (wanted * sent)
+    most = np.maximum(paths.capacity, np.maximum(now, then)) * (1.0 + NOTICEABLE)
+    grows = paths.uses @ sp.diags((wanted - share) * sent) @ of_pair
+    comes = np.maximum(sp.csc_matrix(grows)[:, moving].toarray(), 0.0)
+    stay = []
+    for k in np.argsort(-traffic[moving], kind="stable").tolist():
+        if np.any(now + comes[:, k] > most):
+            stay.append(moving[k])
+        else:
+            now = now + comes[:, k]
+    return np.where(np.isin(paths.pair, stay), share, wanted)
 
 
 def _use(paths: Paths, scenarios: FloatArray, share: FloatArray) -> FloatArray:

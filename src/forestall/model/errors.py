@@ -12,6 +12,7 @@
       │    ├─ CentreAway           it cannot be reached, or is too busy: worth a later try
       │    └─ FrameRefused         it will never take this frame
       ├─ GuestError                what runs inside a VM does not answer, or refused
+      ├─ FabricError               a switch refused, or is gone
       └─ HypervisorError           the hypervisor refused, or is gone
            └─ Unsupported          this driver or domain cannot do that; never retried
 
@@ -83,6 +84,10 @@ class FrameRefused(TransportError):
 
 class GuestError(ForestallError):
     """The agent inside a VM does not answer, or refused."""
+
+
+class FabricError(ForestallError):
+    """A switch refused what it was told, does not answer, or is gone."""
 
 
 class HypervisorError(ForestallError):

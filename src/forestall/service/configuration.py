@@ -287,6 +287,64 @@ class ControllerConfiguration:
 
 
 @dataclass(frozen=True)
+class ApiConfiguration:
+    """Table ``[api]``: the API over HTTP; ``forestall token create`` makes tokens for it.
+
+    Attributes
+    ----------
+    listen
+        Address and port; empty: there is none.
+    certificate, key
+        Files for TLS, the chain in the first. Without them it listens at this machine's own addresses only.
+    """
+
+    listen: str = ""
+    certificate: Path | None = None
+    key: Path | None = None
+
+
+@dataclass(frozen=True)
+class FabricConfiguration:
+    """Table ``[fabric]``: the network between VMs; ``forestall fabric run`` reads it.
+
+    Attributes
+    ----------
+    listen
+        Where switches connect, as their controller is called in ovs-vsctl(8): ``ptcp:PORT[:ADDRESS]``, ``punix:PATH``,
+        or ``pssl:PORT[:ADDRESS]`` with the certificate, key and authority of ``[controller]``.
+    databases
+        Of Open vSwitch, one for each host; those of other hosts as ``tcp:ADDRESS:PORT``.
+    topology
+        File that says how switches are connected; None: they are asked, by LLDP.
+    step_seconds
+        Every so often traffic is read and ways are planned.
+    most_pairs
+        Ways are planned for so many pairs of interfaces.
+    link_bytes_per_s
+        What each link carries; 0: what its ports say.
+    queues
+        ``auto`` (each port sends by classes, each with its guarantee) or ``off``.
+    limits
+        ``auto`` (a VM may send what it is allotted) or ``off``.
+    latency_sensitive, interactive, bulk, background
+        Patterns of the names of VMs whose traffic is of that class, whatever is recognised in them.
+    """
+
+    listen: str = "ptcp:6653:127.0.0.1"
+    databases: tuple[str, ...] = ("unix:/run/openvswitch/db.sock",)
+    topology: Path | None = None
+    step_seconds: float = 10.0
+    most_pairs: int = 1_000
+    link_bytes_per_s: float = 0.0
+    queues: str = "off"
+    limits: str = "off"
+    latency_sensitive: tuple[str, ...] = ()
+    interactive: tuple[str, ...] = ()
+    bulk: tuple[str, ...] = ()
+    background: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
 class Configuration:
     """Top-level keys and tables of ``forestall.toml``.
 
@@ -336,5 +394,7 @@ class Configuration:
     tiers: TierConfiguration = field(default_factory=TierConfiguration)
     guests: GuestConfiguration = field(default_factory=GuestConfiguration)
     applications: ApplicationConfiguration = field(default_factory=ApplicationConfiguration)
+    fabric: FabricConfiguration = field(default_factory=FabricConfiguration)
     controller: ControllerConfiguration = field(default_factory=ControllerConfiguration)
+    api: ApiConfiguration = field(default_factory=ApiConfiguration)
     time_lapse: TimeLapseConfiguration = field(default_factory=TimeLapseConfiguration)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 import json
 import math
 import re
@@ -16,10 +17,12 @@ from forestall.demand import policy_values as read
 from forestall.demand.policy_reading import Place, PolicyProblem, read_table, read_values, refuse_unknown
 from forestall.service.configuration import (
     ActuatorConfiguration,
+    ApiConfiguration,
     ApplicationConfiguration,
     BurstConfiguration,
     Configuration,
     ControllerConfiguration,
+    FabricConfiguration,
     GuestConfiguration,
     HostConfiguration,
     LearningConfiguration,
@@ -40,7 +43,9 @@ TABLES: Mapping[str, type] = {
     "tiers": TierConfiguration,
     "guests": GuestConfiguration,
     "applications": ApplicationConfiguration,
+    "fabric": FabricConfiguration,
     "controller": ControllerConfiguration,
+    "api": ApiConfiguration,
     "time_lapse": TimeLapseConfiguration,
 }
 _HOUR, _DAY = 3600, 86400
@@ -93,6 +98,24 @@ def _address(value: object) -> str:
     if not re.fullmatch(r"(\[[0-9a-fA-F:]+\]|[^:\s]+):\d{1,5}", address):
         raise ValueError(f"must be as '0.0.0.0:7443', not {read.shown(address)}")
     return address
+
+
+def _own_address(value: object) -> str:
+    return "" if value == "" else _address(value)
+
+
+def _switches_door(value: object) -> str:
+    listen = read.text(value)
+    if not re.fullmatch(r"punix:/\S+|p(tcp|ssl):\d{1,5}(:[^\s:]+|:\[[0-9a-fA-F:]+\])?", listen):
+        raise ValueError(f"must be as 'ptcp:6653:127.0.0.1' or 'punix:/run/openflow.sock', not {read.shown(listen)}")
+    return listen
+
+
+def _database(value: object) -> str:
+    remote = read.text(value)
+    if not re.fullmatch(r"unix:/\S+|tcp:([^\s:]+|\[[0-9a-fA-F:]+\]):\d{1,5}", remote):
+        raise ValueError(f"must be as 'unix:/run/openvswitch/db.sock' or 'tcp:HOST:6640', not {read.shown(remote)}")
+    return remote
 
 
 def _mode(value: object) -> Mode:
@@ -181,6 +204,20 @@ KEYS: Mapping[str, Mapping[str, read.Reader]] = {
         "traffic": read.one_of(("auto", "off"), "ways"),
         "summary_vms": _whole(2, 1_000_000),
     },
+    "fabric": {
+        "listen": _switches_door,
+        "databases": read.several(_database),
+        "topology": _path,
+        "step_seconds": read.number(0.1, _HOUR, low_too=True),
+        "most_pairs": _whole(0, 100_000),
+        "link_bytes_per_s": _amount,
+        "queues": read.one_of(("auto", "off"), "ways"),
+        "limits": read.one_of(("auto", "off"), "ways"),
+        "latency_sensitive": read.several(read.text, may_be_empty=True),
+        "interactive": read.several(read.text, may_be_empty=True),
+        "bulk": read.several(read.text, may_be_empty=True),
+        "background": read.several(read.text, may_be_empty=True),
+    },
     "controller": {
         "url": _https,
         "listen": _address,
@@ -190,6 +227,11 @@ KEYS: Mapping[str, Mapping[str, read.Reader]] = {
         "revoked": _absolute,
         "spool_bytes": _whole(1_000_000, 1 << 40),
         "spool_seconds": _whole(60, 60 * _DAY),
+    },
+    "api": {
+        "listen": _own_address,
+        "certificate": _absolute,
+        "key": _absolute,
     },
     "time_lapse": {
         "pace": read.number(1, 100_000, low_too=True),
@@ -218,6 +260,7 @@ def read_configuration(document: Mapping[str, Any]) -> Configuration:
         _refuse_short(configuration, document, "stale_seconds", "every sample would be stale")
     _refuse_lapse(configuration)
     _refuse_tiers(configuration)
+    refuse_open_api(configuration.api)
     if configuration.burst.window_ms % configuration.burst.beat_ms:
         what = f"window_ms {configuration.burst.window_ms} is not a multiple of beat_ms {configuration.burst.beat_ms}"
         raise PolicyProblem(what, replace(_table_place("burst"), key="window_ms"))
@@ -287,6 +330,28 @@ def _refuse_lapse(configuration: Configuration) -> None:
         raise PolicyProblem("pace needs midnight_at, the instant at which a Monday of the guests began", place)
     if lapse.pace != 1.0 and configuration.connect.startswith("simulated:"):
         raise PolicyProblem("pace is for real guests; a simulated host has the time of its trace", place)
+
+
+def refuse_open_api(api: ApiConfiguration) -> None:
+    """Raise :class:`PolicyProblem` for an API that tokens would reach over the network in the clear."""
+    place = Place("api", words="[api]", key="listen")
+    if (api.certificate is None) != (api.key is None):
+        raise PolicyProblem("certificate and key go together", replace(place, key="certificate"))
+    if not api.listen:
+        return
+    try:
+        address = _address(api.listen).rpartition(":")[0].strip("[]")
+    except ValueError as error:
+        raise PolicyProblem(f"listen {error}", place) from error
+    if api.certificate is None and not _is_loopback(address):
+        raise PolicyProblem(f"at {address} the API needs TLS: set certificate and key, or listen at 127.0.0.1", place)
+
+
+def _is_loopback(address: str) -> bool:
+    try:
+        return ipaddress.ip_address(address).is_loopback
+    except ValueError:
+        return address == "localhost"
 
 
 def _refuse_tiers(configuration: Configuration) -> None:

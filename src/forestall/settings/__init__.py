@@ -1,7 +1,8 @@
 """The only reader of settings: files of an operator, and the environment."""
 
+from forestall.settings.cables import load_cables
 from forestall.settings.configuration import configuration_file, load_configuration
 from forestall.settings.policy import load_policy
 from forestall.settings.toml_file import MOST_BYTES
 
-__all__ = ["MOST_BYTES", "configuration_file", "load_configuration", "load_policy"]
+__all__ = ["MOST_BYTES", "configuration_file", "load_cables", "load_configuration", "load_policy"]

@@ -46,7 +46,8 @@ def load_configuration(path: Path | str | None = None, default: Path = DEFAULT_F
     Returns
     -------
     Configuration
-        What the file says, and defaults for the rest. A relative path of ``policies`` starts at the file's folder.
+        What the file says, and defaults for the rest. Relative paths of ``policies`` and ``topology`` start at the
+        file's folder.
 
     Raises
     ------
@@ -61,6 +62,9 @@ def load_configuration(path: Path | str | None = None, default: Path = DEFAULT_F
         configuration = read_configuration(file.document)
     except PolicyProblem as problem:
         raise file.refusal(problem) from problem
+    if configuration.fabric.topology is not None:
+        topology = chosen.parent / configuration.fabric.topology
+        configuration = replace(configuration, fabric=replace(configuration.fabric, topology=topology))
     if configuration.policies is None:
         return configuration
     return replace(configuration, policies=chosen.parent / configuration.policies)
