@@ -16,6 +16,7 @@ import typer
 from forestall.cli import make_app
 from forestall.model import errors
 from forestall.model.errors import ForestallError
+from forestall.service.api.app import api
 
 FOLDER = Path(__file__).parent / "reference"
 _NOTE = "<!-- Made by docs/generate.py from the code; do not edit. -->"
@@ -23,7 +24,7 @@ _NOTE = "<!-- Made by docs/generate.py from the code; do not edit. -->"
 
 def pages() -> dict[str, str]:
     """Text of every reference page, by file name."""
-    return {"cli.md": command_line_page(), "errors.md": errors_page()}
+    return {"cli.md": command_line_page(), "api.md": api_page(), "errors.md": errors_page()}
 
 
 def command_line_page() -> str:
@@ -42,6 +43,57 @@ def command_line_page() -> str:
         if getattr(command, "commands", None):
             parts.append("\n".join(f"- `{path} {name}`" for name in command.commands))
     return "\n\n".join(parts) + "\n"
+
+
+def api_page() -> str:
+    """Every operation of the API, and every part of what it gives."""
+    document = api(lambda request: None).openapi()
+    parts = [
+        "# The API",
+        _NOTE,
+        document["info"]["description"].strip(),
+        "The same as OpenAPI 3.1: `/api/v1/openapi.json`.",
+    ]
+    for path, operations in document["paths"].items():
+        for method, operation in operations.items():
+            parts += [f"## `{method.upper()} {path}`", operation["description"]]
+            rows = [_api_row(each) for each in operation.get("parameters", ())]
+            if body := operation.get("requestBody"):
+                rows.append(f"| body | | {_kind(body['content']['application/json']['schema'])} |")
+            if rows:
+                parts.append("\n".join(["| parameter | in | meaning |", "|---|---|---|", *rows]))
+            good = {status: each for status, each in operation["responses"].items() if status.startswith("2")}
+            for status, each in good.items():
+                content = each.get("content", {}).get("application/json", {}).get("schema")
+                parts.append(f"{status}: {_kind(content) if content else 'nothing'}.")
+    for name, schema in sorted(document["components"]["schemas"].items()):
+        if "properties" in schema and not name.startswith("Page_"):
+            rows = [
+                f"| `{key}` | {_kind(part)} | {part.get('description', '')} |"
+                for key, part in schema["properties"].items()
+            ]
+            parts += [f"### {name}", schema.get("description", "")]
+            parts.append("\n".join(["| part | kind | meaning |", "|---|---|---|", *rows]))
+    return "\n\n".join(filter(None, parts)) + "\n"
+
+
+def _api_row(parameter: Any) -> str:
+    words = parameter.get("description") or parameter["schema"].get("description", "")
+    return f"| `{parameter['name']}` ({_kind(parameter['schema'])}) | {parameter['in']} | {words} |"
+
+
+def _kind(schema: Any) -> str:
+    """What a schema says, in a few words."""
+    if "$ref" in schema:
+        name = schema["$ref"].rpartition("/")[2]
+        return f"part of a list of {name[5:-1]}" if name.startswith("Page_") else name
+    if "anyOf" in schema:
+        return " or ".join(dict.fromkeys(_kind(each) for each in schema["anyOf"]))
+    if "enum" in schema:
+        return ", ".join(f"`{each}`" for each in schema["enum"])
+    if schema.get("type") == "array":
+        return f"list of {_kind(schema['items'])}" if "items" in schema else "list"
+    return str(schema.get("type", "anything"))
 
 
 def commands(command: Any, path: str = "forestall") -> Iterator[tuple[str, Any]]:

@@ -361,6 +361,8 @@ def test_a_restart_of_libvirtd_is_survived(lab: Lab, host: LibvirtHost, guest: s
     host.observe()
     lab.restart_daemon()
     _until(lambda: _survives(host.observe), "contact is made again")
+    # libvirtd answers before it has taken up its VMs: until then it knows of no control group of theirs.
+    _until(lambda: _survives(lambda: host.settings(vm_id)), "the VM is taken up again")
     assert host.settings(vm_id).incarnation == before.incarnation
     assert host.in_force(vm_id)[CPU] == pytest.approx(0.5)
     assert _demand(host, host.observe(), vm_id)[CPU] >= 0

@@ -8,9 +8,9 @@ import pytest
 from forestall.model.errors import BadInput
 from forestall.model.resources import Resource
 from forestall.model.samples import Trace
+from forestall.replay.cast import Cast
 from forestall.replay.generator import Mixture, Workload, cast, generate
 from forestall.replay.scores.groups import lag_correlation
-from forestall.replay.workload import Cast
 
 WEEK = Workload(vms=240, days=7)
 DAY = 288
@@ -44,7 +44,7 @@ def best_lag_correlation(a: np.ndarray, b: np.ndarray) -> float:
 def test_shares_of_archetypes_are_as_asked(players: Cast) -> None:
     counts = np.bincount(players.archetype, minlength=7)
     assert counts.sum() == WEEK.vms
-    assert np.abs(counts - WEEK.mixture.shares * WEEK.vms).max() <= 1.0
+    assert np.abs(counts - np.array(WEEK.mixture.shares) * WEEK.vms).max() <= 1.0
     assert players.short_lived(WEEK.steps).mean() == pytest.approx(0.08, abs=0.05)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import sys
 import threading
 from collections.abc import Iterator, Sequence
@@ -179,14 +180,18 @@ def watch(configuration: Configuration, *, once: bool) -> int:
     return 0
 
 
-def run_daemon(configuration: Configuration, *, cycles: int | None = None) -> int:
-    """Run the daemon until it is told to stop; see :class:`forestall.service.daemon.Daemon`."""
+def run_daemon(configuration: Configuration, *, cycles: int | None = None, config: Path | None = None) -> int:
+    """Run the daemon until it is told to stop; see :class:`forestall.service.daemon.Daemon`.
+
+    ``config`` is the file that the configuration is from, for processes beside the daemon.
+    """
     from forestall.adapters.duckdb.journal import DuckdbJournal
     from forestall.adapters.duckdb.store import DuckdbStore
     from forestall.adapters.files.crashes import FileCrashes
     from forestall.adapters.files.lead_times import FileLeadTimes
     from forestall.adapters.files.liveness import FileHeart
     from forestall.adapters.libvirt.lead_times import LeadTimes
+    from forestall.bootstrap.api import ApiBeside
     from forestall.bootstrap.beside import beside_of
     from forestall.bootstrap.burst_live import lending_of
     from forestall.bootstrap.retraining import retraining_of
@@ -226,6 +231,10 @@ def run_daemon(configuration: Configuration, *, cycles: int | None = None) -> in
             opened_parts.append(lending)
         shadowing = shadowing_of(configuration, opened, driver, groups, turn, notes, opened_parts)
         tiering = tiering_of(configuration, driver, turn, notes, opened_parts)
+        served = ApiBeside.of(configuration, config, notes)
+        if served is not None:
+            opened_parts.append(served)
+            served.turn()
         retraining = retraining_of(configuration, driver, store, opened.clock, notes)
         daemon = Daemon(
             driver,
@@ -240,7 +249,8 @@ def run_daemon(configuration: Configuration, *, cycles: int | None = None) -> in
             retraining,
             {"guests": beside.guests, "applications": beside.outside}
             | ({"cores": lending} if lending else {})
-            | ({"staged pages": shadowing} if shadowing else {}),
+            | ({"staged pages": shadowing} if shadowing else {})
+            | ({"the API": served} if served else {}),
             beside.vectors,
         )
         answering = Answering(
@@ -249,12 +259,14 @@ def run_daemon(configuration: Configuration, *, cycles: int | None = None) -> in
             opened.clock,
             turn,
             configuration.connect,
-            beside.guests,
-            beside.outside,
-            lending,
-            groups,
-            shadowing,
-            tiering,
+            socket.gethostname(),
+            store,
+            guests=beside.guests,
+            outside=beside.outside,
+            lending=lending,
+            groups=groups,
+            shadowing=shadowing,
+            tiering=tiering,
         )
         with Signals().listening() as signals, serving(folder, answering):
             code = daemon.run(signals, cycles)

@@ -17,7 +17,9 @@ import typer
 from forestall import __version__
 from forestall.cli import (
     access,
+    api,
     applications,
+    audit,
     burst,
     config,
     controller,
@@ -38,6 +40,7 @@ from forestall.cli import (
     staging,
     status,
     tiers,
+    token,
     trace,
     trust_group,
     vms,
@@ -56,6 +59,9 @@ SUB_COMMANDS = (
     preallocate,
     tiers,
     fabric,
+    api,
+    token,
+    audit,
     restore,
     watchdog,
     burst,

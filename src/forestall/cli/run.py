@@ -37,5 +37,5 @@ def run(
         raise WrongUse(f"--mode {mode}: is none of {', '.join(Mode)}")
     chosen = None if mode is None else Mode(mode)
     settings = configured(config, connect=connect, mode=chosen, state_folder=state_folder)
-    if code := run_daemon(settings, cycles=cycles):
+    if code := run_daemon(settings, cycles=cycles, config=config):
         raise typer.Exit(code)

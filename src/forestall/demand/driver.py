@@ -21,7 +21,7 @@ from forestall.demand.policy import PolicySet
 from forestall.demand.recording import Recording
 from forestall.demand.ruling import ModeOf, Ruled, rule_all, take_back
 from forestall.demand.safekeeping import Note, PutBack, Safekeeping
-from forestall.demand.view import LoopView, VmView, group_views, loop_view, vm_views
+from forestall.demand.view import ForecastView, LoopView, VmView, forecast_views, group_views, loop_view, vm_views
 from forestall.demand.warming import since_first_sample
 from forestall.demand.watching import Score
 from forestall.learning.recurrent.model import RecurrentModel
@@ -287,6 +287,10 @@ class Driver:
             mode_of=lambda vm_id: self.mode_of(vm_id)[0],
             lease_left=lambda vm_id, resource: self._leases.left_seconds(vm_id, resource, steady),
         )
+
+    def forecasts(self, vm_id: str) -> list[ForecastView]:
+        """What a VM was forecast to demand at the last cycle, by resource."""
+        return forecast_views(self._plans, self.settings.demand, vm_id)
 
     def _collect_late_outcomes(self) -> None:
         try:

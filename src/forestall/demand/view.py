@@ -11,7 +11,9 @@ import numpy as np
 from forestall.demand.health import Health
 from forestall.demand.planning import HERE, Plan
 from forestall.demand.ruling import Ruled
+from forestall.demand.settings import DemandSettings
 from forestall.model.decision import Decision
+from forestall.model.forecast import Target
 from forestall.model.mode import Mode
 from forestall.model.resources import Resource
 from forestall.model.samples import FloatArray
@@ -40,6 +42,23 @@ class VmView:
     lease_left_seconds: float | None
     ruling: str
     reason: str
+
+
+@dataclass(frozen=True)
+class ForecastView:
+    """What one resource of a VM was forecast to demand at the last cycle.
+
+    ``issued_at`` is the start of the last interval whose samples were used, seconds. ``quantiles`` (target, level) are
+    in the resource's unit; ``targets`` says of what each line is: the mean of the interval so many steps ahead, or the
+    peak until then.
+    """
+
+    resource: Resource
+    issued_at: int
+    step_seconds: int
+    levels: tuple[float, ...]
+    targets: tuple[Target, ...]
+    quantiles: tuple[tuple[float, ...], ...]
 
 
 @dataclass(frozen=True)
@@ -136,6 +155,22 @@ def vm_views(
                 )
             )
     return sorted(views, key=lambda view: (view.vm_id, list(plans).index(view.resource)))
+
+
+def forecast_views(plans: Mapping[Resource, Plan], settings: DemandSettings, vm_id: str) -> list[ForecastView]:
+    """What each resource of a VM was forecast to demand at the last cycle; empty for one that was not looked at."""
+    return [
+        ForecastView(
+            resource,
+            plan.cycle.at,
+            settings.step_seconds,
+            settings.levels,
+            settings.targets,
+            tuple(tuple(line) for line in plan.cycle.quantiles[:, plan.vm_ids.index(vm_id)].tolist()),
+        )
+        for resource, plan in plans.items()
+        if vm_id in plan.vm_ids
+    ]
 
 
 def group_views(

@@ -38,7 +38,8 @@ from numpy.typing import NDArray
 from forestall.model.resources import Resource
 from forestall.model.samples import BoolArray, FloatArray, Grid, Trace
 from forestall.replay.archetypes import SHAPES, Calendar, ar1, correlated, leaked
-from forestall.replay.workload import Cast, Mixture, Workload, cast, stream, vm_names
+from forestall.replay.cast import Cast, cast, stream, vm_names
+from forestall.replay.workload import Mixture, Workload
 
 __all__ = ["Mixture", "Workload", "cast", "generate"]
 

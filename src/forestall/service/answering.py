@@ -17,12 +17,16 @@ from forestall.model.decision import Aftermath, Decision
 from forestall.model.errors import WrongUse
 from forestall.ports.clock import Clock
 from forestall.ports.journal import Journal
+from forestall.ports.store import BehaviourStore, Resolution
 from forestall.service.guests import Guests, NoGuests
 from forestall.service.lending import CoreLending
 from forestall.service.outside import Outside
 from forestall.service.shadowing import BLOCKS, Shadowing
 from forestall.service.tiering import Tiering
 from forestall.service.trust_groups import TrustGroups
+
+MOST_STEPS = 20_000
+"""Of history so many intervals are told at once."""
 
 
 def plain(value: Any) -> Any:
@@ -59,8 +63,10 @@ class Answering:
     ----------
     turn
         Held by whoever uses the driver.
-    connect
-        Which hypervisor it is.
+    connect, host
+        Which hypervisor it is, and the name of its host.
+    store
+        What was measured.
     guests
         What runs inside VMs.
     outside
@@ -78,6 +84,8 @@ class Answering:
     clock: Clock
     turn: threading.RLock
     connect: str
+    host: str = ""
+    store: BehaviourStore | None = None
     guests: Guests | NoGuests = field(default_factory=NoGuests)
     outside: Outside | None = None
     lending: CoreLending | None = None
@@ -96,6 +104,8 @@ class Answering:
             "status": self._status,
             "vms": self._vms,
             "explain": self._explain,
+            "forecast": self._forecast,
+            "history": self._history,
             "restore": self._restore,
             "resume": self._resume,
             "applications": self._applications,
@@ -131,6 +141,7 @@ class Answering:
             "version": __version__,
             "pid": os.getpid(),
             "connect": self.connect,
+            "host": self.host,
             "step_seconds": self.driver.settings.demand.step_seconds,
             "uptime_seconds": (self.clock.monotonic() - self._started) / self.clock.pace,
             **view,
@@ -140,14 +151,53 @@ class Answering:
         }
 
     def _vms(self, request: Mapping[str, Any]) -> Any:
+        names = _names(request)
         with self.turn:
-            return [asdict(view) for view in self.driver.views()]
+            views = [view for view in self.driver.views() if names is None or view.vm_id in names]
+            vm_ids = list(dict.fromkeys(view.vm_id for view in views))
+            groups = dict(zip(vm_ids, self.driver.trust_groups(vm_ids), strict=True))
+        return [{**asdict(view), "host": self.host, "trust_group": groups[view.vm_id]} for view in views]
 
     def _explain(self, request: Mapping[str, Any]) -> Any:
         vm_id, at = request.get("vm"), request.get("at")
         if not isinstance(vm_id, str) or not (at is None or isinstance(at, int)):
             raise WrongUse("explain wants a vm, and at in whole seconds or not at all")
         return explained_of(self.journal, vm_id, at)
+
+    def _forecast(self, request: Mapping[str, Any]) -> Any:
+        vm_id = _vm(request)
+        with self.turn:
+            return [asdict(view) for view in self.driver.forecasts(vm_id)]
+
+    def _history(self, request: Mapping[str, Any]) -> Any:
+        """Without the turn: the store is read beside the loop."""
+        vm_id, since, until, resolution = _vm(request), *(request.get(key) for key in ("since", "until", "resolution"))
+        if self.store is None:
+            raise WrongUse("nothing is kept here")
+        if not isinstance(since, int) or not isinstance(until, int) or resolution not in set(Resolution):
+            raise WrongUse(f"history wants since and until in whole seconds, and a resolution: {', '.join(Resolution)}")
+        steps = (until - since) // Resolution(resolution).bucket_seconds(self.store.step_seconds)
+        if not 0 < steps <= MOST_STEPS:
+            raise WrongUse(f"{steps} intervals: must be above 0 and at most {MOST_STEPS}; take a coarser resolution")
+        asked: dict[str, Any] = {
+            "since": since,
+            "until": until,
+            "resolution": Resolution(resolution),
+            "vm_ids": [vm_id],
+        }
+        mean, peak = self.store.history(**asked), self.store.peaks(**asked)
+        instants = [mean.grid.at(k) for k in range(mean.grid.steps)]
+        return [
+            {
+                "resource": resource,
+                "at": instants,
+                "mean": mean.demand[resource][:, 0].tolist(),
+                "peak": peak.demand[resource][:, 0].tolist(),
+                "limit": mean.limit[resource][:, 0].tolist(),
+            }
+            for resource in mean.resources
+            if mean.vm_ids
+        ]
 
     def _restore(self, request: Mapping[str, Any]) -> Any:
         names = _names(request)

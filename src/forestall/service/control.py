@@ -19,6 +19,8 @@ from forestall.model.errors import ForestallError, StoreError, WrongUse, in_one_
 
 SOCKET = "forestall.sock"
 LONGEST_REQUEST_BYTES = 1 << 20
+WAITING = 128
+"""So many may wait to be heard; who comes after them is told at once that nobody answers."""
 _PATIENCE_SECONDS = 10.0
 Answer = Callable[[Mapping[str, Any]], Any]
 """Answers a request with plain values; a :class:`ForestallError` becomes the answer's error."""
@@ -50,7 +52,7 @@ def serving(folder: Path, answer: Answer) -> Iterator[None]:
         os.fchmod(server.fileno(), 0o600)
         with _place(folder) as name:
             server.bind(name)
-        server.listen(8)
+        server.listen(WAITING)
     except OSError as error:
         server.close()
         raise StoreError(f"{folder / SOCKET}: cannot be made: {error.strerror}") from error
@@ -87,7 +89,7 @@ def ask(folder: Path, request: Mapping[str, Any], patience_seconds: float = 60.0
         return None
     except OSError as error:
         raise StoreError(f"{folder / SOCKET}: the daemon does not answer: {error.strerror or error}") from error
-    if not line:
+    if not line.endswith(b"\n"):
         raise StoreError(f"{folder / SOCKET}: the daemon ended before it answered")
     found = json.loads(line)
     if not found["ok"]:

@@ -6,10 +6,7 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 
-import msgspec
-
-from forestall.adapters.files.writing import read_json, write_json
-from forestall.model.errors import StoreError
+from forestall.adapters.files.writing import read_versioned, write_json
 from forestall.ports.trust_book import GroupTerms
 
 NAME, VERSION = "trust-groups.json", 1
@@ -23,15 +20,7 @@ class FileTrustBook:
 
     def read(self) -> Mapping[str, GroupTerms]:
         """As in the port."""
-        found = read_json(self._path)
-        if found is None:
-            return {}
-        if not isinstance(found, dict) or found.get("version") != VERSION:
-            raise StoreError(f"{self._path}: is damaged, or of another version of Forestall")
-        try:
-            return msgspec.convert(found["groups"], dict[str, GroupTerms])
-        except (KeyError, msgspec.ValidationError) as error:
-            raise StoreError(f"{self._path}: is damaged: {error}") from error
+        return read_versioned(self._path, VERSION, "groups", dict[str, GroupTerms]) or {}
 
     def write(self, groups: Mapping[str, GroupTerms]) -> None:
         """As in the port."""

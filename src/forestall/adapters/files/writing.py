@@ -6,12 +6,16 @@ import json
 import os
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
+
+import msgspec
 
 from forestall.model.errors import StoreError
 
+T = TypeVar("T")
 
-def write_json(path: Path, value: Any, *, durable: bool = True) -> None:
+
+def write_json(path: Path, value: Any, *, durable: bool = True, private: bool = False) -> None:
     """Write a file aside and rename it, so that a reader sees the old one or the new one.
 
     Parameters
@@ -22,6 +26,8 @@ def write_json(path: Path, value: Any, *, durable: bool = True) -> None:
         Plain JSON values.
     durable
         Whether file and folder are on the disk on return.
+    private
+        Whether only its owner may read it.
 
     Raises
     ------
@@ -31,7 +37,9 @@ def write_json(path: Path, value: Any, *, durable: bool = True) -> None:
     aside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with aside.open("w", encoding="utf-8") as file:
+        mode = 0o600 if private else 0o666
+        flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW
+        with open(os.open(aside, flags, mode), "w", encoding="utf-8") as file:
             json.dump(value, file)
             file.flush()
             if durable:
@@ -53,6 +61,25 @@ def sync_folder(folder: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def read_versioned(path: Path, version: int, key: str, kind: type[T]) -> T | None:
+    """Read what stands under a key of a file ``{"version": ..., KEY: ...}``, as a type; None if there is no file.
+
+    Raises
+    ------
+    StoreError
+        It cannot be read, is damaged, or of another version.
+    """
+    found = read_json(path)
+    if found is None:
+        return None
+    if not isinstance(found, dict) or found.get("version") != version:
+        raise StoreError(f"{path}: is damaged, or of another version of Forestall")
+    try:
+        return msgspec.convert(found[key], kind)
+    except (KeyError, msgspec.ValidationError) as error:
+        raise StoreError(f"{path}: is damaged: {error}") from error
 
 
 def read_json(path: Path) -> Any:

@@ -64,19 +64,25 @@ def listen(address: str, port: int) -> socket.socket:
 
 def server_of(application: Any, trust: Trust) -> uvicorn.Server:
     """A server that is run with ``run([socket])`` and ends when its ``should_exit`` is set."""
+    return configured(application, type("TrustingProtocol", (PeerProtocol,), {"trust": trust}), trust.context)
+
+
+def configured(application: Any, protocol: type[H11Protocol], context: ssl.SSLContext | None) -> uvicorn.Server:
+    """A server of ours: bounds on connections and headers, no word about itself, and no log of its own."""
     config = uvicorn.Config(
         application,
-        http=type("TrustingProtocol", (PeerProtocol,), {"trust": trust}),
+        http=protocol,
         ws="none",
         lifespan="off",
         log_config=None,
         access_log=False,
         server_header=False,
+        proxy_headers=False,
         limit_concurrency=CONNECTIONS,
         timeout_keep_alive=IDLE_SECONDS,
         timeout_graceful_shutdown=5,
         h11_max_incomplete_event_size=MAX_HEADER_BYTES,
     )
     config.load()
-    config.ssl = trust.context
+    config.ssl = context
     return uvicorn.Server(config)

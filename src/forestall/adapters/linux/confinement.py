@@ -1,0 +1,106 @@
+"""A process that serves strangers: it sees files of the host, changes those of one folder, and may do nothing else.
+
+Its user stays who it is, so that it can speak to the daemon; but of a superuser nothing is left than to own files that
+it can only read: no capability, and none to be had again, and no device. What listens under ``/run`` (libvirt, D-Bus)
+is hidden, for whoever reaches such a socket as root is believed. It can still send signals to processes of its user.
+
+Sources: capabilities(7), mount_setattr(2), mount_namespaces(7), prctl(2).
+"""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import os
+from pathlib import Path
+
+_NEW_MOUNTS, _NEW_IPC = 0x00020000, 0x08000000
+_PRIVATE, _RECURSIVE, _BIND = 1 << 18, 1 << 14, 1 << 12
+_NO_SUID, _NO_DEVICES, _NO_PROGRAMS = 1 << 1, 1 << 2, 1 << 3
+_MOUNT_SETATTR, _HERE, _ALL_BELOW = 442, -100, 0x8000
+_READ_ONLY, _NO_SET_USER, _NO_DEVICE = 1, 2, 4
+_DROP_FROM_BOUNDING, _NO_NEW_PRIVILEGES = 24, 38
+_CAPABILITIES_VERSION = 0x20080522
+HIDDEN = Path("/run")
+
+
+def see_and_change_only(folder: Path, seen: Path) -> str:
+    """Confine this process, for good; what could not be done, and why, or nothing.
+
+    Without privileges there is nothing to give up, and it only cannot have any. In a container that may not mount, only
+    its capabilities go.
+
+    Parameters
+    ----------
+    folder
+        What it may change.
+    seen
+        The folder around that, which it sees wherever it is.
+
+    Raises
+    ------
+    OSError
+        It has other threads, which would keep what this one gives up; or it could give up nothing.
+    """
+    if len(os.listdir("/proc/self/task")) > 1:
+        raise OSError(errno.EBUSY, "cannot be confined: it has other threads")
+    left = ""
+    if os.geteuid() == 0:
+        try:
+            _see_only(folder, seen)
+        except OSError as error:
+            left = f"it sees and owns the files of its user: {error.strerror}"
+        _give_up_capabilities()
+    _call("prctl", _NO_NEW_PRIVILEGES, 1, 0, 0, 0)
+    return left
+
+
+def _see_only(folder: Path, seen: Path) -> None:
+    """Mounts of its own: all read-only but the folder, no device, and nothing in ``/run`` but what is to be seen."""
+    _call("unshare", _NEW_MOUNTS | _NEW_IPC)
+    _mount("none", Path("/"), None, _RECURSIVE | _PRIVATE)
+    kept = os.open(seen, os.O_PATH | os.O_DIRECTORY)
+    _mount("tmpfs", HIDDEN, "tmpfs", _NO_SUID | _NO_DEVICES | _NO_PROGRAMS)
+    seen.mkdir(parents=True, exist_ok=True)  # where it is in what is hidden now
+    _mount(f"/proc/self/fd/{kept}", seen, None, _BIND)
+    os.close(kept)
+    _mount(str(folder), folder, None, _BIND)
+    _set_attributes(Path("/"), _ALL_BELOW, make=_READ_ONLY | _NO_SET_USER | _NO_DEVICE, unmake=0)
+    _set_attributes(folder, 0, make=0, unmake=_READ_ONLY)
+    os.chdir("/")
+
+
+def _give_up_capabilities() -> None:
+    for capability in range(64):
+        try:
+            _call("prctl", _DROP_FROM_BOUNDING, capability, 0, 0, 0)
+        except OSError:
+            break  # the kernel knows no more of them; or it may not, and without new privileges they count for nothing
+    header = (ctypes.c_uint32 * 2)(_CAPABILITIES_VERSION, 0)
+    _call("capset", ctypes.byref(header), ctypes.byref((ctypes.c_uint32 * 6)()))
+
+
+def _mount(source: str, target: Path, kind: str | None, flags: int) -> None:
+    kind_bytes = None if kind is None else kind.encode()
+    _call("mount", source.encode(), os.fsencode(target), kind_bytes, ctypes.c_ulong(flags), None)
+
+
+def _set_attributes(target: Path, flags: int, *, make: int, unmake: int) -> None:
+    attributes = (ctypes.c_uint64 * 4)(make, unmake, 0, 0)
+    _call(
+        "syscall",
+        ctypes.c_long(_MOUNT_SETATTR),
+        ctypes.c_int(_HERE),
+        os.fsencode(target),
+        ctypes.c_uint(flags),
+        ctypes.byref(attributes),
+        ctypes.c_size_t(ctypes.sizeof(attributes)),
+    )
+
+
+def _call(name: str, *arguments: object) -> None:
+    """A call of the system by its name; its failure is an error."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    if getattr(libc, name)(*arguments):
+        number = ctypes.get_errno()
+        raise OSError(number, f"{name}: {os.strerror(number)}")

@@ -1,0 +1,167 @@
+"""Puts the API together, and keeps its process beside the daemon's."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
+from contextlib import closing
+from pathlib import Path
+
+from forestall.adapters.files.audit_log import FileAuditLog
+from forestall.adapters.files.kept_answers import FileKeptAnswers
+from forestall.adapters.files.token_book import FileTokenBook
+from forestall.bootstrap.live import tell
+from forestall.demand.policy_reading import PolicyProblem
+from forestall.model.errors import StoreError, WrongUse
+from forestall.service.access.audit import chained
+from forestall.service.access.tokens import Tokens
+from forestall.service.configuration import Configuration
+from forestall.service.configuration_document import refuse_open_api
+
+FOLDER = "api"
+BEGIN_AGAIN_SECONDS, LONGEST_PAUSE_SECONDS = 5.0, 300.0
+END_SECONDS = 10.0
+
+
+def folder_of(configuration: Configuration) -> Path:
+    """What the API may change: tokens, audit log and answers are in it, and nothing of the daemon's."""
+    return configuration.state_folder / FOLDER
+
+
+def tokens_of(configuration: Configuration) -> Tokens:
+    """Tokens of a state folder."""
+    return Tokens(FileTokenBook(folder_of(configuration)))
+
+
+def audit_log_of(configuration: Configuration) -> FileAuditLog:
+    """The audit log of a state folder."""
+    return FileAuditLog(folder_of(configuration), chained)
+
+
+def run_api(configuration: Configuration, *, while_held: bool = False) -> int:
+    """Serve the API until told to stop; with ``while_held`` also until standard input ends.
+
+    Raises
+    ------
+    WrongUse
+        ``[api]`` says nowhere to listen, or somewhere without TLS that is reached from outside.
+    BadInput
+        Certificate or key cannot be used.
+    StoreError
+        The address is taken.
+    """
+    from forestall.adapters.https.open_server import Certificates, open_server
+    from forestall.adapters.https.server import listen
+    from forestall.service.api.app import api, guarded
+    from forestall.service.control import ask
+
+    settings, folder = configuration.api, configuration.state_folder
+    if not settings.listen:
+        raise WrongUse("the API listens nowhere: [api] listen, or --listen 127.0.0.1:7480")
+    try:
+        refuse_open_api(settings)
+    except PolicyProblem as problem:
+        raise WrongUse(str(problem)) from problem
+    address, _, port = settings.listen.rpartition(":")
+    app = guarded(
+        api(lambda request: ask(folder, request) if folder.exists() else None),
+        tokens_of(configuration),
+        audit_log_of(configuration),
+        FileKeptAnswers(folder_of(configuration)),
+    )
+    certificates = None
+    if settings.certificate is not None and settings.key is not None:
+        certificates = Certificates((settings.certificate, settings.key))
+    with closing(listen(address.strip("[]"), int(port))) as door:
+        _confine(configuration)
+        server = open_server(app, certificates)
+        if certificates:
+            certificates.follow(tell)
+        if while_held:
+            threading.Thread(target=_end_with, args=(sys.stdin.fileno(), server), daemon=True).start()
+        tell(f"the API is at {'https' if certificates else 'http'}://{settings.listen}/api/v1")
+        server.run([door])
+    return 0
+
+
+def _confine(configuration: Configuration) -> None:
+    """Give up what serving strangers does not need."""
+    from forestall.adapters.linux.confinement import see_and_change_only
+
+    folder = folder_of(configuration)
+    try:
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        if left := see_and_change_only(folder.resolve(), configuration.state_folder.resolve()):
+            tell(f"the API is confined in part: {left}")
+    except OSError as error:
+        raise StoreError(f"the API cannot be confined: {error.strerror}") from error
+
+
+def _end_with(descriptor: int, server: object) -> None:
+    """End a server when a pipe ends."""
+    while os.read(descriptor, 1):
+        pass
+    server.should_exit = True  # type: ignore[attr-defined]
+
+
+class ApiBeside:
+    """The API in a process of its own beside the daemon: what comes over the network never runs in the daemon's.
+
+    Its standard input is the lifeline: it ends when that does, whatever becomes of the daemon.
+
+    Parameters
+    ----------
+    command
+        Its command line.
+    note
+        Takes one line for the operator.
+    """
+
+    def __init__(self, command: list[str], note: Callable[[str], None]) -> None:
+        self._command, self._note = command, note
+        self._process: subprocess.Popen[bytes] | None = None
+        self._began_at, self._pause = float("-inf"), BEGIN_AGAIN_SECONDS
+
+    @classmethod
+    def of(cls, configuration: Configuration, config: Path | None, note: Callable[[str], None]) -> ApiBeside | None:
+        """That of a daemon with these settings; None where ``[api]`` listens nowhere."""
+        if not configuration.api.listen:
+            return None
+        command = [sys.executable, "-m", "forestall", "api", "--while-held"]
+        command += ["--state-folder", str(configuration.state_folder)]
+        command += ["--config", str(config)] if config else []
+        return cls(command, note)
+
+    def turn(self) -> None:
+        """See to it that it runs."""
+        if self._process is not None and self._process.poll() is None:
+            return
+        now = time.monotonic()
+        if (lived := now - self._began_at) < self._pause:
+            return
+        if self._process is not None:
+            self._note("the API has ended and is started anew")
+            healthy = lived > 2.0 * self._pause
+            self._pause = BEGIN_AGAIN_SECONDS if healthy else min(2.0 * self._pause, LONGEST_PAUSE_SECONDS)
+        self._began_at = now
+        try:
+            self._process = subprocess.Popen(self._command, stdin=subprocess.PIPE, start_new_session=True)
+        except OSError as error:
+            self._note(f"the API cannot be started: {error.strerror}")
+
+    def close(self) -> None:
+        """End it."""
+        process, self._process = self._process, None
+        if process is None:
+            return
+        assert process.stdin is not None
+        process.stdin.close()
+        try:
+            process.wait(END_SECONDS)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()

@@ -1,0 +1,110 @@
+"""Puts the API together."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from fastapi import FastAPI
+from fastapi.responses import JSONResponse
+from fastapi.routing import APIRoute
+
+from forestall import __version__
+from forestall.ports.audit_log import AuditLog
+from forestall.ports.kept_answers import KeptAnswers
+from forestall.ports.token_book import Role
+from forestall.service.access.tokens import Caller, Tokens
+from forestall.service.api import access, events, groups, hosts, metrics, preallocations
+from forestall.service.api.asking import Needs
+from forestall.service.api.door import OPEN, Door
+from forestall.service.api.news import News
+from forestall.service.api.once import Once
+from forestall.service.api.problems import Problem, handle
+from forestall.service.api.readiness import Readiness
+from forestall.service.api.site import Asking, Site
+
+TITLE = "Forestall"
+EVERYTHING = Caller("events", Role.VIEWER)
+"""Who looks for all who listen; each hears what they may."""
+PARTS = (hosts, groups, preallocations, events, access, metrics)
+_DESCRIPTION = """\
+Gives each virtual machine what it is about to need, before it asks.
+
+Show a token: `Authorization: Bearer TOKEN` (`forestall token create`). Errors are problem details (RFC 9457).
+"""
+
+
+def api(asking: Asking) -> FastAPI:
+    """The application without its door: it answers whoever the scope says, and has tokens and audit log in its state.
+
+    Parameters
+    ----------
+    asking
+        Asks the daemon.
+    """
+    app = FastAPI(
+        title=TITLE,
+        version=__version__,
+        description=_DESCRIPTION,
+        docs_url=None,
+        redoc_url=None,
+        openapi_url="/api/v1/openapi.json",
+        separate_input_output_schemas=False,
+    )
+    site = Site(asking)
+    app.state.site = site
+    app.state.news = News(lambda: site.hosts(EVERYTHING), lambda: site.vms(EVERYTHING))
+    handle(app)
+    for part in PARTS:
+        app.include_router(part.routes)
+
+    @app.get("/healthz", tags=["service"])
+    async def healthz() -> dict[str, str]:
+        """The service itself answers."""
+        return {"status": "alive"}
+
+    readiness = Readiness(asking)
+
+    @app.get("/readyz", tags=["service"], response_model=dict[str, str])
+    async def readyz() -> Any:
+        """Whether the daemon behind it answers, has looked at its host, and nothing is wrong with it."""
+        why = await readiness.why_not()
+        return JSONResponse({"status": "not ready", "why": why}, 503) if why else {"status": "ready"}
+
+    _describe(app)
+    return app
+
+
+def guarded(app: FastAPI, tokens: Tokens, audit: AuditLog, kept: KeptAnswers) -> Door:
+    """The application behind its door."""
+    app.state.tokens, app.state.audit = tokens, audit
+    return Door(Once(app, kept), tokens, audit)
+
+
+def _describe(app: FastAPI) -> None:
+    """Have the document of the API say how to come in, what each operation needs, and what a problem looks like."""
+    made = app.openapi
+    needed = {
+        (method.lower(), route.path): dependency.call
+        for part in PARTS
+        for route in part.routes.routes
+        if isinstance(route, APIRoute)
+        for method in route.methods or ()
+        for dependency in route.dependant.dependencies
+        if isinstance(dependency.call, Needs)
+    }
+
+    def openapi() -> dict[str, Any]:
+        if app.openapi_schema is None:
+            document = made()
+            parts = document.setdefault("components", {})
+            parts.setdefault("schemas", {})["Problem"] = Problem.model_json_schema()
+            parts["securitySchemes"] = {"token": {"type": "http", "scheme": "bearer"}}
+            for path, operations in document["paths"].items():
+                for method, operation in operations.items():
+                    operation["security"] = [] if path in OPEN else [{"token": []}]
+                    if (need := needed.get((method, path))) is not None:
+                        bound = ", for all VMs" if need.everything else ""
+                        operation["description"] += f"\n\nNeeds the role {need.role.value}{bound}."
+        return app.openapi_schema or {}
+
+    app.openapi = openapi  # type: ignore[method-assign]

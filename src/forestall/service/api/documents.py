@@ -1,0 +1,291 @@
+"""What the API gives, part by part. Amounts are in the unit of their resource; null where nothing is known."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Generic, Literal, TypeVar
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+
+from forestall.model.decision import Result, Ruling
+from forestall.model.forecast import Statistic
+from forestall.model.mode import Mode
+from forestall.model.resources import Resource
+from forestall.ports.token_book import Role
+from forestall.service.preallocation import State
+
+Item = TypeVar("Item")
+
+
+def _whole(given: object) -> object:
+    """JSON has numbers only: 50.0 is 50."""
+    return int(given) if isinstance(given, float) and given.is_integer() else given
+
+
+Whole = Annotated[int, BeforeValidator(_whole)]
+
+
+class Page(BaseModel, Generic[Item]):
+    """A part of a list, in the order of its names."""
+
+    items: list[Item]
+    next: str | None = Field(description="Give it as `after` for the next part; null: this is the last.")
+
+
+class Pool(BaseModel):
+    """What the VMs of a host share of one resource."""
+
+    resource: Resource
+    unit: str
+    capacity: float | None = Field(description="What may be allocated in all; null: without an end.")
+    in_force: float | None
+    demand: float | None
+    allocated: float | None = Field(description="What the loop would give in all.")
+    price: float | None = Field(description="λ: the weighted chance of falling short that VMs share; 0: there is room.")
+    overload: float | None = Field(description="Probability that its VMs together demand more than there is.")
+
+
+class Host(BaseModel):
+    """A host, and the loop that looks after it."""
+
+    name: str
+    connect: str
+    version: str
+    mode: Mode = Field(description="The mode that holds now.")
+    asked: Mode = Field(description="The mode that was asked for.")
+    fault: str = Field(description="Why nothing is changed; empty where nothing is wrong.")
+    lost: str = Field(description="Why the hypervisor cannot be asked; empty where it can.")
+    cycles: int
+    cycle_seconds: float | None
+    step_seconds: int
+    uptime_seconds: float
+    last_at: int | None = Field(description="Start of the newest interval, seconds.")
+    vms: int = Field(description="VMs that run, of those that you may see.")
+    altered: list[str] = Field(description="VMs that may not be as they were, of those that you may see.")
+    pools: list[Pool] = Field(description="None for tokens of trust groups.")
+
+
+class VmResource(BaseModel):
+    """One resource of a VM at the last cycle."""
+
+    resource: Resource
+    unit: str
+    seen: float | None = Field(description="Demand as observed.")
+    demand: float | None = Field(description="Demand as it is taken to be: more, where the VM was seen at its cap.")
+    in_force: float | None
+    limit: float | None = Field(description="What the VM is provisioned with.")
+    wanted: float | None = Field(description="What the loop would give.")
+    quantiles: dict[str, float | None] = Field(description="Of the forecast that was decided on: p50, p95, p99.")
+    risk: float | None = Field(description="Probability that demand exceeds the limit within the horizon.")
+    mode: Mode
+    altered: bool
+    lease_left_seconds: float | None
+    ruling: Ruling
+    reason: str
+
+
+class Vm(BaseModel):
+    """A VM at the last cycle."""
+
+    name: str
+    host: str
+    trust_group: str = Field(description="Empty: in none.")
+    risk: float | None = Field(description="The highest of its resources.")
+    resources: list[VmResource]
+
+
+class ForecastTarget(BaseModel):
+    """A quantity that is forecast."""
+
+    statistic: Statistic = Field(description="The mean of the interval so far ahead, or the peak until then.")
+    steps: int
+    quantiles: list[float | None] = Field(description="One for each level.")
+
+
+class Forecast(BaseModel):
+    """What one resource of a VM was forecast to demand at the last cycle."""
+
+    resource: Resource
+    unit: str
+    issued_at: int
+    step_seconds: int
+    levels: list[float]
+    targets: list[ForecastTarget]
+
+
+class History(BaseModel):
+    """What one resource of a VM was measured to demand: a value for each instant, null for gaps."""
+
+    resource: Resource
+    unit: str
+    at: list[int] = Field(description="Starts of intervals, seconds.")
+    mean: list[float | None]
+    peak: list[float | None] = Field(description="The highest sample of each interval.")
+    limit: list[float | None]
+
+
+class Outcome(BaseModel):
+    """What became of an action."""
+
+    amount: float | None
+    result: Result
+    read_back: float | None
+    reason: str
+    at: int | None
+
+
+class Restored(BaseModel):
+    """The VM was set as it had been before it was ever changed."""
+
+    vm_id: str
+    at: int
+    why: str
+
+
+class Decision(BaseModel):
+    """A decision with all that led to it."""
+
+    model_config = ConfigDict(extra="ignore")
+
+    vm_id: str
+    resource: Resource
+    decided_at: int
+    in_force_at: int
+    allocated: float | None
+    previous: float | None
+    limit: float | None
+    granted: float | None
+    quantiles: list[tuple[float, float | None]] = Field(description="Pairs of level and value.")
+    risk: float | None
+    probability: float | None
+    wanted: float | None
+    price: float | None
+    weight: float | None
+    floor: float | None
+    ceiling: float | None
+    budget: float | None
+    policies: list[str]
+    experts: dict[str, float | None]
+    ruling: Ruling
+    reason: str
+    outcome: Outcome | None
+    restored: Restored | None
+    reproduced: Any = Field(None, description="What the formula gives again for these numbers.")
+
+
+class PutBack(BaseModel):
+    """What was set as it was, and what could not be, and why."""
+
+    restored: list[str]
+    left: list[tuple[str, str]]
+
+
+class Resumed(BaseModel):
+    """VMs that are looked after again."""
+
+    resumed: list[str]
+
+
+class TrustGroup(BaseModel):
+    """VMs that may learn from each other, and that are staged for together."""
+
+    group: str
+    members: list[str] = Field(description="Who was put into it.")
+    by_policy: bool = Field(description="Whether the policy file names it.")
+    vms: list[str] = Field(description="Who is in it and runs.")
+    shadowing: bool
+    horizon_seconds: float | None
+
+
+class NewTrustGroup(BaseModel):
+    """A trust group to be made."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    group: str = Field(min_length=1, max_length=128, pattern="^[^/]*$")
+
+
+class TrustGroupChange(BaseModel):
+    """What is to be changed of a trust group; null: nothing."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    shadowing: bool | None = None
+    horizon_seconds: float | None = Field(None, ge=0.1, le=86_400.0, allow_inf_nan=False)
+
+
+class NewPreallocation(BaseModel):
+    """What will be needed, and by when."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    vm: str = Field(min_length=1, max_length=256)
+    type: Literal["page", "block"] = Field("page", description="Pages of memory, or blocks of disks.")
+    size_bytes: Whole | None = Field(None, ge=1, lt=1 << 50, description="Null: what the program took the last times.")
+    program: str | None = Field(None, min_length=1, max_length=1_024, description="For which program of the VM.")
+    place: str | None = Field(None, pattern="^/", max_length=1_024, description="Blocks: the file that they lie in.")
+    offset_bytes: Whole | None = Field(None, ge=0, lt=1 << 53, description="Blocks: from where in the file on.")
+    deadline_seconds: float | None = Field(None, gt=0.0, le=86_400.0, allow_inf_nan=False)
+    hold_seconds: float | None = Field(None, gt=0.0, le=86_400.0, allow_inf_nan=False)
+    notify: str | None = Field(
+        None,
+        pattern="^https?://",
+        max_length=1_024,
+        description="Is told, by a signed POST, when it is there or will not be (`forestall preallocate key`).",
+    )
+
+
+class Preallocation(BaseModel):
+    """What was asked for, and what has become of it."""
+
+    name: str
+    vm_id: str
+    group: str
+    program: str
+    kind: str
+    place: str
+    offset_bytes: int
+    size_bytes: int
+    hold_seconds: float
+    asked_at: float
+    deadline_at: float
+    notify: str
+    state: State
+    why: str
+    ready_at: float | None
+    ended_at: float | None
+    staged_bytes: int
+    touched_bytes: int
+    taken_bytes: int
+
+
+class Token(BaseModel):
+    """A token: never its secret."""
+
+    name: str
+    role: Role
+    groups: list[str] | None = Field(description="Trust groups whose VMs it sees; null: all VMs.")
+    created_at: float
+    expires_at: float
+
+
+class AuditEntry(BaseModel):
+    """What somebody did, or tried to."""
+
+    sequence: int
+    at: float
+    who: str
+    role: str
+    place: str
+    what: str
+    result: str
+    detail: dict[str, Any]
+    before: str
+    hash: str
+
+
+class You(BaseModel):
+    """Who asks."""
+
+    name: str
+    role: Role
+    groups: list[str] | None

@@ -1,0 +1,206 @@
+"""The door of the API: who asks, how often, with how much; and what was asked is written down.
+
+Whoever comes in has shown a token (``Authorization: Bearer``). What changes something is in the audit log before it is
+done, and again with what came of it; so is who came without a token, or asked for what their role does not allow.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ipaddress
+import logging
+import time
+from collections.abc import Callable, MutableMapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from forestall.model.errors import StoreError
+from forestall.ports.audit_log import AuditLog, Deed
+from forestall.service.access.rates import Rates
+from forestall.service.access.tokens import Caller, Tokens
+from forestall.service.api.asgi import BODY, CALLER, READING, Application, Receive, Scope, Send, header
+from forestall.service.api.once import AGAIN
+from forestall.service.api.problems import problem
+
+_log = logging.getLogger(__name__)
+OPEN = frozenset({"/healthz", "/readyz"})
+"""Paths that need no token."""
+REFUSED = frozenset({401, 403})
+LONGEST_BODY, BODY_SECONDS = 1 << 20, 30.0
+LONGEST_SHOWN = 500
+
+
+def _at_most(per_second: float, burst: float) -> Callable[[], Rates]:
+    return lambda: Rates(per_second, burst)
+
+
+@dataclass
+class Door:
+    """Lets requests through to an application, or not.
+
+    Attributes
+    ----------
+    application
+        What is behind it.
+    tokens
+        Who may come in.
+    audit
+        Where it is written down.
+    asking, changing, failing
+        How often each token may ask, and change something, and each address may come without a token that holds.
+    noting
+        How often it is written down that somebody came without one: strangers must not fill the disk.
+    """
+
+    application: Application
+    tokens: Tokens
+    audit: AuditLog
+    asking: Rates = field(default_factory=_at_most(50.0, 200.0))
+    changing: Rates = field(default_factory=_at_most(5.0, 50.0))
+    noting: Rates = field(default_factory=_at_most(0.1, 60.0))
+    failing: Rates = field(default_factory=_at_most(0.2, 10.0))
+    now: Callable[[], float] = time.time
+    monotonic: Callable[[], float] = time.monotonic
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Let one request through, or answer it."""
+        if scope["type"] != "http" or scope["path"] in OPEN:
+            await self.application(scope, receive, send)
+            return
+        place = str((scope.get("client") or ("unknown",))[0])
+        try:
+            caller = await asyncio.to_thread(self.tokens.who, _bearer(scope), self.now())
+            if caller is None:
+                await self._turn_away(scope, receive, send, place)
+                return
+            rate = self.asking if scope["method"] in READING else self.changing
+            if wait := rate.wait_seconds(caller.name, self.monotonic()):
+                await _refuse(scope, receive, send, 429, "too many requests", wait)
+                return
+            await self._through(scope, receive, send, place, caller)
+        except StoreError as error:
+            await _refuse(scope, receive, send, 503, str(error))
+
+    async def _turn_away(self, scope: Scope, receive: Receive, send: Send, place: str) -> None:
+        """Somebody without a token that holds; those of the same address who have one are not held up by it."""
+        if wait := self.failing.wait_seconds(_neighbourhood(place), self.monotonic()):
+            await _refuse(scope, receive, send, 429, "too many attempts without a token that holds", wait)
+            return
+        if not self.noting.wait_seconds("", self.monotonic()):
+            await self._write(scope, place, None, "401")
+        await _refuse(scope, receive, send, 401, "show a token that holds: Authorization: Bearer TOKEN")
+
+    async def _through(self, scope: Scope, receive: Receive, send: Send, place: str, caller: Caller) -> None:
+        changes = scope["method"] not in READING
+        if changes:
+            try:
+                body = await _whole(scope, receive)
+            except _Gone:
+                return
+            except _TooLarge:
+                await _refuse(scope, receive, send, 413, f"a body has at most {LONGEST_BODY} bytes", close=True)
+                return
+            except TimeoutError:
+                await _refuse(scope, receive, send, 408, f"the body did not end in {BODY_SECONDS:g} s", close=True)
+                return
+            await self._write(scope, place, caller, "asked", body)
+            scope, receive = {**scope, BODY: body}, _handing_on(body, receive)
+        answered, what = False, scope["path"]
+
+        async def told(message: MutableMapping[str, Any]) -> None:
+            nonlocal answered
+            if message["type"] == "http.response.start" and (changes or message["status"] in REFUSED):
+                try:
+                    await self._write(scope, place, caller, _result(message))
+                except StoreError as error:  # it is done, and that it was asked for is written down
+                    _log.error("%s %s: what came of it is not in the audit log: %s", scope["method"], what, error)
+            answered = True
+            await send(message)
+
+        try:
+            await self.application({**scope, CALLER: caller}, receive, told)
+        except StoreError:
+            if answered:
+                return  # it is half out: nothing more can be said
+            raise
+
+    async def _write(self, scope: Scope, place: str, caller: Caller | None, result: str, body: bytes = b"") -> None:
+        what = _readable(f"{scope['method']} {scope['path']}".encode("utf-8", "replace"))
+        name, role = (caller.name, caller.role.value) if caller else ("", "")
+        parts = {"query": scope["query_string"], "body": body, "token": caller.handle.encode() if caller else b""}
+        detail = {key: _readable(part) for key, part in parts.items() if part}
+        await asyncio.to_thread(self.audit.append, Deed(self.now(), name, role, place, what, result, detail))
+
+
+class _TooLarge(Exception):
+    pass
+
+
+class _Gone(Exception):
+    pass
+
+
+def _readable(text: bytes) -> str:
+    """The beginning of what strangers have sent, as text that can be written down."""
+    return text[:LONGEST_SHOWN].decode("utf-8", "replace")
+
+
+def _neighbourhood(place: str) -> str:
+    """Whom to count together: an address of IPv4, and of IPv6 the network that one customer has."""
+    try:
+        address = ipaddress.ip_address(place)
+    except ValueError:
+        return place
+    return str(ipaddress.ip_network((address, 64), strict=False)) if address.version == 6 else place
+
+
+async def _whole(scope: Scope, receive: Receive) -> bytes:
+    """The body."""
+    said = header(scope, b"content-length")
+    if said and (not said.isdigit() or len(said) > 12 or int(said) > LONGEST_BODY):
+        raise _TooLarge
+    body = bytearray()
+    async with asyncio.timeout(BODY_SECONDS):
+        while True:
+            message = await receive()
+            if message["type"] == "http.disconnect":
+                raise _Gone
+            body += message.get("body", b"")
+            if len(body) > LONGEST_BODY:
+                raise _TooLarge
+            if not message.get("more_body"):
+                return bytes(body)
+
+
+def _handing_on(body: bytes, receive: Receive) -> Receive:
+    """What gives a body that was taken in already, and then what comes after it."""
+    handed_on = False
+
+    async def again() -> MutableMapping[str, Any]:
+        nonlocal handed_on
+        if handed_on:
+            return await receive()
+        handed_on = True
+        return {"type": "http.request", "body": body, "more_body": False}
+
+    return again
+
+
+def _result(start: MutableMapping[str, Any]) -> str:
+    """Status of an answer, and whether it is one that was given before."""
+    again = any(name.lower() == AGAIN.lower().encode() for name, _ in start.get("headers", ()))
+    return f"{start['status']} as before" if again else str(start["status"])
+
+
+def _bearer(scope: Scope) -> str:
+    kind, _, token = header(scope, b"authorization").decode("latin-1").partition(" ")
+    return token.strip() if kind.lower() == "bearer" else ""
+
+
+async def _refuse(
+    scope: Scope, receive: Receive, send: Send, status: int, detail: str, wait: float = 0.0, *, close: bool = False
+) -> None:
+    headers = {"WWW-Authenticate": "Bearer"} if status == 401 else {}
+    headers |= {"Retry-After": str(int(wait) + 1)} if wait else {}
+    headers |= {"Connection": "close"} if close else {}
+    await problem(status, detail, headers=headers)(scope, receive, send)

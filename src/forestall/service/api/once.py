@@ -1,0 +1,106 @@
+"""What is asked twice with the same ``Idempotency-Key`` is done once: the second time has the answer of the first.
+
+Source: The Idempotency-Key HTTP Header Field (draft-ietf-httpapi-idempotency-key-header).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import re
+import time
+from collections.abc import Callable, MutableMapping
+from dataclasses import dataclass
+from typing import Any
+
+from starlette.responses import Response
+
+from forestall.ports.kept_answers import Answer, Kept, KeptAnswers
+from forestall.service.access.tokens import Caller
+from forestall.service.api.asgi import BODY, CALLER, READING, Application, Receive, Scope, Send, header
+from forestall.service.api.problems import problem
+
+AGAIN = "Idempotency-Replayed"
+_KEY = re.compile(rb"[\x21-\x7e]{1,128}")
+
+
+@dataclass
+class Once:
+    """Does each once. Kept is what was done; where nothing was, it may be tried again with the same key.
+
+    An answer of 5xx without ``Retry-After`` says that nobody knows.
+
+    Attributes
+    ----------
+    application
+        What does it.
+    kept
+        Where answers are kept.
+    now
+        Tells the time, seconds UTC.
+    """
+
+    application: Application
+    kept: KeptAnswers
+    now: Callable[[], float] = time.time
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request."""
+        key = header(scope, b"idempotency-key")
+        if scope["type"] != "http" or scope["method"] in READING or not key:
+            await self.application(scope, receive, send)
+            return
+        if not _KEY.fullmatch(key):
+            await problem(400, "an Idempotency-Key has 1 to 128 printable characters")(scope, receive, send)
+            return
+        whose, name, mark = _whose(scope[CALLER]), key.decode("ascii"), _fingerprint(scope)
+        before = await asyncio.to_thread(self.kept.begin, whose, name, mark, self.now())
+        if before is not None:
+            await _answer_as(before, mark)(scope, receive, send)
+            return
+        heard = _Heard()
+        await self.application(scope, receive, heard)
+        if heard.status < 300:
+            answer = Answer(heard.status, heard.media_type, bytes(heard.body))
+            await asyncio.to_thread(self.kept.end, whose, name, answer)
+        elif heard.status < 500 or heard.retry_after:
+            await asyncio.to_thread(self.kept.forget, whose, name)
+        for message in heard.messages:  # not before it is kept: who asks again at once has the same answer
+            await send(message)
+
+
+class _Heard:
+    """Takes in an answer."""
+
+    def __init__(self) -> None:
+        self.messages: list[MutableMapping[str, Any]] = []
+        self.status, self.media_type, self.retry_after, self.body = 500, "", b"", bytearray()
+
+    async def __call__(self, message: MutableMapping[str, Any]) -> None:
+        self.messages.append(message)
+        if message["type"] == "http.response.start":
+            headers = dict(message.get("headers", ()))
+            self.status, self.retry_after = message["status"], headers.get(b"retry-after", b"")
+            self.media_type = headers.get(b"content-type", b"").decode("latin-1")
+        else:
+            self.body += message.get("body", b"")
+
+
+def _whose(caller: Caller) -> str:
+    """Who asks, as what: somebody who has the name, but not the rights, of another has keys of their own."""
+    groups = "*" if caller.groups is None else ",".join(sorted(caller.groups))
+    return f"{caller.handle}/{caller.role.value}/{groups}"
+
+
+def _fingerprint(scope: Scope) -> str:
+    parts = (scope["method"].encode(), scope["path"].encode(), scope["query_string"], scope[BODY])
+    return hashlib.sha256(b"\0".join(hashlib.sha256(part).digest() for part in parts)).hexdigest()
+
+
+def _answer_as(before: Kept, mark: str) -> Response:
+    if before.fingerprint != mark:
+        return problem(422, "this Idempotency-Key was used for something else")
+    if before.answer is None:
+        return problem(409, "this is being done, or was when the API ended: see what came of it, and take another key")
+    answer = before.answer
+    return Response(answer.body or None, answer.status, {AGAIN: "true"}, answer.media_type or None)
