@@ -21,7 +21,7 @@ def _whole(given: object) -> object:
     return int(given) if isinstance(given, float) and given.is_integer() else given
 
 
-Whole = Annotated[int, BeforeValidator(_whole)]
+AS_WHOLE = BeforeValidator(_whole)
 
 
 class Page(BaseModel, Generic[Item]):
@@ -220,10 +220,14 @@ class NewPreallocation(BaseModel):
 
     vm: str = Field(min_length=1, max_length=256)
     type: Literal["page", "block"] = Field("page", description="Pages of memory, or blocks of disks.")
-    size_bytes: Whole | None = Field(None, ge=1, lt=1 << 50, description="Null: what the program took the last times.")
+    size_bytes: Annotated[int, Field(ge=1, lt=1 << 50), AS_WHOLE] | None = Field(
+        None, description="Null: what the program took the last times."
+    )
     program: str | None = Field(None, min_length=1, max_length=1_024, description="For which program of the VM.")
     place: str | None = Field(None, pattern="^/", max_length=1_024, description="Blocks: the file that they lie in.")
-    offset_bytes: Whole | None = Field(None, ge=0, lt=1 << 53, description="Blocks: from where in the file on.")
+    offset_bytes: Annotated[int, Field(ge=0, lt=1 << 53), AS_WHOLE] | None = Field(
+        None, description="Blocks: from where in the file on."
+    )
     deadline_seconds: float | None = Field(None, gt=0.0, le=86_400.0, allow_inf_nan=False)
     hold_seconds: float | None = Field(None, gt=0.0, le=86_400.0, allow_inf_nan=False)
     notify: str | None = Field(
