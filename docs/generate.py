@@ -47,7 +47,7 @@ def command_line_page() -> str:
 
 def api_page() -> str:
     """Every operation of the API, and every part of what it gives."""
-    document = api(lambda request: None).openapi()
+    document = api(lambda request: None, lambda text: {}).openapi()
     parts = [
         "# The API",
         _NOTE,

@@ -18,6 +18,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from forestall.adapters.files.audit_log import FileAuditLog
 from forestall.adapters.files.kept_answers import NAME, FileKeptAnswers
 from forestall.adapters.files.token_book import FileTokenBook
+from forestall.bootstrap.api import check_policy, jobs_of
 from forestall.model.errors import StoreError
 from forestall.ports.token_book import Role
 from forestall.service.access.audit import chained, verified
@@ -92,15 +93,18 @@ class Office:
 def door(asking: Asking, folder: Path) -> Door:
     """The API of who answers, with tokens and audit log in a folder."""
     tokens, audit = Tokens(FileTokenBook(folder)), FileAuditLog(folder, chained)
-    return guarded(api(asking), tokens, audit, FileKeptAnswers(folder))
+    return guarded(api(asking, check_policy), tokens, audit, FileKeptAnswers(folder), jobs_of(folder))
+
+
+def office_of(state: Path, folder: Path) -> Office:
+    """The API of the daemon of a state folder, with what it keeps in another."""
+    found = door(lambda request: ask(state, request), folder)
+    return Office(found.tokens, FileAuditLog(folder, chained), found)
 
 
 @pytest.fixture
 def office(state: Path, tmp_path: Path) -> Office:
-    tokens, audit = Tokens(FileTokenBook(tmp_path)), FileAuditLog(tmp_path, chained)
-    return Office(
-        tokens, audit, guarded(api(lambda request: ask(state, request)), tokens, audit, FileKeptAnswers(tmp_path))
-    )
+    return office_of(state, tmp_path)
 
 
 def test_hosts_and_their_vms(office: Office) -> None:
@@ -181,7 +185,7 @@ def routes(office: Office) -> list[tuple[str, str, str]]:
     """Every operation of the document: method, path with names filled in, and path as it is written."""
     found = []
     for path, operations in office.door.application.application.openapi()["paths"].items():  # type: ignore[attr-defined]
-        filled = path.format(host="nowhere", vm="vm-none", group="none", name="none") if "{" in path else path
+        filled = path.format(host="nowhere", vm="vm-none", group="none", name="none", number=9) if "{" in path else path
         found += [(method.upper(), filled, path) for method in operations]
     return found
 
@@ -198,6 +202,16 @@ NEEDED = {
     ("DELETE", "/api/v1/trust-groups/{group}/members/{vm}"): (Role.ADMIN, True),
     ("POST", "/api/v1/preallocations"): (Role.OPERATOR, False),
     ("DELETE", "/api/v1/preallocations/{name}"): (Role.OPERATOR, False),
+    ("GET", "/api/v1/policies"): (Role.VIEWER, True),
+    ("GET", "/api/v1/policies/versions"): (Role.VIEWER, True),
+    ("GET", "/api/v1/policies/versions/{number}"): (Role.VIEWER, True),
+    ("POST", "/api/v1/policies/check"): (Role.OPERATOR, True),
+    ("PUT", "/api/v1/policies"): (Role.ADMIN, True),
+    ("POST", "/api/v1/policies/dry-runs"): (Role.OPERATOR, True),
+    ("GET", "/api/v1/jobs"): (Role.VIEWER, True),
+    ("GET", "/api/v1/jobs/{name}"): (Role.VIEWER, True),
+    ("GET", "/api/v1/jobs/{name}/dry-run"): (Role.VIEWER, True),
+    ("DELETE", "/api/v1/jobs/{name}"): (Role.OPERATOR, True),
     ("GET", "/api/v1/tokens"): (Role.ADMIN, True),
     ("GET", "/api/v1/audit"): (Role.ADMIN, True),
 }
@@ -209,6 +223,9 @@ BODIES: dict[tuple[str, str], dict[str, Any]] = {
     ("POST", "/api/v1/trust-groups"): {"json": {"group": "none"}},
     ("POST", "/api/v1/preallocations"): {"json": {"vm": "vm-none", "size_bytes": 1}},
     ("PATCH", "/api/v1/trust-groups/{group}"): {"json": {}},
+    ("POST", "/api/v1/policies/check"): {"json": {"text": ""}},
+    ("PUT", "/api/v1/policies"): {"json": {"text": ""}},  # without If-Match
+    ("POST", "/api/v1/policies/dry-runs"): {"json": {"text": "wrong"}},
 }
 
 
@@ -234,6 +251,58 @@ def test_every_route_needs_what_it_is_meant_to_need(office: Office) -> None:
             allowed = role.covers(needed) and not (of_all and bound)
             assert (status == 403) != allowed, f"{method} {path} as {role}, bound {bound}: {status}"
             assert status < 500
+
+
+CEILING = """\
+[[rule]]
+name = "databases"
+vms = ["vm-0"]
+ceiling_ratio = {ratio}
+"""
+
+
+def test_policies_are_applied_by_who_has_seen_the_newest(office: Office) -> None:
+    admin, path = office.client(Role.ADMIN), "/api/v1/policies"
+    before = admin("GET", path)
+    number, tag = before.json()["number"], before.headers["ETag"]
+    assert admin("GET", path, headers={"If-None-Match": f'"x", W/{tag}'}).status_code == 304
+    new = {"text": CEILING.format(ratio=0.75), "comment": "more for the databases"}
+    assert admin("PUT", path, json=new).status_code == 428
+    done = admin("PUT", path, json=new, headers={"If-Match": tag})
+    assert done.status_code == 200, done.text
+    assert (done.json()["number"], done.json()["by"], done.json()["text"]) == (number + 1, "admin-all", new["text"])
+    late = admin("PUT", path, json={"text": ""}, headers={"If-Match": tag})
+    assert (late.status_code, late.headers["ETag"]) == (412, done.headers["ETag"])
+    assert admin("PUT", path, json={"text": ""}, headers={"If-Match": "nonsense"}).status_code == 412
+    assert admin.get(path) == done.json(), "nothing has changed"
+    newest = admin.get(f"{path}/versions", params={"limit": 1})["items"]
+    assert newest == [{key: value for key, value in done.json().items() if key != "text"}]
+    assert admin.get(f"{path}/versions/{number + 1}") == done.json()
+    assert admin("GET", f"{path}/versions/{number + 2}").status_code == 404
+
+    def in_force() -> bool:
+        decisions = admin("GET", "/api/v1/vms/vm-0/decisions").json()
+        return any("databases" in each["policies"] for each in decisions)
+
+    wait_until(in_force, "a cycle with the rule")
+    again = admin("PUT", path, json={"text": ""}, headers={"If-Match": "*"})
+    assert (again.status_code, again.json()["number"]) == (200, number + 2)
+
+
+def test_a_policy_that_cannot_be_read_is_refused_with_its_line(office: Office) -> None:
+    admin, path = office.client(Role.ADMIN), "/api/v1/policies"
+    before = admin.get(path)
+    for refused in (
+        admin("PUT", path, json={"text": CEILING.format(ratio=7)}, headers={"If-Match": "*"}),
+        admin("POST", f"{path}/check", json={"text": CEILING.format(ratio=7)}),
+    ):
+        assert refused.status_code == 422
+        assert "line 4" in refused.json()["detail"]
+        assert "databases" in refused.json()["detail"]
+    assert admin.get(path) == before
+    fine = admin("POST", f"{path}/check", json={"text": CEILING.format(ratio=0.5)}).json()
+    assert fine["rules"][0]["sets"] == {"ceiling_ratio": 0.5}
+    assert admin("PUT", path, json={"text": "", "comment": "two\nlines"}, headers={"If-Match": "*"}).status_code == 409
 
 
 def test_what_changes_something_is_written_down_before_and_after(office: Office) -> None:
@@ -424,10 +493,7 @@ def test_bodies_have_an_end(office: Office) -> None:
 
 
 def test_without_a_daemon_nobody_can_tell(tmp_path: Path) -> None:
-    tokens, audit = Tokens(FileTokenBook(tmp_path)), FileAuditLog(tmp_path, chained)
-    office = Office(
-        tokens, audit, guarded(api(lambda request: ask(tmp_path, request)), tokens, audit, FileKeptAnswers(tmp_path))
-    )
+    office = office_of(tmp_path, tmp_path)
     viewer = office.client(Role.VIEWER)
     assert viewer("GET", "/api/v1/hosts").status_code == 503
     assert viewer("GET", "/readyz").json() == {"status": "not ready", "why": "no daemon runs"}

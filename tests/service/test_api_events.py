@@ -18,6 +18,7 @@ from forestall.adapters.files.kept_answers import FileKeptAnswers
 from forestall.adapters.files.token_book import FileTokenBook
 from forestall.adapters.https.open_server import open_server
 from forestall.adapters.https.server import listen
+from forestall.bootstrap.api import check_policy, jobs_of
 from forestall.model.mode import Mode
 from forestall.ports.token_book import Role
 from forestall.service.access.audit import chained
@@ -150,8 +151,8 @@ def test_a_stream_of_a_real_daemon_ends_with_its_token(tmp_path: Path) -> None:
         site.daemon("advise", connect=f"simulated:{tmp_path}/trace.parquet")
         tokens, audit = Tokens(FileTokenBook(tmp_path)), FileAuditLog(tmp_path, chained)
         state = site.state
-        app = api(lambda request: ask(state, request) if state.exists() else None)
-        server = open_server(guarded(app, tokens, audit, FileKeptAnswers(tmp_path)))
+        app = api(lambda request: ask(state, request) if state.exists() else None, check_policy)
+        server = open_server(guarded(app, tokens, audit, FileKeptAnswers(tmp_path), jobs_of(tmp_path)))
         thread = threading.Thread(target=server.run, args=([door],))
         thread.start()
         try:

@@ -15,6 +15,7 @@ from schemathesis import Case
 from forestall.adapters.files.audit_log import FileAuditLog
 from forestall.adapters.files.kept_answers import FileKeptAnswers
 from forestall.adapters.files.token_book import FileTokenBook
+from forestall.bootstrap.api import check_policy, jobs_of
 from forestall.ports.token_book import Role
 from forestall.service.access.audit import chained
 from forestall.service.access.rates import Rates
@@ -35,7 +36,8 @@ def door(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Door]:
         state = site.state
         wait_until(lambda: state.exists() and (ask(state, {"command": "status"}) or {}).get("cycles"), "a cycle")
         tokens, kept = Tokens(FileTokenBook(folder)), FileKeptAnswers(folder)
-        door = guarded(api(lambda request: ask(state, request)), tokens, FileAuditLog(folder, chained), kept)
+        app = api(lambda request: ask(state, request), check_policy)
+        door = guarded(app, tokens, FileAuditLog(folder, chained), kept, jobs_of(folder))
         door.asking, door.failing = Rates(1e6, 1e6), Rates(1e6, 1e6)
         yield door
 

@@ -10,17 +10,24 @@ import time
 from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 from forestall.adapters.files.audit_log import FileAuditLog
+from forestall.adapters.files.job_book import FileJobBook
 from forestall.adapters.files.kept_answers import FileKeptAnswers
 from forestall.adapters.files.token_book import FileTokenBook
+from forestall.adapters.linux.job_process import run_job
+from forestall.adapters.linux.own_process import be_first_to_go
 from forestall.bootstrap.live import tell
 from forestall.demand.policy_reading import PolicyProblem
 from forestall.model.errors import StoreError, WrongUse
+from forestall.ports.job_book import Job
 from forestall.service.access.audit import chained
 from forestall.service.access.tokens import Tokens
+from forestall.service.api.jobs import command_of
 from forestall.service.configuration import Configuration
 from forestall.service.configuration_document import refuse_open_api
+from forestall.service.jobs import Jobs
 
 FOLDER = "api"
 BEGIN_AGAIN_SECONDS, LONGEST_PAUSE_SECONDS = 5.0, 300.0
@@ -67,11 +74,13 @@ def run_api(configuration: Configuration, *, while_held: bool = False) -> int:
     except PolicyProblem as problem:
         raise WrongUse(str(problem)) from problem
     address, _, port = settings.listen.rpartition(":")
+    jobs = jobs_of(folder_of(configuration))
     app = guarded(
-        api(lambda request: ask(folder, request) if folder.exists() else None),
+        api(lambda request: ask(folder, request) if folder.exists() else None, check_policy),
         tokens_of(configuration),
         audit_log_of(configuration),
         FileKeptAnswers(folder_of(configuration)),
+        jobs,
     )
     certificates = None
     if settings.certificate is not None and settings.key is not None:
@@ -84,8 +93,34 @@ def run_api(configuration: Configuration, *, while_held: bool = False) -> int:
         if while_held:
             threading.Thread(target=_end_with, args=(sys.stdin.fileno(), server), daemon=True).start()
         tell(f"the API is at {'https' if certificates else 'http'}://{settings.listen}/api/v1")
-        server.run([door])
+        jobs.start()
+        with closing(jobs):
+            server.run([door])
     return 0
+
+
+def jobs_of(folder: Path) -> Jobs:
+    """Jobs of the folder of the API; each is a command of Forestall in a process of its own."""
+
+    def doing(job: Job, place: Path, end: threading.Event) -> str:
+        return run_job([sys.executable, "-m", "forestall", *command_of(job)], place, end)
+
+    return Jobs(FileJobBook(folder), doing)
+
+
+def check_policy(text: str) -> dict[str, Any]:
+    """What policies say, and what is probably not meant, as plain values.
+
+    Raises
+    ------
+    BadPolicy
+        They cannot be read.
+    """
+    from forestall.demand.policy_review import described, doubts  # not before it is confined: they bring threads
+    from forestall.settings import parse_policy
+
+    policy = parse_policy(text, "policy")
+    return {**described(policy), "warnings": list(doubts(policy))}
 
 
 def _confine(configuration: Configuration) -> None:
@@ -93,6 +128,7 @@ def _confine(configuration: Configuration) -> None:
     from forestall.adapters.linux.confinement import see_and_change_only
 
     folder = folder_of(configuration)
+    be_first_to_go()
     try:
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         if left := see_and_change_only(folder.resolve(), configuration.state_folder.resolve()):

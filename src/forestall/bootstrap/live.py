@@ -31,7 +31,6 @@ if TYPE_CHECKING:
     from forestall.adapters.libvirt.host import LibvirtHost
     from forestall.adapters.libvirt.lead_times import LeadTimes
     from forestall.demand.driver_settings import DriverSettings
-    from forestall.demand.policy import PolicySet
     from forestall.learning.recurrent.model import RecurrentModel
     from forestall.model.samples import Trace
 
@@ -194,20 +193,25 @@ def run_daemon(configuration: Configuration, *, cycles: int | None = None, confi
     from forestall.bootstrap.api import ApiBeside
     from forestall.bootstrap.beside import beside_of
     from forestall.bootstrap.burst_live import lending_of
+    from forestall.bootstrap.policies import policies_of, take_up
     from forestall.bootstrap.retraining import retraining_of
     from forestall.bootstrap.staging_live import shadowing_of, trust_groups_of
     from forestall.bootstrap.tiers import tiering_of
     from forestall.demand.driver import Driver, Ports
+    from forestall.replay.trace_writer import write_trace
     from forestall.service.answering import Answering
     from forestall.service.control import serving
     from forestall.service.daemon import Daemon, Notes
+    from forestall.service.exports import FOLDER as EXPORTS
+    from forestall.service.exports import Exports
     from forestall.service.stopping import Signals
 
     folder = configuration.state_folder
-    stated = _policies(configuration)
     with locked(folder), closing_all() as opened_parts:
-        groups = trust_groups_of(configuration)
-        policies = groups.beside(stated)
+        policies, groups = policies_of(folder), trust_groups_of(configuration)
+        stated = groups.beside(take_up(policies, configuration))
+        if (version := policies.newest()) is not None and version.origin == "applied":
+            tell(f"policies: version {version.number}, applied by {version.by}; it counts until the file changes")
         opened = open_host(configuration, LeadTimes(FileLeadTimes(folder / LEAD_TIMES, tell)))
         opened_parts.append(opened.host)
         step = opened.step_seconds or configuration.step_seconds
@@ -221,7 +225,7 @@ def run_daemon(configuration: Configuration, *, cycles: int | None = None, confi
         crashes_at = crashes.begin(opened.clock.now())
         originals = FileOriginals(folder / ORIGINALS, notes)
         ports = Ports(opened.host, store, journal, originals, opened.clock)
-        driver = Driver(ports, settings, policies, crashes_at=crashes_at, note=notes)
+        driver = Driver(ports, settings, stated, crashes_at=crashes_at, note=notes)
         turn = threading.RLock()
         heart = FileHeart(folder, configuration.safety.lease_seconds / opened.clock.pace)
         word = FileRestorations(folder)
@@ -244,7 +248,7 @@ def run_daemon(configuration: Configuration, *, cycles: int | None = None, confi
             journal,
             word,
             turn,
-            lambda: groups.beside(_policies(configuration)),
+            lambda: groups.beside(take_up(policies, configuration)),
             notes,
             retraining,
             {"guests": beside.guests, "applications": beside.outside}
@@ -267,6 +271,8 @@ def run_daemon(configuration: Configuration, *, cycles: int | None = None, confi
             groups=groups,
             shadowing=shadowing,
             tiering=tiering,
+            policies=policies,
+            exports=Exports(store, folder / EXPORTS, write_trace),
         )
         with Signals().listening() as signals, serving(folder, answering):
             code = daemon.run(signals, cycles)
@@ -366,12 +372,6 @@ def closing_all() -> Iterator[list[Any]]:
                 part.close()
             except ForestallError as error:
                 tell(str(error))
-
-
-def _policies(configuration: Configuration) -> PolicySet | None:
-    from forestall.settings import load_policy
-
-    return load_policy(configuration.policies) if configuration.policies else None
 
 
 def _open_simulated(configuration: Configuration) -> Opened:

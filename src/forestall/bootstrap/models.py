@@ -13,6 +13,7 @@ from forestall.adapters.files.model_registry import FileModelRegistry
 from forestall.adapters.files.models import read_model
 from forestall.adapters.files.trust_book import FileTrustBook
 from forestall.bootstrap.live import tell
+from forestall.bootstrap.policies import policies_of
 from forestall.demand.policy import PolicySet
 from forestall.demand.settings import DemandSettings
 from forestall.learning.recurrent.forecaster import RecurrentSettings
@@ -80,8 +81,8 @@ def train_models(
 ) -> dict[Resource, Verdict]:
     """Train on a trace, from the models in use; what is better takes over, the rest is noted as refused.
 
-    A file of policies says which applications VMs run, and which VMs may learn from each other; so does the state
-    folder ``trust_groups``, where groups were changed since.
+    A file of policies says which applications VMs run, and which VMs may learn from each other; without one, the newest
+    policies of the state folder ``trust_groups`` do. Trust groups that were changed since are in that folder, too.
 
     Raises
     ------
@@ -97,9 +98,10 @@ def train_models(
     if missing := [r.value for r in resources if r not in trace.demand]:
         raise WrongUse(f"the trace {trace.name} has no {', '.join(missing)}")
     registry, current = FileModelRegistry(folder), models_in_use(folder, note)
-    policy = load_policy(policies) if policies else PolicySet()
+    stated = load_policy(policies) if policies else None
     if trust_groups:
-        policy = TrustGroups(FileTrustBook(trust_groups)).beside(policy) or policy
+        stated = TrustGroups(FileTrustBook(trust_groups)).beside(stated or policies_of(trust_groups).kept())
+    policy = stated or PolicySet()
     if reason := policy.apart(trace.vm_ids):
         raise WrongUse(f"{policies or trust_groups}: {reason}")
     tags = policy.runs(trace.vm_ids, CATEGORIES)

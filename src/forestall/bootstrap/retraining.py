@@ -48,8 +48,6 @@ def retraining_of(
     command = [sys.executable, "-m", "forestall", "model", "train", "{trace}", "--models", str(folder / MODELS)]
     command += ["--resources", ",".join(configuration.resources), "--background"]
     command += ["--cpu-seconds", str(learning.cpu_seconds), "--trust-groups", str(folder)]
-    if configuration.policies:
-        command += ["--policies", str(configuration.policies)]
     return Retraining(
         driver,
         TrainingProcess(folder / TRAINING, history, write_trace, command),

@@ -78,21 +78,25 @@ def verify(
         typer.echo(f"whole: {last.sequence} entries; to note: {last.sequence}:{last.hash}" if last else "nothing yet")
 
 
-@contextmanager
-def written_down(settings: Configuration, what: str, detail: Mapping[str, Any]) -> Iterator[None]:
-    """Have what the block does in the audit log: before it is done, and what came of it."""
+def caller() -> str:
+    """Who has started this command."""
     import getpass
     import os
 
+    return os.environ.get("SUDO_USER") or getpass.getuser()
+
+
+@contextmanager
+def written_down(settings: Configuration, what: str, detail: Mapping[str, Any]) -> Iterator[None]:
+    """Have what the block does in the audit log: before it is done, and what came of it."""
     from forestall.bootstrap.api import audit_log_of
     from forestall.model.errors import ForestallError
     from forestall.ports.audit_log import Deed
 
     log = audit_log_of(settings)
-    who = os.environ.get("SUDO_USER") or getpass.getuser()
 
     def write(result: str) -> None:
-        log.append(Deed(time.time(), who, "", HERE, what, result, dict(detail)))
+        log.append(Deed(time.time(), caller(), "", HERE, what, result, dict(detail)))
 
     write("asked")
     try:

@@ -33,7 +33,7 @@ def train(
     ] = None,
     trust_groups: Annotated[
         Path | None,
-        typer.Option(help="State folder whose trust groups count, too."),
+        typer.Option(help="State folder whose trust groups count, and whose policies, without --policies."),
     ] = None,
     seed: Annotated[int, typer.Option(min=0, help="Seed of everything that is random.")] = 0,
     background: Annotated[

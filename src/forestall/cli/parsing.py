@@ -37,6 +37,21 @@ def parse_resources(text: str | None) -> tuple[Resource, ...]:
     return tuple(Resource(name) for name in dict.fromkeys(names))
 
 
+def parse_capacity(text: str) -> dict[Resource, float]:
+    """Amounts by resource from ``cpu=16,memory=64e9``, each above 0."""
+    found: dict[Resource, float] = {}
+    for part in text.split(","):
+        name, _, amount = part.partition("=")
+        (resource,) = parse_resources(name)
+        try:
+            found[resource] = float(amount)
+        except ValueError as error:
+            raise WrongUse(f"--capacity {text}: {amount.strip()!r} is not a number") from error
+        if not 0 < found[resource] < 1e18:
+            raise WrongUse(f"--capacity {text}: {amount.strip()} must be above 0")
+    return found
+
+
 def parse_parts(text: str) -> frozenset[str]:
     """Parts to leave out from ``recurrent,calibration``; nothing means none."""
     from forestall.replay.demand_replay import PARTS

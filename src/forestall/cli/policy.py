@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from forestall.cli import policy_dry_run, policy_versions
 from forestall.model.errors import WrongUse
 from forestall.model.instants import parse_instant
 
@@ -22,9 +23,13 @@ _LATEST = int(datetime(9999, 1, 1, tzinfo=UTC).timestamp())
 
 def register(app: typer.Typer) -> None:
     """Add ``policy`` and its commands to the command line."""
-    group = typer.Typer(help="Check a policy file, and show what it says about a VM.", no_args_is_help=True)
+    group = typer.Typer(
+        help="Check a policy file, show what it says about a VM, and put it in force.", no_args_is_help=True
+    )
     group.command("check")(check_command)
     group.command("show")(show_command)
+    group.command("dry-run")(policy_dry_run.dry_run)
+    policy_versions.register(group)
     app.add_typer(group, name="policy")
 
 
@@ -33,7 +38,7 @@ def check_command(file: _PolicyFile, json: _Json = False) -> None:
 
     Example: forestall policy check policy.toml
     """
-    from forestall.demand.policy_review import doubts
+    from forestall.demand.policy_review import described, doubts
     from forestall.settings import load_policy
 
     policy = load_policy(file)
@@ -42,8 +47,7 @@ def check_command(file: _PolicyFile, json: _Json = False) -> None:
         typer.echo(f"forestall: {file}: {line}", err=True)
     rules = policy.in_order()
     if json:
-        described = [_described(rule) for rule in rules]
-        _print_json({"file": str(file), "defaults": policy.defaults.stated(), "rules": described, "warnings": warnings})
+        _print_json({"file": str(file), **described(policy), "warnings": warnings})
         return
     typer.echo(f"{file}: rules: {len(rules)}, warnings: {len(warnings)}")
     header = ["", "priority", "rule", "matches", "calendar", "resources", "sets"]
@@ -85,18 +89,6 @@ def show_command(
     typer.echo(f"rules that hold: {', '.join(map(repr, table.names[0])) or 'none'}")
     lines = [[str(row[name]) for name in ("resource", "attribute", "stated", "source")] for row in rows]
     _print_columns([["resource", "attribute", "value", "given by"], *lines])
-
-
-def _described(rule: Rule) -> dict[str, Any]:
-    """Describe a rule for JSON, in the words of the file."""
-    return {
-        "name": rule.name,
-        "priority": rule.priority,
-        "matches": rule.matchers(),
-        "calendar": None if rule.calendar is None else str(rule.calendar),
-        "resources": [resource.value for resource in rule.resources],
-        "sets": rule.terms.stated(),
-    }
 
 
 def _cells(rule: Rule) -> list[str]:

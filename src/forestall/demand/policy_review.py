@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -22,6 +23,22 @@ class Contradiction:
     rule: str | None
     key: str
     what: str
+
+
+def described(policy: PolicySet) -> dict[str, Any]:
+    """A policy as plain values, in the words of its file: its rules in order of precedence, and its defaults."""
+    rules = [
+        {
+            "name": rule.name,
+            "priority": rule.priority,
+            "matches": {kind: list(entries) for kind, entries in rule.matchers().items()},
+            "calendar": None if rule.calendar is None else str(rule.calendar),
+            "resources": [resource.value for resource in rule.resources],
+            "sets": rule.terms.stated(),
+        }
+        for rule in policy.in_order()
+    ]
+    return {"defaults": policy.defaults.stated(), "rules": rules}
 
 
 def contradictions(policy: PolicySet) -> tuple[Contradiction, ...]:

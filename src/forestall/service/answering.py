@@ -17,10 +17,12 @@ from forestall.model.decision import Aftermath, Decision
 from forestall.model.errors import WrongUse
 from forestall.ports.clock import Clock
 from forestall.ports.journal import Journal
-from forestall.ports.store import BehaviourStore, Resolution
+from forestall.ports.store import LATEST, BehaviourStore, Resolution
+from forestall.service.exports import Exports
 from forestall.service.guests import Guests, NoGuests
 from forestall.service.lending import CoreLending
 from forestall.service.outside import Outside
+from forestall.service.policies import Policies
 from forestall.service.shadowing import BLOCKS, Shadowing
 from forestall.service.tiering import Tiering
 from forestall.service.trust_groups import TrustGroups
@@ -77,6 +79,10 @@ class Answering:
         Trust groups, and who stages memory for them.
     tiering
         Who looks after disks on tiers.
+    policies
+        Versions of the policies.
+    exports
+        Writes what was measured into files.
     """
 
     driver: Driver
@@ -92,6 +98,8 @@ class Answering:
     groups: TrustGroups | None = None
     shadowing: Shadowing | None = None
     tiering: Tiering | None = None
+    policies: Policies | None = None
+    exports: Exports | None = None
 
     def __post_init__(self) -> None:
         """Remember when it began."""
@@ -106,6 +114,7 @@ class Answering:
             "explain": self._explain,
             "forecast": self._forecast,
             "history": self._history,
+            "export": self._export,
             "restore": self._restore,
             "resume": self._resume,
             "applications": self._applications,
@@ -119,6 +128,9 @@ class Answering:
             "disk-moves": lambda _: self._tiers().moves(),
             "move-disk": lambda request: self._tiers().order(request),
             "cancel-disk-move": lambda _: self._tiers().cancel(),
+            "policy": self._policy,
+            "policies": lambda _: self._versions().views(),
+            "apply-policy": self._apply_policy,
             "guests": lambda _: self.guests.states(),
             "guest": self._guest,
             "busiest": lambda request: self.guests.busiest(_vm(request)),
@@ -199,6 +211,19 @@ class Answering:
             if mean.vm_ids
         ]
 
+    def _export(self, request: Mapping[str, Any]) -> Any:
+        """Without the turn, as history."""
+        seconds, before = request.get("seconds"), request.get("before_seconds", 0)
+        if self.exports is None:
+            raise WrongUse("nothing is kept here")
+        if not isinstance(seconds, int) or not isinstance(before, int) or not 0 < seconds < LATEST or before < 0:
+            raise WrongUse("export wants seconds above 0, and before_seconds or not")
+        found = self.exports.export(int(self.clock.now()), seconds, before)
+        with self.turn:
+            pools = self.driver.view().pools
+        capacity = {pool.resource.value: pool.capacity for pool in pools if math.isfinite(pool.capacity)}
+        return {**found, "capacity": capacity, "violation_budget": self.driver.settings.demand.budgets[0]}
+
     def _restore(self, request: Mapping[str, Any]) -> Any:
         names = _names(request)
         with self.turn:
@@ -239,6 +264,34 @@ class Answering:
             if self.shadowing:
                 self.shadowing.turn()
             return self._views()
+
+    def _policy(self, request: Mapping[str, Any]) -> Any:
+        number = request.get("version")
+        if not (number is None or isinstance(number, int)):
+            raise WrongUse("policy wants a version as a whole number, or none")
+        return self._versions().view(number)
+
+    def _apply_policy(self, request: Mapping[str, Any]) -> Any:
+        text, by, comment, base = (request.get(key) for key in ("text", "by", "comment", "base"))
+        if not all(isinstance(each, str) for each in (text, by, comment)) or not (
+            base is None or isinstance(base, int)
+        ):
+            raise WrongUse("apply-policy wants a text, by whom, a comment, and the version that it follows or none")
+        done = self._versions().applied(
+            str(text), str(by), str(comment), base
+        )  # reading takes a while: without the turn
+        if done["applied"]:
+            with self.turn:
+                said = self._versions().in_force()
+                self.driver.set_policies(self.groups.beside(said) if self.groups else said)
+                if self.shadowing:
+                    self.shadowing.turn()
+        return done
+
+    def _versions(self) -> Policies:
+        if self.policies is None:
+            raise WrongUse("policies are not kept here")
+        return self.policies
 
     def _views(self) -> list[dict[str, Any]]:
         """Every trust group, with the VMs that run here."""

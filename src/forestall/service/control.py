@@ -18,7 +18,7 @@ from typing import Any
 from forestall.model.errors import ForestallError, StoreError, WrongUse, in_one_line
 
 SOCKET = "forestall.sock"
-LONGEST_REQUEST_BYTES = 1 << 20
+LONGEST_REQUEST_BYTES = 4 << 20
 WAITING = 128
 """So many may wait to be heard; who comes after them is told at once that nobody answers."""
 _PATIENCE_SECONDS = 10.0

@@ -2,7 +2,15 @@
 
 from forestall.settings.cables import load_cables
 from forestall.settings.configuration import configuration_file, load_configuration
-from forestall.settings.policy import load_policy
+from forestall.settings.policy import load_policy, parse_policy, read_policy
 from forestall.settings.toml_file import MOST_BYTES
 
-__all__ = ["MOST_BYTES", "configuration_file", "load_cables", "load_configuration", "load_policy"]
+__all__ = [
+    "MOST_BYTES",
+    "configuration_file",
+    "load_cables",
+    "load_configuration",
+    "load_policy",
+    "parse_policy",
+    "read_policy",
+]

@@ -10,7 +10,7 @@ from forestall.demand.policy_document import read_document
 from forestall.demand.policy_reading import PolicyProblem
 from forestall.demand.policy_values import hint, shown
 from forestall.model.errors import BadPolicy
-from forestall.settings.toml_file import TomlFile
+from forestall.settings.toml_file import TomlFile, read_text
 
 
 def load_policy(path: Path | str) -> PolicySet:
@@ -21,7 +21,23 @@ def load_policy(path: Path | str) -> PolicySet:
     BadPolicy
         With file, line, rule and key, as far as they are known.
     """
-    file = TomlFile.read(Path(path), BadPolicy)
+    return parse_policy(read_policy(path), path)
+
+
+def read_policy(path: Path | str) -> str:
+    """Text of a policy file, not yet looked at.
+
+    Raises
+    ------
+    BadPolicy
+        It cannot be read, or is no text.
+    """
+    return read_text(Path(path), BadPolicy)
+
+
+def parse_policy(text: str, name: Path | str) -> PolicySet:
+    """Read a text that is known by a name; as :func:`load_policy`."""
+    file = TomlFile.of(text, Path(name), BadPolicy)
     try:
         return read_document(file.document, _find_zone)
     except PolicyProblem as problem:

@@ -31,7 +31,11 @@ class TomlFile:
     @classmethod
     def read(cls, path: Path, refused_as: type[BadInput]) -> TomlFile:
         """Read and parse a file; what is wrong with it is raised as ``refused_as``, with file and line."""
-        text = _read_text(path, refused_as)
+        return cls.of(read_text(path, refused_as), path, refused_as)
+
+    @classmethod
+    def of(cls, text: str, path: Path, refused_as: type[BadInput]) -> TomlFile:
+        """Parse a text that is known by a path, as :meth:`read` does."""
         return cls(path, text, _parse(text, path, refused_as), refused_as)
 
     def refusal(self, problem: PolicyProblem) -> BadInput:
@@ -41,7 +45,7 @@ class TomlFile:
         return self.refused_as(f"{where}{problem.what}", path=self.path)
 
 
-def _read_text(path: Path, refused_as: type[BadInput]) -> str:
+def read_text(path: Path, refused_as: type[BadInput]) -> str:
     """Text of a file in UTF-8, not longer than a settings file is."""
     try:
         with path.open("rb") as file:

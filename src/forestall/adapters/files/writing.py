@@ -34,24 +34,32 @@ def write_json(path: Path, value: Any, *, durable: bool = True, private: bool = 
     StoreError
         It could not be written; the old file is untouched, and nothing else is left behind.
     """
+    try:
+        text = json.dumps(value)
+    except (TypeError, ValueError) as error:
+        raise StoreError(f"{path}: cannot be written: {error}") from error
+    write_file(path, text.encode(), durable=durable, private=private)
+
+
+def write_file(path: Path, data: bytes, *, durable: bool = True, private: bool = False) -> None:
+    """The same for any bytes."""
     aside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         mode = 0o600 if private else 0o666
         flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW
-        with open(os.open(aside, flags, mode), "w", encoding="utf-8") as file:
-            json.dump(value, file)
+        with open(os.open(aside, flags, mode), "wb") as file:
+            file.write(data)
             file.flush()
             if durable:
                 os.fsync(file.fileno())
         os.replace(aside, path)
         if durable:
             sync_folder(path.parent)
-    except (OSError, TypeError, ValueError) as error:
+    except OSError as error:
         with suppress(OSError):
             aside.unlink()
-        reason = error.strerror if isinstance(error, OSError) else str(error)
-        raise StoreError(f"{path}: cannot be written: {reason}") from error
+        raise StoreError(f"{path}: cannot be written: {error.strerror}") from error
 
 
 def sync_folder(folder: Path) -> None:

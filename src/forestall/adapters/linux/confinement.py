@@ -1,8 +1,9 @@
 """A process that serves strangers: it sees files of the host, changes those of one folder, and may do nothing else.
 
 Its user stays who it is, so that it can speak to the daemon; but of a superuser nothing is left than to own files that
-it can only read: no capability, and none to be had again, and no device. What listens under ``/run`` (libvirt, D-Bus)
-is hidden, for whoever reaches such a socket as root is believed. It can still send signals to processes of its user.
+it can only read: no capability, and none to be had again, and of the devices only those that mean nothing. What listens
+under ``/run`` (libvirt, D-Bus) is hidden, for whoever reaches such a socket as root is believed. It can still send
+signals to processes of its user.
 
 Sources: capabilities(7), mount_setattr(2), mount_namespaces(7), prctl(2).
 """
@@ -22,6 +23,10 @@ _READ_ONLY, _NO_SET_USER, _NO_DEVICE = 1, 2, 4
 _DROP_FROM_BOUNDING, _NO_NEW_PRIVILEGES = 24, 38
 _CAPABILITIES_VERSION = 0x20080522
 HIDDEN = Path("/run")
+HARMLESS = (Path("/dev/null"), Path("/dev/urandom"))
+"""Devices that are left: what programs cannot do without."""
+SHARED, SHARED_BYTES = Path("/dev/shm"), 64 << 20
+"""Where processes that it starts wait for each other (sem_open(3)): one of its own, that is nobody else's memory."""
 
 
 def see_and_change_only(folder: Path, seen: Path) -> str:
@@ -56,7 +61,7 @@ def see_and_change_only(folder: Path, seen: Path) -> str:
 
 
 def _see_only(folder: Path, seen: Path) -> None:
-    """Mounts of its own: all read-only but the folder, no device, and nothing in ``/run`` but what is to be seen."""
+    """Mounts of its own: all read-only but the folder and what processes share, two devices, and ``/run`` hidden."""
     _call("unshare", _NEW_MOUNTS | _NEW_IPC)
     _mount("none", Path("/"), None, _RECURSIVE | _PRIVATE)
     kept = os.open(seen, os.O_PATH | os.O_DIRECTORY)
@@ -65,8 +70,14 @@ def _see_only(folder: Path, seen: Path) -> None:
     _mount(f"/proc/self/fd/{kept}", seen, None, _BIND)
     os.close(kept)
     _mount(str(folder), folder, None, _BIND)
+    for device in HARMLESS:
+        _mount(str(device), device, None, _BIND)
     _set_attributes(Path("/"), _ALL_BELOW, make=_READ_ONLY | _NO_SET_USER | _NO_DEVICE, unmake=0)
     _set_attributes(folder, 0, make=0, unmake=_READ_ONLY)
+    for device in HARMLESS:
+        _set_attributes(device, 0, make=0, unmake=_NO_DEVICE)
+    if SHARED.is_dir():
+        _mount("tmpfs", SHARED, "tmpfs", _NO_SUID | _NO_DEVICES | _NO_PROGRAMS, f"size={SHARED_BYTES}")
     os.chdir("/")
 
 
@@ -80,9 +91,9 @@ def _give_up_capabilities() -> None:
     _call("capset", ctypes.byref(header), ctypes.byref((ctypes.c_uint32 * 6)()))
 
 
-def _mount(source: str, target: Path, kind: str | None, flags: int) -> None:
-    kind_bytes = None if kind is None else kind.encode()
-    _call("mount", source.encode(), os.fsencode(target), kind_bytes, ctypes.c_ulong(flags), None)
+def _mount(source: str, target: Path, kind: str | None, flags: int, options: str | None = None) -> None:
+    words = [None if word is None else word.encode() for word in (kind, options)]
+    _call("mount", source.encode(), os.fsencode(target), words[0], ctypes.c_ulong(flags), words[1])
 
 
 def _set_attributes(target: Path, flags: int, *, make: int, unmake: int) -> None:

@@ -17,6 +17,11 @@ KILLED_FIRST = 1000
 def stand_back() -> None:
     """Run only when nobody else wants the CPU, and be the first to go when memory is short."""
     os.nice(LOWEST_PRIORITY)
+    be_first_to_go()
+
+
+def be_first_to_go() -> None:
+    """Be ended before others, with all that is started from here, when memory is short."""
     with suppress(OSError):
         Path("/proc/self/oom_score_adj").write_text(str(KILLED_FIRST), "utf-8")
 

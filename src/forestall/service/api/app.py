@@ -13,19 +13,21 @@ from forestall.ports.audit_log import AuditLog
 from forestall.ports.kept_answers import KeptAnswers
 from forestall.ports.token_book import Role
 from forestall.service.access.tokens import Caller, Tokens
-from forestall.service.api import access, events, groups, hosts, metrics, preallocations
+from forestall.service.api import access, events, groups, hosts, jobs, metrics, policies, preallocations
 from forestall.service.api.asking import Needs
 from forestall.service.api.door import OPEN, Door
 from forestall.service.api.news import News
 from forestall.service.api.once import Once
+from forestall.service.api.policies import Checking
 from forestall.service.api.problems import Problem, handle
 from forestall.service.api.readiness import Readiness
 from forestall.service.api.site import Asking, Site
+from forestall.service.jobs import Jobs
 
 TITLE = "Forestall"
 EVERYTHING = Caller("events", Role.VIEWER)
 """Who looks for all who listen; each hears what they may."""
-PARTS = (hosts, groups, preallocations, events, access, metrics)
+PARTS = (hosts, policies, jobs, groups, preallocations, events, access, metrics)
 _DESCRIPTION = """\
 Gives each virtual machine what it is about to need, before it asks.
 
@@ -33,13 +35,15 @@ Show a token: `Authorization: Bearer TOKEN` (`forestall token create`). Errors a
 """
 
 
-def api(asking: Asking) -> FastAPI:
+def api(asking: Asking, checking: Checking) -> FastAPI:
     """The application without its door: it answers whoever the scope says, and has tokens and audit log in its state.
 
     Parameters
     ----------
     asking
         Asks the daemon.
+    checking
+        Reads policies.
     """
     app = FastAPI(
         title=TITLE,
@@ -51,7 +55,7 @@ def api(asking: Asking) -> FastAPI:
         separate_input_output_schemas=False,
     )
     site = Site(asking)
-    app.state.site = site
+    app.state.site, app.state.checking = site, checking
     app.state.news = News(lambda: site.hosts(EVERYTHING), lambda: site.vms(EVERYTHING))
     handle(app)
     for part in PARTS:
@@ -74,9 +78,9 @@ def api(asking: Asking) -> FastAPI:
     return app
 
 
-def guarded(app: FastAPI, tokens: Tokens, audit: AuditLog, kept: KeptAnswers) -> Door:
-    """The application behind its door."""
-    app.state.tokens, app.state.audit = tokens, audit
+def guarded(app: FastAPI, tokens: Tokens, audit: AuditLog, kept: KeptAnswers, jobs: Jobs) -> Door:
+    """The application behind its door, with what it keeps."""
+    app.state.tokens, app.state.audit, app.state.jobs = tokens, audit, jobs
     return Door(Once(app, kept), tokens, audit)
 
 

@@ -59,6 +59,7 @@ class Needs:
 
 Viewer = Annotated[Caller, Depends(Needs(Role.VIEWER))]
 Operator = Annotated[Caller, Depends(Needs(Role.OPERATOR))]
+ViewerOfAll = Annotated[Caller, Depends(Needs(Role.VIEWER, everything=True))]
 OperatorOfAll = Annotated[Caller, Depends(Needs(Role.OPERATOR, everything=True))]
 AdminOfAll = Annotated[Caller, Depends(Needs(Role.ADMIN, everything=True))]
 

@@ -10,6 +10,8 @@ from forestall.model.decision import Result, Ruling
 from forestall.model.forecast import Statistic
 from forestall.model.mode import Mode
 from forestall.model.resources import Resource
+from forestall.ports.job_book import Job as PortJob
+from forestall.ports.job_book import JobState
 from forestall.ports.token_book import Role
 from forestall.service.preallocation import State
 
@@ -194,6 +196,139 @@ class TrustGroup(BaseModel):
     vms: list[str] = Field(description="Who is in it and runs.")
     shadowing: bool
     horizon_seconds: float | None
+
+
+class PolicyVersion(BaseModel):
+    """A version of the policies."""
+
+    number: int = Field(description="0: there was none yet.")
+    at: float = Field(description="Since when, seconds UTC.")
+    origin: Literal["file", "applied"] = Field(description="From the file that the configuration names, or applied.")
+    by: str = Field(description="Which file, or who.")
+    comment: str
+    digest: str = Field(description="SHA-256 of its text, hexadecimal.")
+
+
+class Policy(PolicyVersion):
+    """A version of the policies, with its text."""
+
+    text: str = Field(description="TOML; docs/policy.md says what may stand in it.")
+
+
+Text = Annotated[str, Field(max_length=1 << 20, description="TOML; docs/policy.md says what may stand in it.")]
+
+
+class NewPolicy(BaseModel):
+    """A policy to be put in force."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    text: Text
+    comment: str = Field("", max_length=500, description="Why; it is kept with the version.")
+
+
+class DraftPolicy(BaseModel):
+    """A policy to be looked at."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    text: Text
+
+
+class Rule(BaseModel):
+    """A rule, as it was understood."""
+
+    name: str
+    priority: int
+    matches: dict[str, list[str]] = Field(description="Patterns by what they are matched with; none: every VM.")
+    calendar: str | None = Field(description="When it holds; null: always.")
+    resources: list[Resource]
+    sets: dict[str, float]
+
+
+class CheckedPolicy(BaseModel):
+    """What a policy says."""
+
+    rules: list[Rule] = Field(description="In order of precedence, the highest first.")
+    defaults: dict[str, float]
+    warnings: list[str] = Field(description="What is probably not meant.")
+
+
+class NewDryRun(DraftPolicy):
+    """A policy, and how much of the history it is to be tried on."""
+
+    last_seconds: float = Field(604_800.0, ge=60.0, le=366 * 86_400.0, description="The last so many; a week.")
+    violation_budget: float | None = Field(
+        None, gt=0.0, lt=0.5, description="Share of its intervals in which a VM may fall short; null: as configured."
+    )
+
+
+class Job(BaseModel):
+    """What takes minutes."""
+
+    name: str
+    kind: str
+    by: str
+    asked: dict[str, Any]
+    state: JobState
+    created_at: float
+    began_at: float | None
+    ended_at: float | None
+    why: str = Field(description="Why it failed; empty where it did not.")
+
+    @classmethod
+    def of(cls, job: PortJob) -> Job:
+        """As it is kept."""
+        return cls(**{name: getattr(job, name) for name in cls.model_fields})
+
+
+class Given(BaseModel):
+    """What a VM had on average, and in which share of the intervals it demanded more."""
+
+    allocated: float
+    short_share: float
+
+
+class GivenToAll(Given):
+    """What all VMs had together on average; the share of VM-intervals that fell short, and of demand that was unmet."""
+
+    unmet_share: float
+
+
+class DryRunResource(BaseModel):
+    """One resource of all VMs together under the policies in force, and under those that were tried."""
+
+    resource: Resource
+    unit: str
+    demanded: float
+    limit: float
+    before: GivenToAll
+    after: GivenToAll
+
+
+class DryRunChange(BaseModel):
+    """A VM for which something would have been different."""
+
+    vm: str
+    resource: Resource
+    unit: str
+    demanded: float
+    before: Given
+    after: Given
+
+
+class DryRun(BaseModel):
+    """What policies would have done with what was recorded."""
+
+    since: int
+    until: int
+    step_seconds: int
+    vms: int
+    budget: float
+    resources: list[DryRunResource]
+    changed: list[DryRunChange] = Field(description="The most changed first.")
+    more: int = Field(description="So many more changed.")
+    notes: list[str]
 
 
 class NewTrustGroup(BaseModel):

@@ -1,0 +1,100 @@
+"""What policies would have done: by the command, and through the API of a daemon, whose process is confined."""
+
+from __future__ import annotations
+
+import json
+import time
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from daemons import Site, steady_trace, wait_until
+from test_api_process import answers, free_port
+
+from forestall.cli import main
+from forestall.replay.trace_writer import write_trace
+
+pytestmark = pytest.mark.slow
+CEILING = '[[rule]]\nname = "less"\nvms = ["vm-2"]\nceiling_ratio = 0.2\n'
+"""Of 4 cores: about what it wants on average, so that it falls short half of the time."""
+
+
+def changed(found: dict[str, Any]) -> dict[tuple[str, str], tuple[float, float]]:
+    """By VM and resource, in which share of the intervals it fell short, and would have."""
+    return {
+        (row["vm"], row["resource"]): (row["before"]["short_share"], row["after"]["short_share"])
+        for row in found["changed"]
+    }
+
+
+def test_a_trace_under_two_policies(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    trace, draft = tmp_path / "trace.parquet", tmp_path / "draft.toml"
+    write_trace(steady_trace(4, 420), trace)
+    draft.write_text(CEILING)
+    words = ["policy", "dry-run", str(draft), "--trace", str(trace), "--quiet", "--since", "1772445600"]
+    assert main([*words, "--state-folder", str(tmp_path), "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert (found["since"], found["vms"], found["step_seconds"]) == (1_772_445_600, 4, 300)
+    less = changed(found)
+    assert set(less) == {("vm-2", "cpu")} or set(less) == {("vm-2", "cpu"), ("vm-2", "memory")}
+    before, after = less["vm-2", "cpu"]
+    assert before < 0.05
+    assert 0.3 < after < 0.7
+    cpu = found["resources"][0]
+    assert cpu["demanded"] < cpu["after"]["allocated"] < cpu["before"]["allocated"] <= cpu["limit"] == 16.0
+
+
+def test_nothing_was_recorded_yet(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    draft = tmp_path / "draft.toml"
+    draft.write_text(CEILING)
+    assert main(["policy", "dry-run", str(draft), "--state-folder", str(tmp_path)]) == 2
+    assert "nothing was recorded" in capsys.readouterr().err
+
+
+def test_through_the_api_on_what_the_daemon_has_recorded(tmp_path: Path) -> None:
+    port = free_port()
+    with Site(tmp_path, vms=4) as site:
+        with (tmp_path / "forestall.toml").open("a") as file:
+            file.write(f'[api]\nlisten = "127.0.0.1:{port}"\n')
+        site.daemon("advise")
+        wait_until(answers(port), "the API answers")
+        token = site.call("token", "create", "ops", "--role", "admin").stdout.strip()
+        with httpx.Client(
+            base_url=f"http://127.0.0.1:{port}", headers={"Authorization": f"Bearer {token}"}, timeout=60.0
+        ) as client:
+            wait_until(lambda: client.get("/api/v1/hosts").json()["items"][0]["cycles"] > 300, "a day of history")
+            refused = client.post("/api/v1/policies/dry-runs", json={"text": CEILING.replace("0.2", "2")})
+            assert refused.status_code == 422
+            assert "line 4" in refused.json()["detail"]
+            asked = client.post("/api/v1/policies/dry-runs", json={"text": CEILING, "last_seconds": 36_000})
+            assert asked.status_code == 202, asked.text
+            path = asked.headers["Location"]
+            early = client.get(f"{path}/dry-run")
+            assert early.status_code in (200, 409)
+
+            def job() -> dict[str, Any]:
+                found: dict[str, Any] = client.get(path).json()
+                return found
+
+            wait_until(lambda: job()["ended_at"], "it has ended")
+            assert job()["state"] == "done", job()["why"]
+            found = client.get(f"{path}/dry-run").json()
+            assert found["vms"] == 4
+            before, after = changed(found)["vm-2", "cpu"]
+            assert after > before + 0.2
+            assert client.get("/api/v1/jobs").json()["items"] == [job()]
+            assert client.delete(path).json() == job(), "it has ended"
+            history = tmp_path / "state/exports"
+            assert len(list(history.iterdir())) == 1
+        shown = site.call("policy", "dry-run", str(_draft(tmp_path)), "--last", "10h", "--quiet", "--json")
+        assert shown.returncode == 0, shown.stderr
+        before, after = changed(json.loads(shown.stdout))["vm-2", "cpu"]
+        assert after > before + 0.2
+        assert time.time() - min(path.stat().st_mtime for path in history.iterdir()) < 3_600.0
+
+
+def _draft(folder: Path) -> Path:
+    draft = folder / "draft.toml"
+    draft.write_text(CEILING)
+    return draft
