@@ -47,7 +47,7 @@ def command_line_page() -> str:
 
 def api_page() -> str:
     """Every operation of the API, and every part of what it gives."""
-    document = api(lambda request: None, lambda text: {}).openapi()
+    document = api(lambda request: None, lambda text: {}, list).openapi()
     parts = [
         "# The API",
         _NOTE,
@@ -59,13 +59,12 @@ def api_page() -> str:
             parts += [f"## `{method.upper()} {path}`", operation["description"]]
             rows = [_api_row(each) for each in operation.get("parameters", ())]
             if body := operation.get("requestBody"):
-                rows.append(f"| body | | {_kind(body['content']['application/json']['schema'])} |")
+                rows.append(f"| body | | {_content(body['content'])} |")
             if rows:
                 parts.append("\n".join(["| parameter | in | meaning |", "|---|---|---|", *rows]))
             good = {status: each for status, each in operation["responses"].items() if status.startswith("2")}
             for status, each in good.items():
-                content = each.get("content", {}).get("application/json", {}).get("schema")
-                parts.append(f"{status}: {_kind(content) if content else 'nothing'}.")
+                parts.append(f"{status}: {_content(each.get('content', {})) or 'nothing'}.")
     for name, schema in sorted(document["components"]["schemas"].items()):
         if "properties" in schema and not name.startswith("Page_"):
             rows = [
@@ -75,6 +74,12 @@ def api_page() -> str:
             parts += [f"### {name}", schema.get("description", "")]
             parts.append("\n".join(["| part | kind | meaning |", "|---|---|---|", *rows]))
     return "\n\n".join(filter(None, parts)) + "\n"
+
+
+def _content(content: Any) -> str:
+    """What a body is, in a few words."""
+    kinds = (_kind(each["schema"]) if name == "application/json" else f"`{name}`" for name, each in content.items())
+    return ", ".join(kinds)
 
 
 def _api_row(parameter: Any) -> str:

@@ -15,6 +15,7 @@ from fabric_process import PORTS, RATE, FabricProcess, is_root, probes, talking,
 
 from forestall.lab.commands import missing
 from forestall.lab.leaf_spine import PACKAGES, Host, LeafSpine
+from forestall.service.api.documents import Fabric, FabricLinkUse, FabricPlan
 
 pytestmark = [pytest.mark.switches, pytest.mark.slow]
 LONGEST_GAP_MS = 200.0
@@ -292,3 +293,9 @@ def test_a_vm_is_held_to_what_policy_says(make: Make) -> None:
     until_listening(target, 9_100)
     talking(source, "pour", target.ip, 9_100, 9.0, RATE)
     assert 0.85 <= told(sink)["bytes_per_s"] / LIMIT <= 1.15
+    for made, told_by_it in (
+        (Fabric, process.ask("fabric")),
+        (FabricPlan, process.ask("fabric-plan")),
+        (FabricLinkUse, process.ask("fabric-explain", link="leaf0:spine0")),
+    ):
+        assert made(**told_by_it).model_dump(mode="json") == told_by_it, "the API tells all that there is, and as it is"

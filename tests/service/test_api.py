@@ -16,16 +16,15 @@ from daemons import Site, wait_until
 from prometheus_client.parser import text_string_to_metric_families
 
 from forestall.adapters.files.audit_log import FileAuditLog
-from forestall.adapters.files.kept_answers import NAME, FileKeptAnswers
-from forestall.adapters.files.token_book import FileTokenBook
-from forestall.bootstrap.api import check_policy, jobs_of
+from forestall.adapters.files.kept_answers import NAME
+from forestall.bootstrap.api import check_policy, keeping_of
 from forestall.model.errors import StoreError
 from forestall.ports.token_book import Role
 from forestall.service.access.audit import chained, verified
 from forestall.service.access.rates import Rates
 from forestall.service.access.tokens import Tokens
 from forestall.service.api.app import api, guarded
-from forestall.service.api.door import LONGEST_BODY, Door
+from forestall.service.api.door import LONGEST_BODY, MOST_UPLOADS, Door
 from forestall.service.api.site import Asking
 from forestall.service.control import ask
 
@@ -92,8 +91,7 @@ class Office:
 
 def door(asking: Asking, folder: Path) -> Door:
     """The API of who answers, with tokens and audit log in a folder."""
-    tokens, audit = Tokens(FileTokenBook(folder)), FileAuditLog(folder, chained)
-    return guarded(api(asking, check_policy), tokens, audit, FileKeptAnswers(folder), jobs_of(folder))
+    return guarded(api(asking, check_policy, list), keeping_of(folder))
 
 
 def office_of(state: Path, folder: Path) -> Office:
@@ -181,11 +179,18 @@ def test_trust_groups_are_changed(office: Office) -> None:
     assert admin("POST", "/api/v1/trust-groups", json={"group": "tenant-1"}).status_code == 409
 
 
+FILLED = {"host": "nowhere", "vm": "vm-none", "group": "none", "name": "none", "number": 9, "file": "summary.json"}
+
+
 def routes(office: Office) -> list[tuple[str, str, str]]:
     """Every operation of the document: method, path with names filled in, and path as it is written."""
     found = []
     for path, operations in office.door.application.application.openapi()["paths"].items():  # type: ignore[attr-defined]
-        filled = path.format(host="nowhere", vm="vm-none", group="none", name="none", number=9) if "{" in path else path
+        filled = (
+            path.format(host="nowhere", vm="vm-none", group="none", name="none", number=9, file="summary.json")
+            if "{" in path
+            else path
+        )
         found += [(method.upper(), filled, path) for method in operations]
     return found
 
@@ -212,6 +217,16 @@ NEEDED = {
     ("GET", "/api/v1/jobs/{name}"): (Role.VIEWER, True),
     ("GET", "/api/v1/jobs/{name}/dry-run"): (Role.VIEWER, True),
     ("DELETE", "/api/v1/jobs/{name}"): (Role.OPERATOR, True),
+    ("GET", "/api/v1/traces"): (Role.VIEWER, True),
+    ("POST", "/api/v1/traces"): (Role.OPERATOR, True),
+    ("DELETE", "/api/v1/traces/{name}"): (Role.OPERATOR, True),
+    ("POST", "/api/v1/replays"): (Role.OPERATOR, True),
+    ("GET", "/api/v1/jobs/{name}/files/{file}"): (Role.VIEWER, True),
+    ("GET", "/api/v1/models"): (Role.VIEWER, True),
+    ("GET", "/api/v1/fabric"): (Role.VIEWER, True),
+    ("GET", "/api/v1/fabric/plan"): (Role.VIEWER, True),
+    ("GET", "/api/v1/fabric/links/{name}"): (Role.VIEWER, True),
+    ("POST", "/api/v1/fabric/apply"): (Role.OPERATOR, True),
     ("GET", "/api/v1/tokens"): (Role.ADMIN, True),
     ("GET", "/api/v1/audit"): (Role.ADMIN, True),
 }
@@ -226,6 +241,7 @@ BODIES: dict[tuple[str, str], dict[str, Any]] = {
     ("POST", "/api/v1/policies/check"): {"json": {"text": ""}},
     ("PUT", "/api/v1/policies"): {"json": {"text": ""}},  # without If-Match
     ("POST", "/api/v1/policies/dry-runs"): {"json": {"text": "wrong"}},
+    ("POST", "/api/v1/replays"): {"json": {"trace": "none"}},
 }
 
 
@@ -303,6 +319,34 @@ def test_a_policy_that_cannot_be_read_is_refused_with_its_line(office: Office) -
     fine = admin("POST", f"{path}/check", json={"text": CEILING.format(ratio=0.5)}).json()
     assert fine["rules"][0]["sets"] == {"ceiling_ratio": 0.5}
     assert admin("PUT", path, json={"text": "", "comment": "two\nlines"}, headers={"If-Match": "*"}).status_code == 409
+
+
+def test_traces_are_kept_as_they_were_given(office: Office) -> None:
+    operator, path = office.client(Role.OPERATOR), "/api/v1/traces"
+    large = b"x" * (LONGEST_BODY + 1)
+    assert operator("POST", "/api/v1/preallocations", content=large).status_code == 413
+    given = operator("POST", path, params={"label": "last week"}, content=large)
+    assert given.status_code == 201, given.text
+    trace = given.json()
+    assert (trace["label"], trace["size_bytes"]) == ("last week", len(large))
+    assert operator("POST", path, content=large).json() == trace, "the same bytes are the same trace"
+    assert operator.get(path)["items"] == [trace]
+    viewer, bound = office.client(Role.VIEWER), office.client(Role.OPERATOR, "tenant-1")
+    for client in (viewer, bound):
+        assert client("POST", path, content=large).status_code == 413, "nor is it taken in"
+    assert operator("POST", "/api/v1/replays", json={"trace": "../../tokens"}).status_code == 404
+    assert operator("DELETE", f"{path}/{trace['name']}").status_code == 204
+    assert operator.get(path)["items"] == []
+    assert operator("DELETE", f"{path}/{trace['name']}").status_code == 404
+
+
+def test_only_a_few_large_bodies_are_on_their_way_at_once(office: Office) -> None:
+    operator = office.client(Role.OPERATOR)
+    office.door.uploads = MOST_UPLOADS
+    assert operator("POST", "/api/v1/traces", content=b"x").status_code == 429
+    office.door.uploads -= 1
+    assert operator("POST", "/api/v1/traces", content=b"x").status_code == 201
+    assert office.door.uploads == MOST_UPLOADS - 1
 
 
 def test_what_changes_something_is_written_down_before_and_after(office: Office) -> None:

@@ -13,16 +13,12 @@ import httpx
 import pytest
 from daemons import Site, wait_until
 
-from forestall.adapters.files.audit_log import FileAuditLog
-from forestall.adapters.files.kept_answers import FileKeptAnswers
-from forestall.adapters.files.token_book import FileTokenBook
 from forestall.adapters.https.open_server import open_server
 from forestall.adapters.https.server import listen
-from forestall.bootstrap.api import check_policy, jobs_of
+from forestall.bootstrap.api import asking_of, check_policy, keeping_of
 from forestall.model.mode import Mode
 from forestall.ports.token_book import Role
-from forestall.service.access.audit import chained
-from forestall.service.access.tokens import Caller, Tokens
+from forestall.service.access.tokens import Caller
 from forestall.service.api import news as module
 from forestall.service.api.app import api, guarded
 from forestall.service.api.documents import Host, Vm, VmResource
@@ -149,10 +145,9 @@ def test_who_comes_again_misses_nothing_and_who_missed_something_is_told_so(monk
 def test_a_stream_of_a_real_daemon_ends_with_its_token(tmp_path: Path) -> None:
     with Site(tmp_path) as site, closing(listen("127.0.0.1", 0)) as door:
         site.daemon("advise", connect=f"simulated:{tmp_path}/trace.parquet")
-        tokens, audit = Tokens(FileTokenBook(tmp_path)), FileAuditLog(tmp_path, chained)
-        state = site.state
-        app = api(lambda request: ask(state, request) if state.exists() else None, check_policy)
-        server = open_server(guarded(app, tokens, audit, FileKeptAnswers(tmp_path), jobs_of(tmp_path)))
+        keeping, state = keeping_of(tmp_path), site.state
+        tokens = keeping.tokens
+        server = open_server(guarded(api(asking_of(state), check_policy, list), keeping))
         thread = threading.Thread(target=server.run, args=([door],))
         thread.start()
         try:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +13,12 @@ import pytest
 from daemons import Site, steady_trace, wait_until
 from test_api_process import answers, free_port
 
+from forestall.bootstrap.api import keeping_of
 from forestall.cli import main
+from forestall.model.resources import Resource
 from forestall.replay.trace_writer import write_trace
+from forestall.service.api.documents import NewReplay
+from forestall.service.api.jobs import ReplayFile
 
 pytestmark = pytest.mark.slow
 CEILING = '[[rule]]\nname = "less"\nvms = ["vm-2"]\nceiling_ratio = 0.2\n'
@@ -98,3 +103,28 @@ def _draft(folder: Path) -> Path:
     draft = folder / "draft.toml"
     draft.write_text(CEILING)
     return draft
+
+
+def test_a_trace_that_is_given_is_replayed(tmp_path: Path) -> None:
+    write_trace(steady_trace(2, 60), tmp_path / "trace.parquet")
+    keeping = keeping_of(tmp_path / "kept")
+    trace = keeping.traces.put((tmp_path / "trace.parquet").read_bytes(), "mine")
+    asked = NewReplay(trace=trace.name, policy="static,reactive", resources=[Resource.CPU]).model_dump(mode="json")
+
+    def prepare(folder: Path) -> None:
+        (folder / trace.path.name).write_bytes(trace.path.read_bytes())
+
+    keeping.jobs.start()
+    with closing(keeping.jobs):
+        job = keeping.jobs.submit("replay", {**asked, "file": trace.path.name, "policies": False}, "ann", prepare)
+        wrong = keeping.jobs.submit(
+            "replay", {**asked, "file": "none.csv", "policies": False}, "ann", lambda folder: None
+        )
+        wait_until(lambda: keeping.jobs.view(wrong.name).state.has_ended, "both have ended")  # type: ignore[union-attr]
+    done, failed = (keeping.jobs.view(each.name) for each in (job, wrong))
+    assert (done.state, done.why) == ("done", "")
+    out = keeping.jobs.folder(job) / "out"
+    assert json.loads((out / "summary.json").read_text())
+    assert {path.name for path in out.iterdir()} >= {each.value for each in (ReplayFile.REPORT, ReplayFile.ALLOCATIONS)}
+    assert failed.state == "failed"
+    assert "none.csv" in failed.why

@@ -7,15 +7,16 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import closing
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from forestall.adapters.files.audit_log import FileAuditLog
 from forestall.adapters.files.job_book import FileJobBook
 from forestall.adapters.files.kept_answers import FileKeptAnswers
 from forestall.adapters.files.token_book import FileTokenBook
+from forestall.adapters.files.trace_shelf import FileTraceShelf
 from forestall.adapters.linux.job_process import run_job
 from forestall.adapters.linux.own_process import be_first_to_go
 from forestall.bootstrap.live import tell
@@ -25,11 +26,15 @@ from forestall.ports.job_book import Job
 from forestall.service.access.audit import chained
 from forestall.service.access.tokens import Tokens
 from forestall.service.api.jobs import command_of
+from forestall.service.api.site import Asking
 from forestall.service.configuration import Configuration
 from forestall.service.configuration_document import refuse_open_api
 from forestall.service.jobs import Jobs
 
-FOLDER = "api"
+if TYPE_CHECKING:
+    from forestall.service.api.app import Keeping
+
+FOLDER, FABRIC = "api", "fabric"
 BEGIN_AGAIN_SECONDS, LONGEST_PAUSE_SECONDS = 5.0, 300.0
 END_SECONDS = 10.0
 
@@ -64,7 +69,6 @@ def run_api(configuration: Configuration, *, while_held: bool = False) -> int:
     from forestall.adapters.https.open_server import Certificates, open_server
     from forestall.adapters.https.server import listen
     from forestall.service.api.app import api, guarded
-    from forestall.service.control import ask
 
     settings, folder = configuration.api, configuration.state_folder
     if not settings.listen:
@@ -74,14 +78,8 @@ def run_api(configuration: Configuration, *, while_held: bool = False) -> int:
     except PolicyProblem as problem:
         raise WrongUse(str(problem)) from problem
     address, _, port = settings.listen.rpartition(":")
-    jobs = jobs_of(folder_of(configuration))
-    app = guarded(
-        api(lambda request: ask(folder, request) if folder.exists() else None, check_policy),
-        tokens_of(configuration),
-        audit_log_of(configuration),
-        FileKeptAnswers(folder_of(configuration)),
-        jobs,
-    )
+    keeping = keeping_of(folder_of(configuration))
+    app = guarded(api(asking_of(folder), check_policy, lambda: _models(folder)), keeping)
     certificates = None
     if settings.certificate is not None and settings.key is not None:
         certificates = Certificates((settings.certificate, settings.key))
@@ -93,10 +91,35 @@ def run_api(configuration: Configuration, *, while_held: bool = False) -> int:
         if while_held:
             threading.Thread(target=_end_with, args=(sys.stdin.fileno(), server), daemon=True).start()
         tell(f"the API is at {'https' if certificates else 'http'}://{settings.listen}/api/v1")
-        jobs.start()
-        with closing(jobs):
+        keeping.jobs.start()
+        with closing(keeping.jobs):
             server.run([door])
     return 0
+
+
+def asking_of(folder: Path) -> Asking:
+    """Asks the daemon of a state folder, and what looks after the network what is about the network."""
+    from forestall.service.control import ask
+
+    def asking(request: Mapping[str, Any]) -> Any:
+        place = folder / FABRIC if str(request.get("command", "")).startswith("fabric") else folder
+        return ask(place, request) if place.exists() else None
+
+    return asking
+
+
+def _models(folder: Path) -> list[dict[str, Any]]:
+    from forestall.bootstrap.models import MODELS, describe_models  # not before it is confined: they bring threads
+
+    return describe_models(folder / MODELS)
+
+
+def keeping_of(folder: Path) -> Keeping:
+    """What the API keeps in its folder."""
+    from forestall.service.api.app import Keeping
+
+    tokens, audit = Tokens(FileTokenBook(folder)), FileAuditLog(folder, chained)
+    return Keeping(tokens, audit, FileKeptAnswers(folder), jobs_of(folder), FileTraceShelf(folder))
 
 
 def jobs_of(folder: Path) -> Jobs:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 from fastapi import FastAPI
@@ -12,8 +14,10 @@ from forestall import __version__
 from forestall.ports.audit_log import AuditLog
 from forestall.ports.kept_answers import KeptAnswers
 from forestall.ports.token_book import Role
+from forestall.ports.trace_shelf import TraceShelf
 from forestall.service.access.tokens import Caller, Tokens
-from forestall.service.api import access, events, groups, hosts, jobs, metrics, policies, preallocations
+from forestall.service.api import access, events, fabric, groups, hosts, jobs, metrics, models, policies, preallocations
+from forestall.service.api import traces as trace_routes
 from forestall.service.api.asking import Needs
 from forestall.service.api.door import OPEN, Door
 from forestall.service.api.news import News
@@ -27,7 +31,7 @@ from forestall.service.jobs import Jobs
 TITLE = "Forestall"
 EVERYTHING = Caller("events", Role.VIEWER)
 """Who looks for all who listen; each hears what they may."""
-PARTS = (hosts, policies, jobs, groups, preallocations, events, access, metrics)
+PARTS = (hosts, policies, trace_routes, jobs, groups, fabric, models, preallocations, events, access, metrics)
 _DESCRIPTION = """\
 Gives each virtual machine what it is about to need, before it asks.
 
@@ -35,7 +39,7 @@ Show a token: `Authorization: Bearer TOKEN` (`forestall token create`). Errors a
 """
 
 
-def api(asking: Asking, checking: Checking) -> FastAPI:
+def api(asking: Asking, checking: Checking, models_of: Callable[[], list[dict[str, Any]]]) -> FastAPI:
     """The application without its door: it answers whoever the scope says, and has tokens and audit log in its state.
 
     Parameters
@@ -44,6 +48,8 @@ def api(asking: Asking, checking: Checking) -> FastAPI:
         Asks the daemon.
     checking
         Reads policies.
+    models_of
+        Every version of every model, as plain values.
     """
     app = FastAPI(
         title=TITLE,
@@ -55,7 +61,7 @@ def api(asking: Asking, checking: Checking) -> FastAPI:
         separate_input_output_schemas=False,
     )
     site = Site(asking)
-    app.state.site, app.state.checking = site, checking
+    app.state.site, app.state.checking, app.state.models = site, checking, models_of
     app.state.news = News(lambda: site.hosts(EVERYTHING), lambda: site.vms(EVERYTHING))
     handle(app)
     for part in PARTS:
@@ -78,10 +84,32 @@ def api(asking: Asking, checking: Checking) -> FastAPI:
     return app
 
 
-def guarded(app: FastAPI, tokens: Tokens, audit: AuditLog, kept: KeptAnswers, jobs: Jobs) -> Door:
+@dataclass(frozen=True)
+class Keeping:
+    """What the API keeps.
+
+    Attributes
+    ----------
+    tokens, audit
+        Who may come in, and what they asked for.
+    answers
+        Of what may be asked again.
+    jobs, traces
+        What takes minutes, and what can be replayed.
+    """
+
+    tokens: Tokens
+    audit: AuditLog
+    answers: KeptAnswers
+    jobs: Jobs
+    traces: TraceShelf
+
+
+def guarded(app: FastAPI, keeping: Keeping) -> Door:
     """The application behind its door, with what it keeps."""
-    app.state.tokens, app.state.audit, app.state.jobs = tokens, audit, jobs
-    return Door(Once(app, kept), tokens, audit)
+    for name in ("tokens", "audit", "jobs", "traces"):
+        setattr(app.state, name, getattr(keeping, name))
+    return Door(Once(app, keeping.answers), keeping.tokens, keeping.audit)
 
 
 def _describe(app: FastAPI) -> None:

@@ -263,6 +263,32 @@ class NewDryRun(DraftPolicy):
     )
 
 
+class KeptTrace(BaseModel):
+    """A demand trace that can be replayed."""
+
+    name: str = Field(description="Made from its content.")
+    label: str
+    size_bytes: int
+    at: float
+
+
+class NewReplay(BaseModel):
+    """A replay of the demand loop, as `forestall replay demand` does it."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    trace: str = Field(min_length=1, max_length=64)
+    policy: str = Field("forestall", pattern="^[a-z0-9_,]{1,256}$", description="forestall, peers, or all.")
+    violation_budget: float = Field(0.01, gt=0.0, lt=0.5)
+    evaluate_from: Annotated[int, Field(ge=0, lt=1 << 40), AS_WHOLE] | None = Field(
+        None, description="First instant that is evaluated, seconds; what is before it is learned from."
+    )
+    resources: list[Resource] = Field([], max_length=6, description="None: all that the trace has.")
+    vms_per_host: Annotated[int, Field(ge=0, le=10_000), AS_WHOLE] = Field(0, description="So many share a host.")
+    overcommit: float = Field(1.0, gt=0.0, le=1_000.0, description="Sum of the limits on a host over what it has.")
+    policies: str | None = Field(None, max_length=1 << 20, description="Text of policies (TOML).")
+
+
 class Job(BaseModel):
     """What takes minutes."""
 
@@ -329,6 +355,137 @@ class DryRun(BaseModel):
     changed: list[DryRunChange] = Field(description="The most changed first.")
     more: int = Field(description="So many more changed.")
     notes: list[str]
+
+
+class Model(BaseModel):
+    """A version of the model of a resource."""
+
+    resource: Resource
+    version: str = Field(description="shipped: it comes with Forestall.")
+    at: int | None = Field(description="When it took over, or was refused, seconds.")
+    state: str = Field(description="in use, refused, damaged, or empty: it was in use.")
+    reason: str
+    trained_on: str
+    scores: dict[str, float]
+
+
+class FabricSwitch(BaseModel):
+    """A switch."""
+
+    name: str
+    id: str = Field(description="Its datapath, hexadecimal.")
+    connected: bool
+    ports: int
+    rules: int = Field(description="Rules of ours.")
+
+
+class FabricLink(BaseModel):
+    """One direction of a link."""
+
+    name: str = Field(description="Two switches, in the direction of the traffic.")
+    port: str
+    up: bool
+    flapping: bool = Field(description="It comes and goes, and is not used until it is steady.")
+    capacity_bytes_per_s: float
+    sent_bytes_per_s: float
+    dropped_per_s: float
+    planned_ratio: float | None = Field(description="How much of it is used as the ways are.")
+    equal_ratio: float | None = Field(description="How much would be, if all shortest paths were used alike.")
+
+
+class FabricInterface(BaseModel):
+    """An interface of a VM."""
+
+    model_config = ConfigDict(populate_by_name=True, serialize_by_alias=True)
+
+    vm: str
+    address: str
+    switch: str
+    port: str
+    traffic_class: str | None = Field(alias="class")
+    limit_bytes_per_s: float = Field(description="What it may send; 0: anything.")
+    sent_bytes_per_s: float
+    received_bytes_per_s: float
+
+
+class FabricWay(BaseModel):
+    """A path, and how much of the traffic takes it."""
+
+    path: list[str]
+    share: float
+
+
+class FabricPair(BaseModel):
+    """Two VMs of which one sends to the other, and the ways that it takes."""
+
+    source: str
+    target: str
+    bytes_per_s: float
+    ways: list[FabricWay]
+
+
+class Fabric(BaseModel):
+    """The network between VMs."""
+
+    mode: Mode
+    said: str = Field(description="What is wrong; empty where nothing is.")
+    switches: list[FabricSwitch]
+    links: list[FabricLink]
+    interfaces: list[FabricInterface]
+    pairs: list[FabricPair]
+    changes: int = Field(description="Rules that were changed since it was started.")
+    faults: dict[str, str] = Field(description="Why a switch is not as it should be, by its name.")
+
+
+class FabricStep(BaseModel):
+    """A change of one rule; steps come one after the other, so that no packet sees half of them."""
+
+    step: str
+    switch: str
+    change: str
+    rule: str = Field(description="In words of ovs-ofctl(8).")
+
+
+class FabricQueues(BaseModel):
+    """Queues that a port would have."""
+
+    switch: str
+    port: str
+    queues: str
+
+
+class FabricPlan(BaseModel):
+    """What would be changed."""
+
+    steps: list[FabricStep]
+    queues: list[FabricQueues]
+
+
+class FabricApplied(FabricPlan):
+    """What was changed."""
+
+    faults: dict[str, str]
+
+
+class FabricUser(BaseModel):
+    """Who uses a link."""
+
+    source: str
+    target: str
+    share: float = Field(description="Of its traffic.")
+    bytes_per_s: float
+    estimated: bool = Field(description="Not counted: taken from what its interfaces send and receive.")
+    ways: list[FabricWay]
+
+
+class FabricLinkUse(BaseModel):
+    """Who uses a link, and why."""
+
+    link: FabricLink
+    users: list[FabricUser] = Field(description="The largest first.")
+    worst_planned_ratio: float
+    worst_equal_ratio: float
+    why: str
 
 
 class NewTrustGroup(BaseModel):

@@ -16,6 +16,7 @@ from typing import Any
 
 from forestall.model.errors import StoreError
 from forestall.ports.audit_log import AuditLog, Deed
+from forestall.ports.token_book import Role
 from forestall.service.access.rates import Rates
 from forestall.service.access.tokens import Caller, Tokens
 from forestall.service.api.asgi import BODY, CALLER, READING, Application, Receive, Scope, Send, header
@@ -27,6 +28,10 @@ OPEN = frozenset({"/healthz", "/readyz"})
 """Paths that need no token."""
 REFUSED = frozenset({401, 403})
 LONGEST_BODY, BODY_SECONDS = 1 << 20, 30.0
+UPLOADS, MOST_UPLOADS = ("POST", "/api/v1/traces"), 2
+LONGEST_UPLOAD, UPLOAD_SECONDS = 64 << 20, 600.0
+"""Where larger bodies come, and how many of them at once: they are in memory."""
+_USUAL, _LARGE = (LONGEST_BODY, BODY_SECONDS), (LONGEST_UPLOAD, UPLOAD_SECONDS)
 LONGEST_SHOWN = 500
 
 
@@ -50,6 +55,8 @@ class Door:
         How often each token may ask, and change something, and each address may come without a token that holds.
     noting
         How often it is written down that somebody came without one: strangers must not fill the disk.
+    uploads
+        Large bodies that are on their way.
     """
 
     application: Application
@@ -61,6 +68,7 @@ class Door:
     failing: Rates = field(default_factory=_at_most(0.2, 10.0))
     now: Callable[[], float] = time.time
     monotonic: Callable[[], float] = time.monotonic
+    uploads: int = 0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Let one request through, or answer it."""
@@ -91,17 +99,31 @@ class Door:
         await _refuse(scope, receive, send, 401, "show a token that holds: Authorization: Bearer TOKEN")
 
     async def _through(self, scope: Scope, receive: Receive, send: Send, place: str, caller: Caller) -> None:
+        """One at a time of a few with large bodies, and all others."""
+        large = (scope["method"], scope["path"]) == UPLOADS and caller.may(Role.OPERATOR) and caller.groups is None
+        if large and self.uploads >= MOST_UPLOADS:
+            await _refuse(scope, receive, send, 429, "too many traces are on their way", 10.0, close=True)
+            return
+        self.uploads += large
+        try:
+            await self._taken_in(scope, receive, send, place, caller, *(_LARGE if large else _USUAL))
+        finally:
+            self.uploads -= large
+
+    async def _taken_in(
+        self, scope: Scope, receive: Receive, send: Send, place: str, caller: Caller, most: int, seconds: float
+    ) -> None:
         changes = scope["method"] not in READING
         if changes:
             try:
-                body = await _whole(scope, receive)
+                body = await _whole(scope, receive, most, seconds)
             except _Gone:
                 return
             except _TooLarge:
-                await _refuse(scope, receive, send, 413, f"a body has at most {LONGEST_BODY} bytes", close=True)
+                await _refuse(scope, receive, send, 413, f"a body has at most {most} bytes", close=True)
                 return
             except TimeoutError:
-                await _refuse(scope, receive, send, 408, f"the body did not end in {BODY_SECONDS:g} s", close=True)
+                await _refuse(scope, receive, send, 408, f"the body did not end in {seconds:g} s", close=True)
                 return
             await self._write(scope, place, caller, "asked", body)
             scope, receive = {**scope, BODY: body}, _handing_on(body, receive)
@@ -154,19 +176,19 @@ def _neighbourhood(place: str) -> str:
     return str(ipaddress.ip_network((address, 64), strict=False)) if address.version == 6 else place
 
 
-async def _whole(scope: Scope, receive: Receive) -> bytes:
+async def _whole(scope: Scope, receive: Receive, most: int, seconds: float) -> bytes:
     """The body."""
     said = header(scope, b"content-length")
-    if said and (not said.isdigit() or len(said) > 12 or int(said) > LONGEST_BODY):
+    if said and (not said.isdigit() or len(said) > 12 or int(said) > most):
         raise _TooLarge
     body = bytearray()
-    async with asyncio.timeout(BODY_SECONDS):
+    async with asyncio.timeout(seconds):
         while True:
             message = await receive()
             if message["type"] == "http.disconnect":
                 raise _Gone
             body += message.get("body", b"")
-            if len(body) > LONGEST_BODY:
+            if len(body) > most:
                 raise _TooLarge
             if not message.get("more_body"):
                 return bytes(body)

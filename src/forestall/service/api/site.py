@@ -30,6 +30,8 @@ class Site:
         """Ask the daemon; a problem where none runs."""
         found = self._asking({"command": command, **values})
         if found is None:
+            if command.startswith("fabric"):
+                raise Refused(409, "nobody looks after the network here: forestall fabric run")
             raise Refused(503, "no daemon runs here: nobody can tell", {"Retry-After": "5"})
         return found
 
