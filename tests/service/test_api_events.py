@@ -22,7 +22,7 @@ from forestall.service.access.tokens import Caller
 from forestall.service.api import news as module
 from forestall.service.api.app import api, guarded
 from forestall.service.api.documents import Host, Vm, VmResource
-from forestall.service.api.news import Event, Look, News, changes
+from forestall.service.api.news import Event, Look, News, Sight, changes
 from forestall.service.control import ask
 
 ALL, TENANT = Caller("all", Role.VIEWER), Caller("tenant", Role.VIEWER, frozenset({"t1"}))
@@ -93,7 +93,7 @@ def told(looks: list[Look], caller: Caller, count: int, after: str | None = None
         now[0] = next(left, now[0])
         return list(now[0].hosts.values())
 
-    news = News(hosts, lambda: list(now[0].vms.values()))
+    news = News(Sight(hosts, lambda: list(now[0].vms.values())))
     return asyncio.run(heard(news, caller, count, after))
 
 
@@ -123,7 +123,7 @@ def test_who_is_for_a_trust_group_hears_of_its_vms_only() -> None:
 def test_who_comes_again_misses_nothing_and_who_missed_something_is_told_so(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "KEPT", 8)
     cycles = iter(range(1, 1_000_000))
-    news = News(lambda: [host(next(cycles))], list)
+    news = News(Sight(lambda: [host(next(cycles))], list))
 
     async def come_and_go() -> None:
         first = await heard(news, ALL, 4)

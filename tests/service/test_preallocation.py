@@ -9,16 +9,16 @@ import socket
 import threading
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict
-from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from typing import Any
 
 import pytest
 from daemons import wait_until
+from hook_server import Hook
 
 from forestall.adapters.files.preallocations import FilePreallocations
 from forestall.adapters.files.program_blocks import FilePrograms
-from forestall.adapters.notices.sender import SIGNATURE, NoticeThread
+from forestall.adapters.notices.sender import NoticeThread
 from forestall.model.errors import StoreError, WrongUse
 from forestall.service.preallocation import KEPT_SECONDS, Preallocations, State, Watcher
 from forestall.staging.asked import NOT_ALLOWED, Asked, AskedView
@@ -230,32 +230,6 @@ def test_the_file_is_a_file(tmp_path: Path) -> None:
     assert file.read() is None
     file.write({"a": 1})
     assert FilePreallocations(tmp_path).read() == {"a": 1}
-
-
-class Hook:
-    """A web server that refuses the first requests."""
-
-    def __init__(self, refuse: int) -> None:
-        self.taken, self.refused = list[tuple[dict[str, Any], str, bytes]](), 0
-        hook = self
-
-        class Handler(BaseHTTPRequestHandler):
-            def do_POST(self) -> None:
-                body = self.rfile.read(int(self.headers["content-length"]))
-                if hook.refused < refuse:
-                    hook.refused += 1
-                    self.send_response(503)
-                else:
-                    hook.taken.append((json.loads(body), self.headers[SIGNATURE], body))
-                    self.send_response(204)
-                self.end_headers()
-
-            def log_message(self, *_: object) -> None:
-                pass
-
-        self.server = HTTPServer(("127.0.0.1", 0), Handler)
-        self.url = f"http://127.0.0.1:{self.server.server_port}/ready"
-        threading.Thread(target=self.server.serve_forever, daemon=True).start()
 
 
 @pytest.fixture

@@ -79,20 +79,20 @@ def run_api(configuration: Configuration, *, while_held: bool = False) -> int:
         raise WrongUse(str(problem)) from problem
     address, _, port = settings.listen.rpartition(":")
     keeping = keeping_of(folder_of(configuration))
-    app = guarded(api(asking_of(folder), check_policy, lambda: _models(folder)), keeping)
+    app = api(asking_of(folder), check_policy, lambda: _models(folder))
     certificates = None
     if settings.certificate is not None and settings.key is not None:
         certificates = Certificates((settings.certificate, settings.key))
     with closing(listen(address.strip("[]"), int(port))) as door:
         _confine(configuration)
-        server = open_server(app, certificates)
+        server = open_server(guarded(app, keeping), certificates)
         if certificates:
             certificates.follow(tell)
         if while_held:
             threading.Thread(target=_end_with, args=(sys.stdin.fileno(), server), daemon=True).start()
         tell(f"the API is at {'https' if certificates else 'http'}://{settings.listen}/api/v1")
-        keeping.jobs.start()
-        with closing(keeping.jobs):
+        keeping.start(app)
+        with closing(keeping):
             server.run([door])
     return 0
 
@@ -116,10 +116,19 @@ def _models(folder: Path) -> list[dict[str, Any]]:
 
 def keeping_of(folder: Path) -> Keeping:
     """What the API keeps in its folder."""
+    from forestall.adapters.files.webhook_book import FileWebhookBook
+    from forestall.adapters.notices.sender import NoticeThread
     from forestall.service.api.app import Keeping
+    from forestall.service.api.hooks import Webhooks
 
-    tokens, audit = Tokens(FileTokenBook(folder)), FileAuditLog(folder, chained)
-    return Keeping(tokens, audit, FileKeptAnswers(folder), jobs_of(folder), FileTraceShelf(folder))
+    return Keeping(
+        Tokens(FileTokenBook(folder)),
+        FileAuditLog(folder, chained),
+        FileKeptAnswers(folder),
+        jobs_of(folder),
+        FileTraceShelf(folder),
+        Webhooks(FileWebhookBook(folder), NoticeThread),
+    )
 
 
 def jobs_of(folder: Path) -> Jobs:

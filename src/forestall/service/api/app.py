@@ -16,11 +16,24 @@ from forestall.ports.kept_answers import KeptAnswers
 from forestall.ports.token_book import Role
 from forestall.ports.trace_shelf import TraceShelf
 from forestall.service.access.tokens import Caller, Tokens
-from forestall.service.api import access, events, fabric, groups, hosts, jobs, metrics, models, policies, preallocations
+from forestall.service.api import (
+    access,
+    events,
+    fabric,
+    groups,
+    hosts,
+    jobs,
+    metrics,
+    models,
+    policies,
+    preallocations,
+    webhooks,
+)
 from forestall.service.api import traces as trace_routes
 from forestall.service.api.asking import Needs
 from forestall.service.api.door import OPEN, Door
-from forestall.service.api.news import News
+from forestall.service.api.hooks import Webhooks
+from forestall.service.api.news import News, Sight
 from forestall.service.api.once import Once
 from forestall.service.api.policies import Checking
 from forestall.service.api.problems import Problem, handle
@@ -31,7 +44,7 @@ from forestall.service.jobs import Jobs
 TITLE = "Forestall"
 EVERYTHING = Caller("events", Role.VIEWER)
 """Who looks for all who listen; each hears what they may."""
-PARTS = (hosts, policies, trace_routes, jobs, groups, fabric, models, preallocations, events, access, metrics)
+PARTS = (hosts, policies, trace_routes, jobs, groups, fabric, models, preallocations, events, webhooks, access, metrics)
 _DESCRIPTION = """\
 Gives each virtual machine what it is about to need, before it asks.
 
@@ -62,7 +75,8 @@ def api(asking: Asking, checking: Checking, models_of: Callable[[], list[dict[st
     )
     site = Site(asking)
     app.state.site, app.state.checking, app.state.models = site, checking, models_of
-    app.state.news = News(lambda: site.hosts(EVERYTHING), lambda: site.vms(EVERYTHING))
+    app.state.sight = Sight(lambda: site.hosts(EVERYTHING), lambda: site.vms(EVERYTHING))
+    app.state.news = News(app.state.sight)
     handle(app)
     for part in PARTS:
         app.include_router(part.routes)
@@ -96,6 +110,8 @@ class Keeping:
         Of what may be asked again.
     jobs, traces
         What takes minutes, and what can be replayed.
+    webhooks
+        Who is told of events.
     """
 
     tokens: Tokens
@@ -103,11 +119,22 @@ class Keeping:
     answers: KeptAnswers
     jobs: Jobs
     traces: TraceShelf
+    webhooks: Webhooks
+
+    def start(self, app: FastAPI) -> None:
+        """Begin with what goes on by itself."""
+        self.jobs.start()
+        self.webhooks.start(app.state.sight)
+
+    def close(self) -> None:
+        """End it; what was cut off is begun again with the next start."""
+        self.webhooks.close()
+        self.jobs.close()
 
 
 def guarded(app: FastAPI, keeping: Keeping) -> Door:
     """The application behind its door, with what it keeps."""
-    for name in ("tokens", "audit", "jobs", "traces"):
+    for name in ("tokens", "audit", "jobs", "traces", "webhooks"):
         setattr(app.state, name, getattr(keeping, name))
     return Door(Once(app, keeping.answers), keeping.tokens, keeping.audit)
 

@@ -18,6 +18,7 @@ from forestall.service.api.documents import Host, Vm
 from forestall.service.api.problems import Refused
 
 _log = logging.getLogger(__name__)
+RESET = "reset"
 LOOK_SECONDS, HOLDS_SECONDS, KEPT = 1.0, 30.0, 4_096
 MOST_LISTENERS, MOST_OF_ONE = 200, 10
 
@@ -29,8 +30,8 @@ class Event:
     Attributes
     ----------
     kind
-        ``cycle``, ``mode``, ``fault``, ``contact``, ``vm-started``, ``vm-stopped``, ``vm-altered``, ``vm-restored``; or
-        ``reset``: events were missed, look at everything anew.
+        One of :data:`~forestall.service.api.documents.EventKind`; or ``reset``: events were missed, all is to be looked
+        at anew.
     group
         Trust group of the VM that it is about; None: it is about no VM.
     data
@@ -79,13 +80,30 @@ def _altered(vm: Vm | None) -> bool:
     return vm is not None and any(each.altered for each in vm.resources)
 
 
+@dataclass(frozen=True)
+class Sight:
+    """Looks at the site; ``hosts`` and ``vms`` ask for all that there is."""
+
+    hosts: Callable[[], Sequence[Host]]
+    vms: Callable[[], Sequence[Vm]]
+
+    def look(self, last: Look | None) -> Look:
+        """What there is; VMs of a host are as they were as long as it has had no cycle since."""
+        hosts = {host.name: host for host in self.hosts()}
+        if last is not None and all(
+            name in last.hosts and last.hosts[name].cycles == host.cycles for name, host in hosts.items()
+        ):
+            return Look(hosts, last.vms)
+        return Look(hosts, {vm.name: vm for vm in self.vms()})
+
+
 class News:
     """Looks once a second while anybody listens, and tells all of them.
 
     Parameters
     ----------
-    hosts, vms
-        Ask for all that there is.
+    sight
+        Looks.
 
     Attributes
     ----------
@@ -93,8 +111,8 @@ class News:
         How many listen now, by the name of the caller.
     """
 
-    def __init__(self, hosts: Callable[[], Sequence[Host]], vms: Callable[[], Sequence[Vm]]) -> None:
-        self._hosts, self._vms = hosts, vms
+    def __init__(self, sight: Sight) -> None:
+        self._sight = sight
         self._kept: deque[tuple[str, Event]] = deque(maxlen=KEPT)
         self._place_of = {secrets.token_hex(8): 0}
         """Ids by chance: that one follows another tells nobody what they do not hear of."""
@@ -126,7 +144,7 @@ class News:
             while True:
                 if place is None or place < self._count - len(self._kept):
                     place = self._count
-                    yield next(reversed(self._place_of)), Event("reset", {})
+                    yield next(reversed(self._place_of)), Event(RESET, {})
                 more = self._more
                 for name, event in list(islice(self._kept, place - (self._count - len(self._kept)), None)):
                     place += 1
@@ -145,7 +163,7 @@ class News:
         self._last = None
         while self.listeners:
             try:
-                found = await asyncio.to_thread(self._seen)
+                found = await asyncio.to_thread(self._sight.look, self._last)
             except (ForestallError, Refused):
                 found = None  # the daemon is away: the next look that succeeds tells what has changed since
             except Exception:  # a defect must not leave those who listen without news for good
@@ -153,20 +171,11 @@ class News:
                 found = None
             if found is not None:
                 if self._last is None:
-                    self._tell([Event("reset", {})] if self._count else [])
+                    self._tell([Event(RESET, {})] if self._count else [])
                 else:
                     self._tell(list(changes(self._last, found)))
                 self._last = found
             await asyncio.sleep(LOOK_SECONDS)
-
-    def _seen(self) -> Look:
-        hosts = {host.name: host for host in self._hosts()}
-        last = self._last
-        if last is not None and all(
-            name in last.hosts and last.hosts[name].cycles == host.cycles for name, host in hosts.items()
-        ):
-            return Look(hosts, last.vms)
-        return Look(hosts, {vm.name: vm for vm in self._vms()})
 
     def _tell(self, events: Sequence[Event]) -> None:
         if not events:
