@@ -227,6 +227,7 @@ NEEDED = {
     ("GET", "/api/v1/fabric/plan"): (Role.VIEWER, True),
     ("GET", "/api/v1/fabric/links/{name}"): (Role.VIEWER, True),
     ("POST", "/api/v1/fabric/apply"): (Role.OPERATOR, True),
+    ("GET", "/api/v1/hosts/{host}/loop"): (Role.VIEWER, True),
     ("GET", "/api/v1/webhooks"): (Role.ADMIN, True),
     ("POST", "/api/v1/webhooks"): (Role.ADMIN, True),
     ("DELETE", "/api/v1/webhooks/{name}"): (Role.ADMIN, True),

@@ -31,9 +31,17 @@ def configured(config: Path | None, **given: Any) -> Configuration:
 
 
 def ask_daemon(folder: Path, **request: Any) -> Any:
-    """Ask the daemon of a state folder; None if none runs. The folder need not exist."""
-    from forestall.service.control import ask
+    """Ask the daemon of a state folder; None if none runs. The folder need not exist.
 
+    Where the environment names an API, that is asked instead.
+    """
+    from forestall.service.control import ask
+    from forestall.settings import remote_api
+
+    if (remote := remote_api()) is not None:
+        from forestall.cli.remote import ask_remote
+
+        return ask_remote(remote, request)
     return ask(folder, request)
 
 

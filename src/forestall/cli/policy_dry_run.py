@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -11,6 +11,9 @@ from forestall.cli.live_options import ConfigOption, JsonOption, StateOption, co
 from forestall.cli.parsing import parse_budgets, parse_capacity, parse_duration
 from forestall.model.instants import format_instant, parse_instant
 from forestall.model.resources import Resource
+
+if TYPE_CHECKING:
+    from forestall.settings import Remote
 
 MOST_SHOWN = 20
 
@@ -49,9 +52,17 @@ def dry_run(
     """
     from forestall.bootstrap.dry_run import dry_run_of_trace, history_of
     from forestall.bootstrap.policies import policies_in_force
-    from forestall.settings import load_policy
+    from forestall.model.errors import WrongUse
+    from forestall.settings import load_policy, read_policy, remote_api
 
     settings, wanted = configured(config, state_folder=state_folder), load_policy(file)
+    if trace is None and (remote := remote_api()) is not None:
+        if against or capacity:
+            raise WrongUse("the API compares with what is in force there, on what there is there")
+        budget = parse_budgets(str(violation_budget))[0] if violation_budget is not None else None
+        seconds = parse_duration(last, what="--last")
+        _show(_remotely(remote, read_policy(file), seconds, budget), out, as_json)
+        return
     shared = parse_capacity(capacity) if capacity else {}
     begun = None if since is None else parse_instant(since, what="--since")
     before = load_policy(against) if against else None
@@ -64,6 +75,19 @@ def dry_run(
     if violation_budget is not None:
         (budget,) = parse_budgets(str(violation_budget))
     found = dry_run_of_trace(trace, before, wanted, since=begun, budget=budget, capacity=shared, quiet=quiet)
+    _show(found, out, as_json)
+
+
+def _remotely(remote: Remote, text: str, seconds: float, budget: float | None) -> dict[str, Any]:
+    """What a dry run there has found, when it is done."""
+    from forestall.cli.remote import client_of
+
+    with client_of(remote) as client:
+        job = client.wait(client.dry_run(text, seconds, budget).name)
+        return client.dry_run_result(job.name).model_dump(mode="json")
+
+
+def _show(found: dict[str, Any], out: Path | None, as_json: bool) -> None:
     if out is not None:
         from forestall.adapters.files.writing import write_json
 

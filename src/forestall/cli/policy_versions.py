@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated
@@ -36,11 +37,12 @@ def apply(
     Example: forestall policy apply policy.toml --comment "more for the databases"
     """
     from forestall.cli.audit import caller, written_down
-    from forestall.settings import parse_policy, read_policy
+    from forestall.settings import parse_policy, read_policy, remote_api
 
     settings, text = configured(config, state_folder=state_folder), read_policy(file)
     parse_policy(text, file)  # what is wrong is told with the file's name
-    with written_down(settings, "policy apply", {"file": str(file), "comment": comment}):
+    deed = {"file": str(file), "comment": comment}
+    with written_down(settings, "policy apply", deed) if remote_api() is None else nullcontext():
         by = caller()
         done = ask_daemon(settings.state_folder, command="apply-policy", text=text, by=by, comment=comment, base=base)
         if done is None:
@@ -62,7 +64,9 @@ def versions(state_folder: StateOption = None, config: ConfigOption = None, as_j
     """
     from forestall.bootstrap.policies import policies_of
 
-    found = policies_of(configured(config, state_folder=state_folder).state_folder).views()
+    folder = configured(config, state_folder=state_folder).state_folder
+    found = ask_daemon(folder, command="policies")
+    found = policies_of(folder).views() if found is None else found
     if as_json:
         print_json(found)
         return
@@ -92,7 +96,8 @@ def text_command(
     """
     from forestall.bootstrap.policies import policies_of
 
-    found = policies_of(configured(config, state_folder=state_folder).state_folder).view(version)
+    folder = configured(config, state_folder=state_folder).state_folder
+    found = ask_daemon(folder, command="policy", version=version) or policies_of(folder).view(version)
     typer.echo(found["text"], nl=False)
 
 

@@ -13,6 +13,7 @@
       │    └─ FrameRefused         it will never take this frame
       ├─ GuestError                what runs inside a VM does not answer, or refused
       ├─ FabricError               a switch refused, or is gone
+      ├─ ApiError                  the API refused, or cannot be reached
       └─ HypervisorError           the hypervisor refused, or is gone
            └─ Unsupported          this driver or domain cannot do that; never retried
 
@@ -88,6 +89,22 @@ class GuestError(ForestallError):
 
 class FabricError(ForestallError):
     """A switch refused what it was told, does not answer, or is gone."""
+
+
+class ApiError(ForestallError):
+    """The API refused, or cannot be reached.
+
+    Parameters
+    ----------
+    detail
+        Why, in one line.
+    status
+        Of HTTP; None: it could not be reached.
+    """
+
+    def __init__(self, detail: str, status: int | None = None) -> None:
+        super().__init__(detail)
+        self.status = status
 
 
 class HypervisorError(ForestallError):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any
 
 from fastapi import Query
 
@@ -19,6 +19,7 @@ from forestall.service.api.asking import (
     Operator,
     OperatorOfAll,
     Viewer,
+    ViewerOfAll,
     page,
     router,
 )
@@ -37,6 +38,14 @@ def hosts(caller: Viewer, site: Here, after: After = None, limit: Limit = 100) -
 def host(host: Name, caller: Viewer, site: Here) -> doc.Host:
     """One host."""
     return site.host(host, caller)
+
+
+@routes.get("/hosts/{host}/loop", tags=["hosts"], responses=answers(404))
+def loop(host: Name, caller: ViewerOfAll, site: Here) -> dict[str, Any]:
+    """What the loop of a host says of itself, as `forestall status --json` prints it."""
+    site.host(host, caller)
+    found: dict[str, Any] = site.ask("status")
+    return found
 
 
 @routes.post("/hosts/{host}/restore", tags=["hosts"], responses=answers(404, *OF_A_CHANGE))
