@@ -91,7 +91,7 @@ class Office:
 
 def door(asking: Asking, folder: Path) -> Door:
     """The API of who answers, with tokens and audit log in a folder."""
-    return guarded(api(asking, check_policy, list), keeping_of(folder))
+    return guarded(api(asking, check_policy, list), keeping_of(folder, []))
 
 
 def office_of(state: Path, folder: Path) -> Office:
@@ -295,7 +295,13 @@ def test_policies_are_applied_by_who_has_seen_the_newest(office: Office) -> None
     assert (late.status_code, late.headers["ETag"]) == (412, done.headers["ETag"])
     assert admin("PUT", path, json={"text": ""}, headers={"If-Match": "nonsense"}).status_code == 412
     assert admin.get(path) == done.json(), "nothing has changed"
-    newest = admin.get(f"{path}/versions", params={"limit": 1})["items"]
+    part = admin.get(f"{path}/versions", params={"limit": 1})
+    newest = part["items"]
+    seen = [newest[0]["number"]]
+    while part["next"]:
+        part = admin.get(f"{path}/versions", params={"limit": 1, "after": part["next"]})
+        seen += [each["number"] for each in part["items"]]
+    assert seen == list(range(number + 1, 0, -1)), "all, the newest first"
     assert newest == [{key: value for key, value in done.json().items() if key != "text"}]
     assert admin.get(f"{path}/versions/{number + 1}") == done.json()
     assert admin("GET", f"{path}/versions/{number + 2}").status_code == 404
@@ -305,8 +311,17 @@ def test_policies_are_applied_by_who_has_seen_the_newest(office: Office) -> None
         return any("databases" in each["policies"] for each in decisions)
 
     wait_until(in_force, "a cycle with the rule")
-    again = admin("PUT", path, json={"text": ""}, headers={"If-Match": "*"})
+    assert admin("GET", path, headers={"If-None-Match": "*"}).status_code == 304
+    several = {"If-Match": f'"{number}", "{number + 1}"', "Idempotency-Key": "once"}
+    again = admin("PUT", path, json={"text": ""}, headers=several)
     assert (again.status_code, again.json()["number"]) == (200, number + 2)
+    twice = admin("PUT", path, json={"text": ""}, headers=several)
+    assert (twice.json(), twice.headers["ETag"]) == (again.json(), again.headers["ETag"])
+    other = admin("PUT", path, json={"text": ""}, headers={**several, "If-Match": "*"})
+    assert other.status_code == 422, "the key was used for something else"
+    assert admin("PUT", path, json={"text": CEILING}, headers={"If-Match": '"1", "2"'}).status_code == 422
+    late = {"If-Match": f'"{number}", "{number + 1}"'}
+    assert admin("PUT", path, json={"text": new["text"]}, headers=late).status_code == 412
 
 
 def test_a_policy_that_cannot_be_read_is_refused_with_its_line(office: Office) -> None:

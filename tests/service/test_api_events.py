@@ -145,7 +145,7 @@ def test_who_comes_again_misses_nothing_and_who_missed_something_is_told_so(monk
 def test_a_stream_of_a_real_daemon_ends_with_its_token(tmp_path: Path) -> None:
     with Site(tmp_path) as site, closing(listen("127.0.0.1", 0)) as door:
         site.daemon("advise", connect=f"simulated:{tmp_path}/trace.parquet")
-        keeping, state = keeping_of(tmp_path), site.state
+        keeping, state = keeping_of(tmp_path, []), site.state
         tokens = keeping.tokens
         server = open_server(guarded(api(asking_of(state), check_policy, list), keeping))
         thread = threading.Thread(target=server.run, args=([door],))

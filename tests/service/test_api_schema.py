@@ -33,7 +33,7 @@ def door(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Door]:
         site.daemon("advise", connect=f"simulated:{folder}/trace.parquet")
         state = site.state
         wait_until(lambda: state.exists() and (ask(state, {"command": "status"}) or {}).get("cycles"), "a cycle")
-        door = guarded(api(asking_of(state), check_policy, list), keeping_of(folder))
+        door = guarded(api(asking_of(state), check_policy, list), keeping_of(folder, []))
         door.asking, door.failing = Rates(1e6, 1e6), Rates(1e6, 1e6)
         yield door
 

@@ -6,9 +6,11 @@ import json
 import time
 from contextlib import closing
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import httpx
+import numpy as np
 import pytest
 from daemons import Site, steady_trace, wait_until
 from test_api_process import answers, free_port
@@ -16,6 +18,9 @@ from test_api_process import answers, free_port
 from forestall.bootstrap.api import keeping_of
 from forestall.cli import main
 from forestall.model.resources import Resource
+from forestall.model.samples import Grid
+from forestall.replay import dry_run as module
+from forestall.replay.scores.totals import vm_totals
 from forestall.replay.trace_writer import write_trace
 from forestall.service.api.documents import NewReplay
 from forestall.service.api.jobs import ReplayFile
@@ -48,6 +53,23 @@ def test_a_trace_under_two_policies(tmp_path: Path, capsys: pytest.CaptureFixtur
     assert 0.3 < after < 0.7
     cpu = found["resources"][0]
     assert cpu["demanded"] < cpu["after"]["allocated"] < cpu["before"]["allocated"] <= cpu["limit"] == 16.0
+
+
+def test_averages_are_over_what_there_is() -> None:
+    steps, resource = 100, Resource.NET_RX
+    run: Any = SimpleNamespace(
+        trace=SimpleNamespace(grid=Grid(0, 60, steps), resource=resource, vm_ids=("a",)),
+        settings=SimpleNamespace(evaluate_index=0),
+    )
+    demand, endless = np.full((steps, 1), 4.0), np.full((steps, 1), np.inf)
+    ten = np.where(np.arange(steps)[:, None] < 50, np.nan, 10.0)  # nothing was decided in the first half
+    before, after = (vm_totals(demand, endless, given, 60.0) for given in (ten, ten / 5))
+    all_vms = module._side_by_side(run, before, after)
+    assert (all_vms["demanded"], all_vms["limit"]) == (4.0, None)
+    assert (all_vms["before"]["allocated"], all_vms["after"]["allocated"]) == (10.0, 2.0)
+    (one,) = module._changed(run, before, after)
+    assert (one["demanded"], one["before"]["allocated"], one["after"]["allocated"]) == (4.0, 10.0, 2.0)
+    assert (one["before"]["short_share"], one["after"]["short_share"]) == (0.0, 0.5)
 
 
 def test_nothing_was_recorded_yet(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -107,24 +129,25 @@ def _draft(folder: Path) -> Path:
 
 def test_a_trace_that_is_given_is_replayed(tmp_path: Path) -> None:
     write_trace(steady_trace(2, 60), tmp_path / "trace.parquet")
-    keeping = keeping_of(tmp_path / "kept")
+    keeping = keeping_of(tmp_path / "kept", [])
     trace = keeping.traces.put((tmp_path / "trace.parquet").read_bytes(), "mine")
     asked = NewReplay(trace=trace.name, policy="static,reactive", resources=[Resource.CPU]).model_dump(mode="json")
 
-    def prepare(folder: Path) -> None:
+    def prepare(folder: Path) -> dict[str, Any]:
         (folder / trace.path.name).write_bytes(trace.path.read_bytes())
+        return {**asked, "file": trace.path.name, "policies": False}
 
     keeping.jobs.start()
     with closing(keeping.jobs):
-        job = keeping.jobs.submit("replay", {**asked, "file": trace.path.name, "policies": False}, "ann", prepare)
-        wrong = keeping.jobs.submit(
-            "replay", {**asked, "file": "none.csv", "policies": False}, "ann", lambda folder: None
-        )
+        job = keeping.jobs.submit("replay", "ann", prepare)
+        missing = {**asked, "file": "none.csv", "policies": False}
+        wrong = keeping.jobs.submit("replay", "ann", lambda folder: missing)
         wait_until(lambda: keeping.jobs.view(wrong.name).state.has_ended, "both have ended")  # type: ignore[union-attr]
     done, failed = (keeping.jobs.view(each.name) for each in (job, wrong))
     assert (done.state, done.why) == ("done", "")
     out = keeping.jobs.folder(job) / "out"
     assert json.loads((out / "summary.json").read_text())
     assert {path.name for path in out.iterdir()} >= {each.value for each in (ReplayFile.REPORT, ReplayFile.ALLOCATIONS)}
+    assert not list(keeping.jobs.folder(job).glob("trace.*")), "what it was given is not kept twice"
     assert failed.state == "failed"
     assert "none.csv" in failed.why

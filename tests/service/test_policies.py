@@ -23,9 +23,33 @@ def rule(name: str) -> str:
     return f'[[rule]]\nname = "{name}"\nceiling_ratio = {len(name) / 10}\n'
 
 
-def policies(folder: Path) -> Policies:
+class Stated:
+    """The file that a configuration names, or None and nothing."""
+
+    def __init__(self) -> None:
+        self.file: tuple[str | None, str] = None, ""
+
+    def says(self, text: str | None) -> None:
+        """From now on."""
+        self.file = (None, "") if text is None else (FILE, text)
+
+    def __call__(self) -> tuple[str | None, str]:
+        return self.file
+
+
+def policies(folder: Path, stated: Stated) -> Policies:
     """As a process has them that has just begun."""
-    return Policies(FilePolicyBook(folder), parse_policy, lambda: 1_000.0)
+    return Policies(FilePolicyBook(folder), parse_policy, stated, lambda: 1_000.0)
+
+
+@pytest.fixture
+def stated() -> Stated:
+    return Stated()
+
+
+@pytest.fixture
+def one(tmp_path: Path, stated: Stated) -> Policies:
+    return policies(tmp_path, stated)
 
 
 def names(found: object) -> list[str]:
@@ -33,42 +57,56 @@ def names(found: object) -> list[str]:
     return [each.name for each in found.rules]  # type: ignore[attr-defined]
 
 
-def test_the_last_word_counts(tmp_path: Path) -> None:
-    one = policies(tmp_path)
-    assert one.take_up(None, "") is None
+def test_the_last_word_counts(one: Policies, stated: Stated, tmp_path: Path) -> None:
+    def taken_up(text: str | None, by: Policies = one) -> list[str]:
+        stated.says(text)
+        return names(by.take_up())
+
+    assert one.take_up() is None
     assert one.view()["number"] == 0
-    assert names(one.take_up(FILE, rule("file"))) == ["file"]
+    assert taken_up(rule("file")) == ["file"]
     assert one.apply(rule("applied"), "ann").number == 2  # type: ignore[union-attr]
     assert names(one.in_force()) == ["applied"]
-    assert names(one.take_up(FILE, rule("file"))) == ["applied"], "the file says what it said"
-    assert names(policies(tmp_path).take_up(FILE, rule("file"))) == ["applied"], "also after a new start"
-    assert names(one.take_up(FILE, rule("changed"))) == ["changed"]
-    assert names(one.take_up(None, "")) == [], "no file is named any more"
-    assert one.take_up(None, "") is not None
+    assert taken_up(rule("file")) == ["applied"], "the file says what it said"
+    assert taken_up(rule("file"), policies(tmp_path, stated)) == ["applied"], "also after a new start"
+    assert taken_up(rule("changed")) == ["changed"]
+    assert taken_up(None) == [], "no file is named any more"
+    assert taken_up(None) == []
     assert one.apply(rule("applied"), "ann", "once more").number == 5  # type: ignore[union-attr]
-    assert names(one.take_up(None, "")) == ["applied"]
+    assert taken_up(None) == ["applied"]
     assert [(each["number"], each["by"]) for each in one.views()] == [
         (1, FILE), (2, "ann"), (3, FILE), (4, ""), (5, "ann"),
     ]  # fmt: skip
     assert one.view(1)["text"] == rule("file")
 
 
-def test_the_same_is_no_new_version_and_what_is_late_none_at_all(tmp_path: Path) -> None:
-    one = policies(tmp_path)
+def test_a_file_that_was_changed_before_is_older_than_what_is_applied(
+    one: Policies, stated: Stated, tmp_path: Path
+) -> None:
+    stated.says(rule("changed"))
+    assert one.apply(rule("applied"), "ann", base=0) is None, "there is a version that they have not seen"
+    assert one.apply(rule("applied"), "ann", base=1).number == 2  # type: ignore[union-attr]
+    assert names(policies(tmp_path, stated).take_up()) == ["applied"], "a new start does not undo it"
+    stated.says("weight =")
+    assert one.apply(rule("another"), "ann").number == 3, "nor does a file that cannot be read"  # type: ignore[union-attr]
+
+
+def test_the_same_is_no_new_version_and_what_is_late_none_at_all(one: Policies) -> None:
     one.apply(rule("a"), "ann")
     assert one.apply(rule("a"), "bob", base=1).number == 1  # type: ignore[union-attr]
     assert one.apply(rule("b"), "bob", base=0) is None
-    assert one.applied(rule("b"), "bob", base=0) == {"applied": False, "policy": one.view(1)}
+    assert one.apply_and_view(rule("b"), "bob", base=0) == {"applied": False, "policy": one.view(1)}
     with pytest.raises(WrongUse, match="version 2"):
         one.view(2)
     with pytest.raises(WrongUse, match="printable"):
         one.apply(rule("b"), "bob", "two\nlines")
 
 
-def test_what_cannot_be_read_changes_nothing(tmp_path: Path) -> None:
-    one = policies(tmp_path)
-    one.take_up(FILE, rule("a"))
-    for do in (lambda: one.take_up(FILE, "weight ="), lambda: one.apply("weight =", "ann")):
+def test_what_cannot_be_read_changes_nothing(one: Policies, stated: Stated) -> None:
+    stated.says(rule("a"))
+    one.take_up()
+    stated.says("weight =")
+    for do in (one.take_up, one.look, lambda: one.apply("weight =", "ann")):
         with pytest.raises(BadPolicy, match="line 1"):
             do()
     assert len(one.views()) == 1
@@ -76,18 +114,17 @@ def test_what_cannot_be_read_changes_nothing(tmp_path: Path) -> None:
     assert names(one.kept()) == ["a"]
 
 
-def test_looking_at_a_file_keeps_nothing(tmp_path: Path) -> None:
-    one = policies(tmp_path)
-    assert names(one.look(FILE, rule("a"))) == ["a"]
+def test_looking_at_a_file_keeps_nothing(one: Policies, stated: Stated) -> None:
+    stated.says(rule("a"))
+    assert names(one.look()) == ["a"]
     assert one.views() == []
 
 
-def test_a_text_that_was_changed_behind_its_back_is_not_believed(tmp_path: Path) -> None:
-    one = policies(tmp_path)
+def test_a_text_that_was_changed_behind_its_back_is_not_believed(one: Policies, stated: Stated, tmp_path: Path) -> None:
     one.apply(rule("a"), "ann")
     (tmp_path / "policies/000001.toml").write_text(rule("b"))
     with pytest.raises(StoreError, match="not as it was kept"):
-        policies(tmp_path).take_up(None, "")
+        policies(tmp_path, stated).take_up()
 
 
 def test_a_daemon_takes_up_what_is_applied_and_keeps_it(tmp_path: Path) -> None:

@@ -25,10 +25,11 @@ from forestall.model.errors import StoreError, WrongUse
 from forestall.ports.job_book import Job
 from forestall.service.access.audit import chained
 from forestall.service.access.tokens import Tokens
-from forestall.service.api.jobs import command_of
+from forestall.service.api.jobs import clear_inputs, command_of
 from forestall.service.api.site import Asking
 from forestall.service.configuration import Configuration
 from forestall.service.configuration_document import refuse_open_api
+from forestall.service.exports import EXPORT_SECONDS
 from forestall.service.jobs import Jobs
 
 if TYPE_CHECKING:
@@ -36,7 +37,7 @@ if TYPE_CHECKING:
 
 FOLDER, FABRIC = "api", "fabric"
 BEGIN_AGAIN_SECONDS, LONGEST_PAUSE_SECONDS = 5.0, 300.0
-END_SECONDS = 10.0
+END_SECONDS, ANSWER_SECONDS = 10.0, 60.0
 
 
 def folder_of(configuration: Configuration) -> Path:
@@ -54,8 +55,10 @@ def audit_log_of(configuration: Configuration) -> FileAuditLog:
     return FileAuditLog(folder_of(configuration), chained)
 
 
-def run_api(configuration: Configuration, *, while_held: bool = False) -> int:
+def run_api(configuration: Configuration, *, config: Path | None = None, while_held: bool = False) -> int:
     """Serve the API until told to stop; with ``while_held`` also until standard input ends.
+
+    ``config`` is the file that the configuration is from, for what it starts.
 
     Raises
     ------
@@ -78,7 +81,8 @@ def run_api(configuration: Configuration, *, while_held: bool = False) -> int:
     except PolicyProblem as problem:
         raise WrongUse(str(problem)) from problem
     address, _, port = settings.listen.rpartition(":")
-    keeping = keeping_of(folder_of(configuration))
+    options = ["--state-folder", str(folder.resolve()), *(["--config", str(config.resolve())] if config else [])]
+    keeping = keeping_of(folder_of(configuration), options)
     app = api(asking_of(folder), check_policy, lambda: _models(folder))
     certificates = None
     if settings.certificate is not None and settings.key is not None:
@@ -103,7 +107,8 @@ def asking_of(folder: Path) -> Asking:
 
     def asking(request: Mapping[str, Any]) -> Any:
         place = folder / FABRIC if str(request.get("command", "")).startswith("fabric") else folder
-        return ask(place, request) if place.exists() else None
+        patience = EXPORT_SECONDS if request.get("command") == "export" else ANSWER_SECONDS
+        return ask(place, request, patience) if place.exists() else None
 
     return asking
 
@@ -114,8 +119,8 @@ def _models(folder: Path) -> list[dict[str, Any]]:
     return describe_models(folder / MODELS)
 
 
-def keeping_of(folder: Path) -> Keeping:
-    """What the API keeps in its folder."""
+def keeping_of(folder: Path, settings: list[str]) -> Keeping:
+    """What the API keeps in its folder; ``settings`` are options for commands that replay what was recorded."""
     from forestall.adapters.files.webhook_book import FileWebhookBook
     from forestall.adapters.notices.sender import NoticeThread
     from forestall.service.api.app import Keeping
@@ -125,17 +130,19 @@ def keeping_of(folder: Path) -> Keeping:
         Tokens(FileTokenBook(folder)),
         FileAuditLog(folder, chained),
         FileKeptAnswers(folder),
-        jobs_of(folder),
+        jobs_of(folder, settings),
         FileTraceShelf(folder),
         Webhooks(FileWebhookBook(folder), NoticeThread),
     )
 
 
-def jobs_of(folder: Path) -> Jobs:
-    """Jobs of the folder of the API; each is a command of Forestall in a process of its own."""
+def jobs_of(folder: Path, settings: list[str]) -> Jobs:
+    """Jobs of the folder of the API; each is a command of Forestall in a process of its own, with these settings."""
 
     def doing(job: Job, place: Path, end: threading.Event) -> str:
-        return run_job([sys.executable, "-m", "forestall", *command_of(job)], place, end)
+        why = run_job([sys.executable, "-m", "forestall", *command_of(job, settings)], place, end)
+        clear_inputs(place)
+        return why
 
     return Jobs(FileJobBook(folder), doing)
 

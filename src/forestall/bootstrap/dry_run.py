@@ -7,8 +7,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from forestall.adapters.files.trust_book import FileTrustBook
 from forestall.bootstrap.live import STORE, tell
-from forestall.bootstrap.models import models_in_use
+from forestall.bootstrap.models import MODELS, models_in_use
 from forestall.demand.policy import PolicySet
 from forestall.learning.recurrent.forecaster import RecurrentSettings
 from forestall.model.errors import WrongUse
@@ -19,11 +20,12 @@ from forestall.replay.progress import terminal_progress
 from forestall.replay.trace_reader import read_trace
 from forestall.service.configuration import Configuration
 from forestall.service.control import ask
-
-LEARN_SECONDS, EXPORT_SECONDS = 86_400, 300.0
+from forestall.service.exports import EXPORT_SECONDS, LEARN_SECONDS
+from forestall.service.trust_groups import TrustGroups
 
 
 def dry_run_of_trace(
+    configuration: Configuration,
     trace: Path,
     before: PolicySet | None,
     after: PolicySet | None,
@@ -35,6 +37,8 @@ def dry_run_of_trace(
 ) -> dict[str, Any]:
     """What policies would have done on a trace, beside others; see :func:`forestall.replay.dry_run.dry_run`.
 
+    The loop is set as the live one: its models, how often it may change a VM, for how long a VM is new, trust groups.
+
     Raises
     ------
     BadInput
@@ -42,13 +46,18 @@ def dry_run_of_trace(
     WrongUse
         It has ended before ``since``.
     """
+    folder = configuration.state_folder
     settings = ReplaySettings(
         budgets=(budget,),
         evaluate_from=since,
-        recurrent=RecurrentSettings(models_in_use(None, tell), None),
+        max_changes_per_vm_hour=configuration.max_changes_per_vm_hour or None,
+        cold_seconds=configuration.cold_seconds,
+        recurrent=RecurrentSettings(models_in_use(folder / MODELS, tell), None),
     )
+    groups = TrustGroups(FileTrustBook(folder))
+    recorded = read_trace(trace, None, tell)
     with terminal_progress(quiet) as progress:
-        return dry_run(read_trace(trace, None, tell), before, after, settings, capacity, progress)
+        return dry_run(recorded, groups.beside(before), groups.beside(after), settings, capacity, progress)
 
 
 def history_of(configuration: Configuration, seconds: int) -> dict[str, Any]:

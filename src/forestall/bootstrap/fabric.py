@@ -215,11 +215,11 @@ class Claims:
     """What is known of VMs: the operator's word, else what the daemon on this host recognises in them."""
 
     def __init__(self, configuration: Configuration, now: Callable[[], float]) -> None:
-        from forestall.bootstrap.policies import policies_in_force
+        from forestall.bootstrap.policies import policies_of
 
         fabric = configuration.fabric
         self._folder, self._now = configuration.state_folder, now
-        self._policy = policies_in_force(configuration)
+        self._policy = policies_of(configuration).look()
         self._patterns = {
             TrafficClass.LATENCY_SENSITIVE: fabric.latency_sensitive,
             TrafficClass.INTERACTIVE: fabric.interactive,

@@ -193,13 +193,13 @@ def run_daemon(configuration: Configuration, *, cycles: int | None = None, confi
     from forestall.bootstrap.api import ApiBeside
     from forestall.bootstrap.beside import beside_of
     from forestall.bootstrap.burst_live import lending_of
-    from forestall.bootstrap.policies import policies_of, take_up
+    from forestall.bootstrap.policies import policies_of
     from forestall.bootstrap.retraining import retraining_of
     from forestall.bootstrap.staging_live import shadowing_of, trust_groups_of
     from forestall.bootstrap.tiers import tiering_of
     from forestall.demand.driver import Driver, Ports
     from forestall.replay.trace_writer import write_trace
-    from forestall.service.answering import Answering
+    from forestall.service.answering import BESIDE, Answering
     from forestall.service.control import serving
     from forestall.service.daemon import Daemon, Notes
     from forestall.service.exports import FOLDER as EXPORTS
@@ -208,8 +208,8 @@ def run_daemon(configuration: Configuration, *, cycles: int | None = None, confi
 
     folder = configuration.state_folder
     with locked(folder), closing_all() as opened_parts:
-        policies, groups = policies_of(folder), trust_groups_of(configuration)
-        stated = groups.beside(take_up(policies, configuration))
+        policies, groups = policies_of(configuration), trust_groups_of(configuration)
+        stated = groups.beside(policies.take_up())
         if (version := policies.newest()) is not None and version.origin == "applied":
             tell(f"policies: version {version.number}, applied by {version.by}; it counts until the file changes")
         opened = open_host(configuration, LeadTimes(FileLeadTimes(folder / LEAD_TIMES, tell)))
@@ -240,6 +240,7 @@ def run_daemon(configuration: Configuration, *, cycles: int | None = None, confi
             opened_parts.append(served)
             served.turn()
         retraining = retraining_of(configuration, driver, store, opened.clock, notes)
+        exports = Exports(store, folder / EXPORTS, write_trace)
         daemon = Daemon(
             driver,
             opened.clock,
@@ -248,14 +249,14 @@ def run_daemon(configuration: Configuration, *, cycles: int | None = None, confi
             journal,
             word,
             turn,
-            lambda: groups.beside(take_up(policies, configuration)),
+            lambda: groups.beside(policies.take_up()),
             notes,
             retraining,
             {"guests": beside.guests, "applications": beside.outside}
             | ({"cores": lending} if lending else {})
             | ({"staged pages": shadowing} if shadowing else {})
             | ({"the API": served} if served else {}),
-            beside.vectors,
+            {"exports": exports} | ({"vectors": beside.vectors} if beside.vectors is not None else {}),
         )
         answering = Answering(
             driver,
@@ -272,9 +273,9 @@ def run_daemon(configuration: Configuration, *, cycles: int | None = None, confi
             shadowing=shadowing,
             tiering=tiering,
             policies=policies,
-            exports=Exports(store, folder / EXPORTS, write_trace),
+            exports=exports,
         )
-        with Signals().listening() as signals, serving(folder, answering):
+        with Signals().listening() as signals, serving(folder, answering, BESIDE):
             code = daemon.run(signals, cycles)
         crashes.end()
         return code

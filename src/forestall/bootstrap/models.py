@@ -13,7 +13,7 @@ from forestall.adapters.files.model_registry import FileModelRegistry
 from forestall.adapters.files.models import read_model
 from forestall.adapters.files.trust_book import FileTrustBook
 from forestall.bootstrap.live import tell
-from forestall.bootstrap.policies import policies_of
+from forestall.bootstrap.policies import policies_kept
 from forestall.demand.policy import PolicySet
 from forestall.demand.settings import DemandSettings
 from forestall.learning.recurrent.forecaster import RecurrentSettings
@@ -100,7 +100,7 @@ def train_models(
     registry, current = FileModelRegistry(folder), models_in_use(folder, note)
     stated = load_policy(policies) if policies else None
     if trust_groups:
-        stated = TrustGroups(FileTrustBook(trust_groups)).beside(stated or policies_of(trust_groups).kept())
+        stated = TrustGroups(FileTrustBook(trust_groups)).beside(stated or policies_kept(trust_groups))
     policy = stated or PolicySet()
     if reason := policy.apart(trace.vm_ids):
         raise WrongUse(f"{policies or trust_groups}: {reason}")

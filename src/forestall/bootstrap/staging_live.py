@@ -264,11 +264,11 @@ def change_directly(configuration: Configuration, request: Mapping[str, Any] | N
     StoreError
         A daemon runs on this state folder, or it could not be kept.
     """
-    from forestall.bootstrap.policies import policies_in_force
+    from forestall.bootstrap.policies import policies_of
 
     with locked(configuration.state_folder):
         groups = trust_groups_of(configuration)
-        groups.beside(policies_in_force(configuration))
+        groups.beside(policies_of(configuration).look())
         if request is not None:
             groups.obey(request)
         return groups.views({})

@@ -36,4 +36,4 @@ def api(
     configuration = configured(config, state_folder=state_folder)
     if listen is not None:
         configuration = replace(configuration, api=replace(configuration.api, listen=listen))
-    raise typer.Exit(run_api(configuration, while_held=while_held))
+    raise typer.Exit(run_api(configuration, config=config, while_held=while_held))

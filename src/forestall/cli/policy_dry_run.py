@@ -51,7 +51,7 @@ def dry_run(
     Example: forestall policy dry-run policy.toml --last 7d
     """
     from forestall.bootstrap.dry_run import dry_run_of_trace, history_of
-    from forestall.bootstrap.policies import policies_in_force
+    from forestall.bootstrap.policies import policies_of
     from forestall.model.errors import WrongUse
     from forestall.settings import load_policy, read_policy, remote_api
 
@@ -65,16 +65,16 @@ def dry_run(
         return
     shared = parse_capacity(capacity) if capacity else {}
     begun = None if since is None else parse_instant(since, what="--since")
-    before = load_policy(against) if against else None
+    policies = policies_of(settings)
+    before = load_policy(against) if against else policies.kept() if policies.newest() else policies.look()
     budget = settings.violation_budget
     if trace is None:
-        before = before if against else policies_in_force(settings)
         history = history_of(settings, int(parse_duration(last, what="--last")))
         trace, begun, budget = Path(history["path"]), history["since"], history["violation_budget"]
         shared = shared or {Resource(name): amount for name, amount in history["capacity"].items()}
     if violation_budget is not None:
         (budget,) = parse_budgets(str(violation_budget))
-    found = dry_run_of_trace(trace, before, wanted, since=begun, budget=budget, capacity=shared, quiet=quiet)
+    found = dry_run_of_trace(settings, trace, before, wanted, since=begun, budget=budget, capacity=shared, quiet=quiet)
     _show(found, out, as_json)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from contextlib import nullcontext
 from datetime import UTC, datetime
+from hashlib import sha256
 from pathlib import Path
 from typing import Annotated
 
@@ -41,7 +42,7 @@ def apply(
 
     settings, text = configured(config, state_folder=state_folder), read_policy(file)
     parse_policy(text, file)  # what is wrong is told with the file's name
-    deed = {"file": str(file), "comment": comment}
+    deed = {"file": str(file), "sha256": sha256(text.encode()).hexdigest(), "comment": comment, "base": base}
     with written_down(settings, "policy apply", deed) if remote_api() is None else nullcontext():
         by = caller()
         done = ask_daemon(settings.state_folder, command="apply-policy", text=text, by=by, comment=comment, base=base)
@@ -64,9 +65,9 @@ def versions(state_folder: StateOption = None, config: ConfigOption = None, as_j
     """
     from forestall.bootstrap.policies import policies_of
 
-    folder = configured(config, state_folder=state_folder).state_folder
-    found = ask_daemon(folder, command="policies")
-    found = policies_of(folder).views() if found is None else found
+    settings = configured(config, state_folder=state_folder)
+    found = ask_daemon(settings.state_folder, command="policies")
+    found = policies_of(settings).views() if found is None else found
     if as_json:
         print_json(found)
         return
@@ -96,8 +97,8 @@ def text_command(
     """
     from forestall.bootstrap.policies import policies_of
 
-    folder = configured(config, state_folder=state_folder).state_folder
-    found = ask_daemon(folder, command="policy", version=version) or policies_of(folder).view(version)
+    settings = configured(config, state_folder=state_folder)
+    found = ask_daemon(settings.state_folder, command="policy", version=version) or policies_of(settings).view(version)
     typer.echo(found["text"], nl=False)
 
 

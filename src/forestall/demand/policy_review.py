@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
+from forestall.demand.calendar import Calendar
 from forestall.demand.policy import PolicySet, Statement
 from forestall.demand.policy_matching import entries_of, has_wildcard
 from forestall.demand.policy_rule import ATTRIBUTES, BOUNDS, Rule
 from forestall.model.applications import CATEGORIES
 from forestall.model.resources import Resource
+
+MOST_LOOKS = 200_000
+"""Example VMs times calendars."""
 
 
 @dataclass(frozen=True)
@@ -45,13 +49,14 @@ def contradictions(policy: PolicySet) -> tuple[Contradiction, ...]:
     """Find floors above ceilings that come from different rules.
 
     They are looked for on example VMs: each name in the policy, and for each pattern a name that it matches;
-    at times at which no calendar holds or just one. An amount against a ratio cannot be seen without a limit.
+    at times at which no calendar holds or just one, as far as that takes no longer than a second or two;
+    :func:`doubts` says where it would. An amount against a ratio cannot be seen without a limit.
     """
     policy = policy.tagged({f"recognised-{c}": c for c in CATEGORIES if policy.recognise_applications})
     vm_ids, resources = _examples(policy), tuple(Resource)
     limit = np.tile([1.0 if r.limit_column else np.inf for r in resources], (len(vm_ids), 1))
     found: dict[Contradiction, None] = {}
-    for calendar in dict.fromkeys([None, *(rule.calendar for rule in policy.rules)]):
+    for calendar in _calendars(policy)[: _looked_at(vm_ids)]:
         table = policy.resolve_while(calendar, vm_ids, resources, limit)
         pairs = np.stack([table.source[bound] for bound in BOUNDS]).reshape(len(BOUNDS), -1)
         _, firsts = np.unique(pairs, axis=1, return_index=True)
@@ -60,6 +65,16 @@ def contradictions(policy: PolicySet) -> tuple[Contradiction, ...]:
             floor, ceiling = (table.statement(bound, vm, column) for bound in BOUNDS)
             found |= dict.fromkeys(_contradiction(floor, ceiling, vm_ids[vm]))
     return tuple(found)
+
+
+def _calendars(policy: PolicySet) -> list[Calendar | None]:
+    """Every calendar of a rule, and none."""
+    return list(dict.fromkeys([None, *(rule.calendar for rule in policy.rules)]))
+
+
+def _looked_at(vm_ids: Sequence[str]) -> int:
+    """At so many calendars."""
+    return max(MOST_LOOKS // max(len(vm_ids), 1), 1)
 
 
 def _contradiction(floor: Statement, ceiling: Statement, vm_id: str) -> Iterator[Contradiction]:
@@ -77,7 +92,13 @@ def _contradiction(floor: Statement, ceiling: Statement, vm_id: str) -> Iterator
 
 def doubts(policy: PolicySet) -> tuple[str, ...]:
     """Say, one line each, what is allowed but hardly meant: rules that never win, tags that nothing uses."""
-    return (*_never_winning(policy), *_idle_tags(policy))
+    return (*_never_winning(policy), *_idle_tags(policy), *_not_looked_at(policy))
+
+
+def _not_looked_at(policy: PolicySet) -> Iterator[str]:
+    calendars, looked = len(_calendars(policy)), _looked_at(_examples(policy))
+    if calendars > looked:
+        yield f"contradictions were looked for at the times of {looked} calendars of {calendars}: it is very large"
 
 
 def _examples(policy: PolicySet) -> tuple[str, ...]:

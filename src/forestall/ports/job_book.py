@@ -56,6 +56,10 @@ class Job:
     why: str = ""
 
 
+class CutOff(Exception):
+    """A job was ended from outside, and may be begun again."""
+
+
 class JobBook(Protocol):
     """Keeps jobs.
 
@@ -75,6 +79,14 @@ class JobBook(Protocol):
 
     def folder(self, name: str) -> Path:
         """Its folder."""
+        ...
+
+    def sweep(self) -> None:
+        """Remove folders of jobs that were never kept; nothing may be prepared meanwhile."""
+        ...
+
+    def size_bytes(self, name: str) -> int:
+        """What its folder takes."""
         ...
 
     def forget(self, name: str) -> None:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Protocol
 
 KEPT_SECONDS = 86_400.0
@@ -10,11 +11,12 @@ KEPT_SECONDS = 86_400.0
 
 @dataclass(frozen=True)
 class Answer:
-    """What was answered."""
+    """What was answered; ``headers`` are those that belong to it."""
 
     status: int
     media_type: str
     body: bytes
+    headers: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

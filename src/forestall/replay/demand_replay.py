@@ -47,6 +47,7 @@ class ReplaySettings:
     resources: tuple[Resource, ...] = ()
     placement: Placement = field(default_factory=Placement)
     max_changes_per_vm_hour: float | None = None
+    cold_seconds: int | None = None
     policies: PolicySet | None = None
     forecasts: bool = False
     decisions: bool = False
@@ -176,7 +177,7 @@ def _evaluate_index(trace: Trace, settings: ReplaySettings) -> int:
 
 
 def _demand_settings(trace: Trace, settings: ReplaySettings) -> DemandSettings:
-    return DemandSettings(
+    made = DemandSettings(
         step_seconds=trace.grid.step_seconds,
         lead_steps=settings.lead_steps,
         budgets=settings.budgets,
@@ -188,6 +189,7 @@ def _demand_settings(trace: Trace, settings: ReplaySettings) -> DemandSettings:
         recurrent=_recurrent(trace, settings),
         without=settings.without,
     )
+    return made if settings.cold_seconds is None else replace(made, cold_seconds=settings.cold_seconds)
 
 
 def _recurrent(trace: Trace, settings: ReplaySettings) -> RecurrentSettings | None:

@@ -10,7 +10,7 @@ import numpy as np
 
 from forestall.demand.policy import PolicySet
 from forestall.model.resources import Resource
-from forestall.model.samples import Trace
+from forestall.model.samples import FloatArray, IntArray, Trace
 from forestall.replay.demand_replay import Progress, ReplayOutcome, ReplaySettings, replay_demand
 from forestall.replay.demand_run import ResourceRun
 from forestall.replay.hosts import Host, Placement
@@ -81,43 +81,50 @@ def _totals(run: ResourceRun) -> VmTotals:
 def _side_by_side(run: ResourceRun, before: VmTotals, after: VmTotals) -> dict[str, Any]:
     """All VMs together: what they had at the same time on average, and how often one of them fell short."""
     times = max(run.trace.grid.steps - run.settings.evaluate_index, 1)
+    there = before.intervals / times  # how much of the time each VM was seen
     both = {
         name: {
-            "allocated": float(totals.allocated.sum()) / times,
+            "allocated": float(np.sum(_mean(totals.allocated, totals.covered) * there)),
             "short_share": float(totals.violations.sum()) / max(int(totals.intervals.sum()), 1),
             "unmet_share": float(totals.unmet.sum()) / max(float(totals.demand.sum()), 1e-300),
         }
         for name, totals in (("before", before), ("after", after))
     }
-    resource = run.trace.resource
+    resource, limited = run.trace.resource, bool(before.limited.any())
     return {
         "resource": resource.value,
         "unit": resource.unit,
-        "demanded": float(before.covered_demand.sum()) / times,
-        "limit": float(before.limit.sum()) / times,
+        "demanded": float(before.demand.sum()) / times,
+        "limit": float(np.sum(_mean(before.limit, before.limited) * there)) if limited else None,
         **both,
     }
 
 
 def _changed(run: ResourceRun, before: VmTotals, after: VmTotals) -> list[dict[str, Any]]:
     """VMs to which another amount would have been given, or that would have fallen short more or less often."""
-    seen = np.maximum(before.intervals, 1)
     resource = run.trace.resource
-    given = np.stack([before.allocated, after.allocated]) / seen
-    short = np.stack([before.violations, after.violations]) / seen
+    given = np.stack([_mean(each.allocated, each.covered) for each in (before, after)])
+    short = np.stack([_mean(each.violations, each.intervals) for each in (before, after)])
+    demanded = _mean(before.demand, before.intervals)
     change = np.abs(given[1] - given[0]) / np.maximum(given.max(axis=0), 1e-300) + np.abs(short[1] - short[0])
     return [
         {
             "vm": run.trace.vm_ids[k],
             "resource": resource.value,
             "unit": resource.unit,
-            "demanded": float(before.covered_demand[k] / seen[k]),
+            "demanded": float(demanded[k]),
             "before": {"allocated": float(given[0, k]), "short_share": float(short[0, k])},
             "after": {"allocated": float(given[1, k]), "short_share": float(short[1, k])},
             "change": float(change[k]),
         }
         for k in np.flatnonzero(change > CHANGED_RATIO).tolist()
     ]
+
+
+def _mean(total: FloatArray | IntArray, count: IntArray) -> FloatArray:
+    """Of what there is; 0 where there is nothing."""
+    found: FloatArray = np.asarray(total, dtype=np.float64) / np.maximum(count, 1)
+    return found
 
 
 def _notes(before: ReplayOutcome, after: ReplayOutcome) -> list[str]:

@@ -27,6 +27,8 @@ from forestall.service.shadowing import BLOCKS, Shadowing
 from forestall.service.tiering import Tiering
 from forestall.service.trust_groups import TrustGroups
 
+BESIDE = frozenset({"history", "export", "apply-policy"})
+"""Take long, and need no turn among others: they read the store, or a policy."""
 MOST_STEPS = 20_000
 """Of history so many intervals are told at once."""
 
@@ -221,7 +223,7 @@ class Answering:
         found = self.exports.export(int(self.clock.now()), seconds, before)
         with self.turn:
             pools = self.driver.view().pools
-        capacity = {pool.resource.value: pool.capacity for pool in pools if math.isfinite(pool.capacity)}
+        capacity = {pool.resource.value: pool.capacity for pool in pools if 0.0 < pool.capacity < math.inf}
         return {**found, "capacity": capacity, "violation_budget": self.driver.settings.demand.budgets[0]}
 
     def _restore(self, request: Mapping[str, Any]) -> Any:
@@ -277,9 +279,8 @@ class Answering:
             base is None or isinstance(base, int)
         ):
             raise WrongUse("apply-policy wants a text, by whom, a comment, and the version that it follows or none")
-        done = self._versions().applied(
-            str(text), str(by), str(comment), base
-        )  # reading takes a while: without the turn
+        # without the turn: reading takes a while
+        done = self._versions().apply_and_view(str(text), str(by), str(comment), base)
         if done["applied"]:
             with self.turn:
                 said = self._versions().in_force()

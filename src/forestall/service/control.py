@@ -10,7 +10,7 @@ import json
 import os
 import socket
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,7 @@ from forestall.model.errors import ForestallError, StoreError, WrongUse, in_one_
 
 SOCKET = "forestall.sock"
 LONGEST_REQUEST_BYTES = 4 << 20
-WAITING = 128
+WAITING, MOST_AT_ONCE = 128, 16
 """So many may wait to be heard; who comes after them is told at once that nobody answers."""
 _PATIENCE_SECONDS = 10.0
 Answer = Callable[[Mapping[str, Any]], Any]
@@ -37,8 +37,17 @@ def _place(folder: Path) -> Iterator[str]:
 
 
 @contextmanager
-def serving(folder: Path, answer: Answer) -> Iterator[None]:
-    """Answer requests in a thread of their own while the block runs.
+def serving(folder: Path, answer: Answer, beside: Collection[str] = ()) -> Iterator[None]:
+    """Answer requests in threads of their own while the block runs, one after the other.
+
+    Parameters
+    ----------
+    folder
+        Where the socket is.
+    answer
+        Answers one.
+    beside
+        Commands that take long and may be answered beside others.
 
     Raises
     ------
@@ -56,7 +65,7 @@ def serving(folder: Path, answer: Answer) -> Iterator[None]:
     except OSError as error:
         server.close()
         raise StoreError(f"{folder / SOCKET}: cannot be made: {error.strerror}") from error
-    thread = threading.Thread(target=_serve, args=(server, answer), name="control", daemon=True)
+    thread = threading.Thread(target=_serve, args=(server, _in_turn(answer, beside)), name="control", daemon=True)
     thread.start()
     try:
         yield
@@ -97,15 +106,36 @@ def ask(folder: Path, request: Mapping[str, Any], patience_seconds: float = 60.0
     return found["result"]
 
 
+def _in_turn(answer: Answer, beside: Collection[str]) -> Answer:
+    turn = threading.Lock()
+
+    def answered(request: Mapping[str, Any]) -> Any:
+        if request.get("command") in beside:
+            return answer(request)
+        with turn:
+            return answer(request)
+
+    return answered
+
+
 def _serve(server: socket.socket, answer: Answer) -> None:
+    free = threading.Semaphore(MOST_AT_ONCE)
+
+    def hold(connection: socket.socket) -> None:
+        try:
+            with connection, suppress(OSError):
+                connection.settimeout(_PATIENCE_SECONDS)
+                _converse(connection, answer)
+        finally:
+            free.release()
+
     while True:
+        free.acquire()
         try:
             connection, _ = server.accept()
         except OSError:
             return  # closed
-        with connection, suppress(OSError):
-            connection.settimeout(_PATIENCE_SECONDS)
-            _converse(connection, answer)
+        threading.Thread(target=hold, args=(connection,), name="control answer", daemon=True).start()
 
 
 def _converse(connection: socket.socket, answer: Answer) -> None:

@@ -12,7 +12,6 @@ from forestall.model.errors import ForestallError, StoreError, in_one_line
 from forestall.ports.clock import Clock
 from forestall.ports.journal import Journal
 from forestall.ports.store import BehaviourStore
-from forestall.ports.vectors import VectorStore
 from forestall.service.liveness import Heart, Restorations
 from forestall.service.retraining import Retraining
 from forestall.service.stopping import Signals
@@ -29,6 +28,14 @@ class Beside(Protocol):
 
     def turn(self) -> None:
         """After a cycle."""
+        ...
+
+
+class Kept(Protocol):
+    """What grows, and is tidied up."""
+
+    def maintain(self, now: int) -> None:
+        """Tidy up."""
         ...
 
 
@@ -57,8 +64,8 @@ class Daemon:
         Trains models beside the loop; None: they stay as they are.
     beside
         What has its turn after each cycle, by name.
-    vectors
-        Tidied up once an hour, too; None: they are kept elsewhere.
+    also_kept
+        Tidied up once an hour, too, by name.
     """
 
     def __init__(
@@ -74,14 +81,12 @@ class Daemon:
         note: Note,
         retraining: Retraining | None = None,
         beside: Mapping[str, Beside] | None = None,
-        vectors: VectorStore | None = None,
+        also_kept: Mapping[str, Kept] | None = None,
     ) -> None:
         self._retraining, self._beside = retraining, dict(beside or {})
         self._driver, self._clock, self._heart = driver, clock, heart
         self._journal, self._restorations = journal, restorations
-        self._kept: dict[str, BehaviourStore | Journal | VectorStore] = {"store": store, "journal": journal}
-        if vectors is not None:
-            self._kept["vectors"] = vectors
+        self._kept: dict[str, Kept] = {"store": store, "journal": journal, **(also_kept or {})}
         self._turn, self._reload, self._note = turn, reload, note
         self._step = driver.settings.demand.step_seconds
         self._maintained_at = clock.monotonic()

@@ -10,13 +10,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from forestall.model.errors import StoreError, WrongUse
+from forestall.model.errors import BadInput, StoreError, WrongUse
 from forestall.model.samples import Trace
 from forestall.ports.store import BehaviourStore, Resolution
 
 FOLDER = "exports"
-MOST_STEPS, MOST_CELLS = 5_000, 20_000_000
-KEPT_SECONDS = 3_600.0
+LEARN_SECONDS, EXPORT_SECONDS = 86_400, 300.0
+"""So much is learned from before a dry run counts; so long who asks for an export waits."""
+LONGEST_RAW_STEPS, MOST_CELLS = 5_000, 2_500_000
+"""As sampled only up to so many intervals; so many VM-intervals at most, each of which is some 200 bytes at work."""
+KEPT_SECONDS, MOST_KEPT = 3_600.0, 8
 
 
 @dataclass
@@ -54,19 +57,19 @@ class Exports:
         Raises
         ------
         WrongUse
-            Nothing was measured then.
+            Nothing was measured then, or too much.
         StoreError
             It cannot be written.
         """
-        self.tidy_up()
+        self.tidy_up(MOST_KEPT - 1)
         since = max(until - seconds, 0)
         trace = self._part(max(since - before_seconds, 0), until)
         path = self.folder / f"{secrets.token_hex(8)}.parquet"
         try:
             self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
             self.write(trace, path)
-        except OSError as error:
-            raise StoreError(f"{path}: cannot be written: {error.strerror}") from error
+        except (OSError, BadInput) as error:
+            raise StoreError(f"{path}: cannot be written: {error}") from error
         return {
             "path": str(path),
             "since": since,
@@ -74,20 +77,28 @@ class Exports:
             "vms": len(trace.vm_ids),
         }
 
-    def tidy_up(self) -> None:
-        """Remove what is old: nobody reads it any more."""
+    def maintain(self, now: int) -> None:
+        """Remove what is old."""
+        self.tidy_up()
+
+    def tidy_up(self, most: int = MOST_KEPT) -> None:
+        """Remove what is old, for nobody reads it any more, and the oldest of too many."""
+        found = []
         for path in self.folder.glob("*"):
             with suppress(OSError):
-                if path.stat().st_mtime < self.now() - KEPT_SECONDS:
+                found.append((path.stat().st_mtime, path))
+        for number, (at, path) in enumerate(sorted(found, reverse=True)):
+            if number >= most or at < self.now() - KEPT_SECONDS:
+                with suppress(OSError):
                     path.unlink()
 
     def _part(self, since: int, until: int) -> Trace:
         vms = max(len(self.store.vm_ids()), 1)
         for resolution in Resolution:
             steps = (until - since) // resolution.bucket_seconds(self.store.step_seconds)
-            if (steps <= MOST_STEPS and steps * vms <= MOST_CELLS) or resolution is Resolution.HOUR:
+            if steps * vms <= MOST_CELLS and (steps <= LONGEST_RAW_STEPS or resolution is not Resolution.RAW):
                 trace = self.store.history(since=since, until=until, resolution=resolution)
                 if not trace.vm_ids:
                     raise WrongUse("nothing was measured then")
                 return trace
-        raise AssertionError("there is a coarsest resolution")
+        raise WrongUse(f"{steps} hours of {vms} VMs are too much at once: take less")

@@ -10,14 +10,15 @@ import hashlib
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import asdict
 from typing import Any
 
 from forestall.demand.policy import PolicySet
-from forestall.model.errors import WrongUse
+from forestall.model.errors import BadPolicy, WrongUse
 from forestall.ports.policy_book import PolicyBook, PolicyVersion
 
-LONGEST_COMMENT = 500
+LONGEST_WORDS = 500
 Reading = Callable[[str, str], PolicySet]
 """Reads a text that is known by a name (:func:`forestall.settings.parse_policy`)."""
 
@@ -31,17 +32,25 @@ class Policies:
         Where they are kept.
     reading
         Reads a text.
+    file
+        The file that the configuration names, and its text as it is now; None and nothing: it names none.
     now
         Tells the time, seconds UTC.
     """
 
-    def __init__(self, book: PolicyBook, reading: Reading, now: Callable[[], float] = time.time) -> None:
-        self._book, self._reading, self._now = book, reading, now
+    def __init__(
+        self,
+        book: PolicyBook,
+        reading: Reading,
+        file: Callable[[], tuple[str | None, str]] = lambda: (None, ""),
+        now: Callable[[], float] = time.time,
+    ) -> None:
+        self._book, self._reading, self._file, self._now = book, reading, file, now
         self._said: PolicySet | None = None
         self._turn = threading.Lock()
 
-    def take_up(self, file: str | None, text: str) -> PolicySet | None:
-        """Look at the file that the configuration names (None: it names none); what is in force, None: nothing.
+    def take_up(self) -> PolicySet | None:
+        """Look at the file, and take it up if it has changed; what is in force, None: nothing.
 
         Raises
         ------
@@ -50,15 +59,19 @@ class Policies:
         StoreError
             It could not be kept.
         """
+        file, text = self._file()
+        said = self._read(file, text)
         with self._turn:
-            said = self.look(file, text)
             if (fresh := self._changed(file, text)) is not None:
                 self._book.add(fresh, text)
             self._said = said
         return said
 
-    def look(self, file: str | None, text: str) -> PolicySet | None:
-        """What would be in force if that file were taken up; nothing is kept."""
+    def look(self) -> PolicySet | None:
+        """What would be in force if the file were taken up; nothing is kept."""
+        return self._read(*self._file())
+
+    def _read(self, file: str | None, text: str) -> PolicySet | None:
         if self._changed(file, text) is not None:
             return self._reading(text, file or "no policy")
         return self.kept()
@@ -84,7 +97,8 @@ class Policies:
     def apply(self, text: str, by: str, comment: str = "", base: int | None = None) -> PolicyVersion | None:
         """Put a policy in force; None: the newest version is not ``base`` any more.
 
-        What says the same as the newest version is no new one.
+        What says the same as the newest version is no new one. What the file says now is older than this: it is taken
+        up before, if it can be read.
 
         Raises
         ------
@@ -95,9 +109,12 @@ class Policies:
         StoreError
             It could not be kept.
         """
-        if len(comment) > LONGEST_COMMENT or not (comment.isprintable() and by.isprintable()):
-            raise WrongUse(f"a comment has at most {LONGEST_COMMENT} printable characters")
+        for words in (comment, by):
+            if len(words) > LONGEST_WORDS or not words.isprintable():
+                raise WrongUse(f"{words[:40]!r}: must be at most {LONGEST_WORDS} printable characters")
         said = self._reading(text, "policy")
+        with suppress(BadPolicy):
+            self.take_up()
         with self._turn:
             newest = self.newest()
             number = newest.number if newest else 0
@@ -109,7 +126,7 @@ class Policies:
             self._said = said
         return newest
 
-    def applied(self, text: str, by: str, comment: str = "", base: int | None = None) -> dict[str, Any]:
+    def apply_and_view(self, text: str, by: str, comment: str = "", base: int | None = None) -> dict[str, Any]:
         """Apply a policy, as plain values: whether it is in force, and the newest version with its text."""
         done = self.apply(text, by, comment, base) is not None
         return {"applied": done, "policy": self.view()}

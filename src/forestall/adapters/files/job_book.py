@@ -39,6 +39,20 @@ class FileJobBook:
         """As in the port."""
         return self._folder / name
 
+    def sweep(self) -> None:
+        """As in the port."""
+        for folder in self._folder.glob("*"):
+            if not (folder / FILE).exists():
+                shutil.rmtree(folder, ignore_errors=True)
+
+    def size_bytes(self, name: str) -> int:
+        """As in the port."""
+        total = 0
+        for path in self.folder(name).rglob("*"):
+            with suppress(OSError):
+                total += path.lstat().st_size
+        return total
+
     def forget(self, name: str) -> None:
         """As in the port: ``job.json`` first, so that what is left half is no job."""
         folder = self.folder(name)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import sqlite3
 import threading
@@ -16,7 +17,7 @@ NAME = "answers.sqlite3"
 _TABLE = """\
 CREATE TABLE IF NOT EXISTS answer (
     caller TEXT NOT NULL, key TEXT NOT NULL, at REAL NOT NULL, fingerprint TEXT NOT NULL,
-    status INTEGER, media_type TEXT, body BLOB, PRIMARY KEY (caller, key)
+    status INTEGER, media_type TEXT, body BLOB, headers TEXT, PRIMARY KEY (caller, key)
 )
 """
 _INDEX = "CREATE INDEX IF NOT EXISTS answer_at ON answer (at)"
@@ -35,10 +36,13 @@ class FileKeptAnswers:
         with self._opened() as database:
             database.execute("DELETE FROM answer WHERE at < ?", (now - KEPT_SECONDS,))
             found = database.execute(
-                "SELECT fingerprint, status, media_type, body FROM answer WHERE caller = ? AND key = ?", (caller, key)
+                "SELECT fingerprint, status, media_type, body, headers FROM answer WHERE caller = ? AND key = ?",
+                (caller, key),
             ).fetchone()
             if found is not None:
-                return Kept(found[0], None if found[1] is None else Answer(*found[1:]))
+                mark, status, media_type, body, headers = found
+                answer = None if status is None else Answer(status, media_type, body, json.loads(headers))
+                return Kept(mark, answer)
             database.execute(
                 "INSERT INTO answer (caller, key, at, fingerprint) VALUES (?, ?, ?, ?)", (caller, key, now, fingerprint)
             )
@@ -48,8 +52,8 @@ class FileKeptAnswers:
         """As in the port."""
         with self._opened() as database:
             database.execute(
-                "UPDATE answer SET status = ?, media_type = ?, body = ? WHERE caller = ? AND key = ?",
-                (answer.status, answer.media_type, answer.body, caller, key),
+                "UPDATE answer SET status = ?, media_type = ?, body = ?, headers = ? WHERE caller = ? AND key = ?",
+                (answer.status, answer.media_type, answer.body, json.dumps(dict(answer.headers)), caller, key),
             )
 
     def forget(self, caller: str, key: str) -> None:

@@ -34,9 +34,10 @@ class VmTotals:
         Σ max(demand − allocation, 0), unit × intervals.
     demand
         Σ demand, capped at the limit, unit × intervals.
+    covered
+        Intervals that have an amount (all, unless a resource without limit has no allocation).
     allocated, covered_demand
-        Σ allocation and Σ demand over the intervals that have an amount (all, unless a resource without
-        limit has no allocation).
+        Σ allocation and Σ demand over these.
     limited_allocated, limit
         Σ allocation and Σ limit over the intervals with a limit.
     limited
@@ -50,6 +51,7 @@ class VmTotals:
     material: IntArray
     unmet: FloatArray
     demand: FloatArray
+    covered: IntArray
     allocated: FloatArray
     covered_demand: FloatArray
     limited_allocated: FloatArray
@@ -104,6 +106,7 @@ def _block_totals(demand: FloatArray, limit: FloatArray, allocated: FloatArray, 
         material=(violated & (unmet > MATERIAL_RATIO * ceiling)).sum(axis=0),
         unmet=_total(unmet, violated),
         demand=_total(need, ~np.isnan(need)),
+        covered=given.sum(axis=0),
         allocated=_total(amount, given),
         covered_demand=_total(need, given),
         limited_allocated=_total(amount, limited),

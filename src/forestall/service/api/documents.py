@@ -327,7 +327,7 @@ class DryRunResource(BaseModel):
     resource: Resource
     unit: str
     demanded: float
-    limit: float
+    limit: float | None = Field(description="null: it has none.")
     before: GivenToAll
     after: GivenToAll
 

@@ -31,11 +31,11 @@ from forestall.service.api.asking import (
 from forestall.service.api.policies import checked
 from forestall.service.api.problems import Refused, answers
 from forestall.service.api.traces import Traces, kept
-from forestall.service.jobs import Jobs
+from forestall.service.exports import LEARN_SECONDS
+from forestall.service.jobs import Jobs, Prepare, TooManyJobs
 
 routes = router()
 DRY_RUN, REPLAY = "policy-dry-run", "replay"
-LEARN_SECONDS = 86_400
 DRAFT, IN_FORCE, HISTORY, RESULT = "draft.toml", "in-force.toml", "history.parquet", "result.json"
 TRACE, WRITTEN = "trace", "out"
 
@@ -70,19 +70,18 @@ def dry_run_policies(
 ) -> doc.Job:
     """What policies would have done with what was recorded, beside those in force; the answer is a job to look at."""
     checked(request, wanted.text)
-    in_force = site.ask("policy")
-    seconds = round(wanted.last_seconds)
-    history: dict[str, Any] = site.ask("export", seconds=seconds, before_seconds=LEARN_SECONDS)
-    capacity = {name: amount for name, amount in history["capacity"].items() if amount}
-    budget = wanted.violation_budget or history["violation_budget"]
-    asked = {"since": history["since"], "capacity": capacity, "budget": budget, "against": in_force["number"]}
 
-    def prepare(folder: Path) -> None:
+    def prepare(folder: Path) -> Mapping[str, Any]:
+        in_force = site.ask("policy")
         (folder / DRAFT).write_text(wanted.text, "utf-8")
         (folder / IN_FORCE).write_text(in_force["text"], "utf-8")
+        history = site.ask("export", seconds=round(wanted.last_seconds), before_seconds=LEARN_SECONDS)
         shutil.copyfile(history["path"], folder / HISTORY)
+        budget = wanted.violation_budget or history["violation_budget"]
+        told = {"since": history["since"], "capacity": history["capacity"]}
+        return {**told, "budget": budget, "against": in_force["number"]}
 
-    return _answered(_submitted(jobs, DRY_RUN, asked, caller, prepare), response)
+    return _answered(_submitted(jobs, DRY_RUN, caller, prepare), response)
 
 
 @routes.post("/replays", tags=["replays"], status_code=202, responses=answers(404, *OF_A_CHANGE))
@@ -94,14 +93,18 @@ def replay(
     if wanted.policies is not None:
         checked(request, wanted.policies)
 
-    def prepare(folder: Path) -> None:
-        shutil.copyfile(trace.path, folder / f"{TRACE}{trace.path.suffix}")
+    def prepare(folder: Path) -> Mapping[str, Any]:
+        file = f"{TRACE}{trace.path.suffix}"
+        try:
+            shutil.copyfile(trace.path, folder / file)
+        except FileNotFoundError as error:
+            raise Refused(404, f"there is no trace {trace.name!r} any more") from error
         if wanted.policies is not None:
             (folder / DRAFT).write_text(wanted.policies, "utf-8")
+        asked = wanted.model_dump(mode="json", exclude={"policies"})
+        return {**asked, "label": trace.label, "file": file, "policies": wanted.policies is not None}
 
-    asked = wanted.model_dump(mode="json", exclude={"policies"})
-    asked |= {"label": trace.label, "file": f"{TRACE}{trace.path.suffix}", "policies": wanted.policies is not None}
-    return _answered(_submitted(jobs, REPLAY, asked, caller, prepare), response)
+    return _answered(_submitted(jobs, REPLAY, caller, prepare), response)
 
 
 @routes.get("/jobs", tags=["jobs"])
@@ -147,11 +150,17 @@ def cancel_job(name: Name, caller: OperatorOfAll, jobs: All) -> doc.Job:
     return doc.Job.of(found)
 
 
-def command_of(job: Job) -> list[str]:
-    """Words of the command of Forestall that does a job, in its folder."""
+def clear_inputs(folder: Path) -> None:
+    """Remove what a job that has ended was given and nobody looks at again: it may be large."""
+    for path in (folder / HISTORY, *folder.glob(f"{TRACE}.*")):
+        path.unlink(missing_ok=True)
+
+
+def command_of(job: Job, settings: list[str]) -> list[str]:
+    """Words of the command of Forestall that does a job in its folder; ``settings`` are those of the loop."""
     if job.kind not in _COMMANDS:
         raise WrongUse(f"{job.kind!r} is nothing that this version does")
-    return _COMMANDS[job.kind](job.asked)
+    return _COMMANDS[job.kind](job.asked) + (settings if job.kind == DRY_RUN else [])
 
 
 def _dry_run(asked: Mapping[str, Any]) -> list[str]:
@@ -174,10 +183,10 @@ def _replay(asked: Mapping[str, Any]) -> list[str]:
 _COMMANDS: Mapping[str, Callable[[Mapping[str, Any]], list[str]]] = {DRY_RUN: _dry_run, REPLAY: _replay}
 
 
-def _submitted(jobs: Jobs, kind: str, asked: dict[str, Any], caller: Caller, prepare: Any) -> Job:
+def _submitted(jobs: Jobs, kind: str, caller: Caller, prepare: Prepare) -> Job:
     try:
-        return jobs.submit(kind, asked, caller.name, prepare)
-    except WrongUse as error:
+        return jobs.submit(kind, caller.name, prepare)
+    except TooManyJobs as error:
         raise Refused(429, str(error), {"Retry-After": "60"}) from error
 
 

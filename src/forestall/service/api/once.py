@@ -21,6 +21,8 @@ from forestall.service.api.asgi import BODY, CALLER, READING, Application, Recei
 from forestall.service.api.problems import problem
 
 AGAIN = "Idempotency-Replayed"
+OF_AN_ANSWER = ("etag", "location")
+"""Headers that are kept with it."""
 _KEY = re.compile(rb"[\x21-\x7e]{1,128}")
 
 
@@ -61,7 +63,7 @@ class Once:
         heard = _Heard()
         await self.application(scope, receive, heard)
         if heard.status < 300:
-            answer = Answer(heard.status, heard.media_type, bytes(heard.body))
+            answer = Answer(heard.status, heard.media_type, bytes(heard.body), heard.kept)
             await asyncio.to_thread(self.kept.end, whose, name, answer)
         elif heard.status < 500 or heard.retry_after:
             await asyncio.to_thread(self.kept.forget, whose, name)
@@ -75,6 +77,7 @@ class _Heard:
     def __init__(self) -> None:
         self.messages: list[MutableMapping[str, Any]] = []
         self.status, self.media_type, self.retry_after, self.body = 500, "", b"", bytearray()
+        self.kept: dict[str, str] = {}
 
     async def __call__(self, message: MutableMapping[str, Any]) -> None:
         self.messages.append(message)
@@ -82,6 +85,9 @@ class _Heard:
             headers = dict(message.get("headers", ()))
             self.status, self.retry_after = message["status"], headers.get(b"retry-after", b"")
             self.media_type = headers.get(b"content-type", b"").decode("latin-1")
+            self.kept = {
+                name: headers[name.encode()].decode("latin-1") for name in OF_AN_ANSWER if name.encode() in headers
+            }
         else:
             self.body += message.get("body", b"")
 
@@ -93,7 +99,8 @@ def _whose(caller: Caller) -> str:
 
 
 def _fingerprint(scope: Scope) -> str:
-    parts = (scope["method"].encode(), scope["path"].encode(), scope["query_string"], scope[BODY])
+    asked = (scope["method"].encode(), scope["path"].encode(), scope["query_string"])
+    parts = (*asked, header(scope, b"if-match"), scope[BODY])
     return hashlib.sha256(b"\0".join(hashlib.sha256(part).digest() for part in parts)).hexdigest()
 
 
@@ -103,4 +110,4 @@ def _answer_as(before: Kept, mark: str) -> Response:
     if before.answer is None:
         return problem(409, "this is being done, or was when the API ended: see what came of it, and take another key")
     answer = before.answer
-    return Response(answer.body or None, answer.status, {AGAIN: "true"}, answer.media_type or None)
+    return Response(answer.body or None, answer.status, {**answer.headers, AGAIN: "true"}, answer.media_type or None)

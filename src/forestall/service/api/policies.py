@@ -22,13 +22,16 @@ from forestall.service.api.asking import (
     router,
 )
 from forestall.service.api.problems import Refused, answers
+from forestall.service.api.site import Site
 
 routes = router()
+ANY, NUMBERS = "*", 1 << 31
+"""Versions have smaller ones."""
 Checking = Callable[[str], Mapping[str, Any]]
 """What a text of policies says, as plain values; :class:`~forestall.model.errors.BadPolicy` if it cannot be read."""
 IfMatch = Annotated[str | None, Header(description="The ETag of the version that this follows, or `*`.")]
 IfNoneMatch = Annotated[str | None, Header(description="An ETag that is there already.")]
-Number = Annotated[int, Path(ge=1, lt=1 << 31)]
+Number = Annotated[int, Path(ge=1, lt=NUMBERS)]
 
 
 @routes.get(
@@ -41,8 +44,8 @@ def policies(caller: ViewerOfAll, site: Here, response: Response, if_none_match:
     """The policies in force; the ETag is their version."""
     found = doc.Policy(**site.ask("policy"))
     response.headers.update(tag := _etag(found.number))
-    known = [each.strip().removeprefix("W/") for each in (if_none_match or "").split(",")]
-    return Response(status_code=304, headers=tag) if tag["ETag"] in known else found
+    known = {each.removeprefix("W/") for each in _tags(if_none_match or "")}
+    return Response(status_code=304, headers=tag) if known & {tag["ETag"], ANY} else found
 
 
 @routes.put("/policies", tags=["policies"], responses=answers(409, 412, 428, *OF_A_CHANGE))
@@ -53,8 +56,8 @@ def apply_policies(
     if if_match is None:
         raise Refused(428, "say which version this follows: If-Match, with the ETag of what is in force")
     checked(request, new.text)
-    before = None if if_match.strip() == "*" else _number(if_match)
-    done = site.ask("apply-policy", text=new.text, by=caller.name, comment=new.comment, base=before)
+    base = _base(_tags(if_match), site)
+    done = site.ask("apply-policy", text=new.text, by=caller.name, comment=new.comment, base=base)
     if not done["applied"]:
         number = done["policy"]["number"]
         raise Refused(412, f"version {number} is in force, and not the one that you have looked at", _etag(number))
@@ -74,7 +77,7 @@ def policy_versions(
 ) -> doc.Page[doc.PolicyVersion]:
     """Every version that was in force, the newest first."""
     found = [doc.PolicyVersion(**each) for each in reversed(site.ask("policies"))]
-    return doc.Page[doc.PolicyVersion](**page(found, lambda each: f"{-each.number:011d}", after, limit))
+    return doc.Page[doc.PolicyVersion](**page(found, lambda each: f"{NUMBERS - each.number:010d}", after, limit))
 
 
 @routes.get("/policies/versions/{number}", tags=["policies"], responses=answers(404, 409))
@@ -98,7 +101,16 @@ def _etag(number: int) -> dict[str, str]:
     return {"ETag": f'"{number}"'}
 
 
-def _number(tag: str) -> int:
-    """The version that an ETag stands for; one that is not ours stands for none."""
-    found = re.fullmatch(r'"([0-9]{1,9})"', tag.strip())
-    return int(found[1]) if found else -1
+def _tags(header: str) -> list[str]:
+    return [each.strip() for each in header.split(",") if each.strip()]
+
+
+def _base(tags: list[str], site: Site) -> int | None:
+    """The version that is to be in force, by If-Match; None: any. Tags that are not ours stand for none."""
+    if tags == [ANY]:
+        return None
+    numbers = {int(found[1]) for tag in tags if (found := re.fullmatch(r'"([0-9]{1,9})"', tag))}
+    if len(numbers) == 1:
+        return numbers.pop()
+    now = int(site.ask("policy")["number"])
+    return now if now in numbers else -1
