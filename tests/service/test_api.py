@@ -576,7 +576,7 @@ def test_prometheus_reads_what_the_loop_says(office: Office) -> None:
         *("forestall_cycle_duration_seconds", "forestall_newest_interval_timestamp_seconds"),
         *("forestall_host_demand_cores", "forestall_host_in_force_bytes", "forestall_host_price"),
         *("forestall_vm_demand_cores", "forestall_vm_limit_bytes", "forestall_vm_forecast_cores"),
-        *("forestall_vm_risk_probability", "forestall_vm_altered"),
+        *("forestall_vm_risk_probability", "forestall_vm_altered", "forestall_policy_version", "forestall_jobs"),
     }, "names that dashboards rely on"
     limits = {s.labels["vm"]: s.value for s in families["forestall_vm_limit_cores"].samples}
     assert limits == {f"vm-{k}": 4.0 for k in range(VMS)}
@@ -585,6 +585,7 @@ def test_prometheus_reads_what_the_loop_says(office: Office) -> None:
     scoped = office.client(Role.VIEWER, "tenant-1")("GET", "/metrics").text
     assert 'vm="vm-1"' in scoped
     assert 'vm="vm-2"' not in scoped
+    assert "forestall_jobs" not in scoped, "they are about all VMs"
     assert Client(office.door)("GET", "/metrics").status_code == 401
     as_open_metrics = {"Accept": "application/openmetrics-text; version=1.0.0"}
     assert office.client(Role.ADMIN)("GET", "/metrics", headers=as_open_metrics).text.endswith("# EOF\n")

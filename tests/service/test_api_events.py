@@ -43,6 +43,7 @@ def host(cycles: int, mode: str = "advise", fault: str = "", lost: str = "") -> 
             "step_seconds": 10,
             "uptime_seconds": 1.0,
             "last_at": cycles,
+            "policy_version": 0,
             "vms": 0,
             "altered": [],
             "pools": [],

@@ -19,7 +19,7 @@ from forestall.adapters.files.token_book import FileTokenBook
 from forestall.adapters.files.trace_shelf import FileTraceShelf
 from forestall.adapters.linux.job_process import run_job
 from forestall.adapters.linux.own_process import be_first_to_go
-from forestall.bootstrap.live import tell
+from forestall.bootstrap.telling import tell
 from forestall.demand.policy_reading import PolicyProblem
 from forestall.model.errors import StoreError, WrongUse
 from forestall.ports.job_book import Job

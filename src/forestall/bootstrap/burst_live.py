@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from forestall.adapters.clock.system import SystemClock
 from forestall.adapters.files.liveness import locked
 from forestall.adapters.files.originals import FileOriginals
-from forestall.bootstrap.live import tell
+from forestall.bootstrap.telling import tell
 from forestall.model.errors import FolderInUse, HypervisorError, StoreError, in_one_line
 
 if TYPE_CHECKING:

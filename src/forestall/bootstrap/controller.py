@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING
 
 from forestall.adapters.clock.system import SystemClock
 from forestall.adapters.files.liveness import locked
-from forestall.bootstrap.live import STORE, tell
+from forestall.bootstrap.live import STORE
+from forestall.bootstrap.telling import tell
 from forestall.model.errors import ForestallError
 from forestall.service.configuration import Configuration, ControllerConfiguration
 

@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from forestall.adapters.files.trust_book import FileTrustBook
-from forestall.bootstrap.live import STORE, tell
+from forestall.bootstrap.live import STORE
 from forestall.bootstrap.models import MODELS, models_in_use
+from forestall.bootstrap.telling import tell
 from forestall.demand.policy import PolicySet
 from forestall.learning.recurrent.forecaster import RecurrentSettings
 from forestall.model.errors import WrongUse

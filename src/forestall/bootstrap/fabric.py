@@ -18,7 +18,8 @@ import numpy as np
 from forestall.adapters.files.fabric_book import FileFabricBook
 from forestall.adapters.files.liveness import locked
 from forestall.adapters.files.traffic_log import TrafficLog
-from forestall.bootstrap.live import clock_of, tell
+from forestall.bootstrap.live import clock_of
+from forestall.bootstrap.telling import tell
 from forestall.fabric.candidates import SENT
 from forestall.fabric.classes import TrafficClass, class_of
 from forestall.fabric.driver import FabricDriver

@@ -7,7 +7,8 @@ from contextlib import closing
 from pathlib import Path
 
 from forestall.adapters.clock.system import SystemClock
-from forestall.bootstrap.live import libvirt_host, tell
+from forestall.bootstrap.live import libvirt_host
+from forestall.bootstrap.telling import tell
 from forestall.model.errors import GuestError
 from forestall.ports.guest_channel import GuestWindow
 from forestall.service.configuration import Configuration

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import socket
-import sys
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
@@ -19,6 +18,7 @@ from forestall.adapters.files.liveness import FilePulse, locked
 from forestall.adapters.files.originals import FileOriginals
 from forestall.adapters.files.restorations import FileRestorations
 from forestall.adapters.simulated.shared_settings import SharedSettings
+from forestall.bootstrap.telling import tell
 from forestall.demand.safekeeping import PutBack, Restorer, put_back_each
 from forestall.model.decision import Restoration
 from forestall.model.errors import ForestallError, StoreError, WrongUse
@@ -354,11 +354,6 @@ def read_journal(configuration: Configuration, vm_id: str, at: int | None) -> li
         except StoreError as error:
             tell(str(error))
         return explained_of(journal, vm_id, at)
-
-
-def tell(line: str) -> None:
-    """One line for the operator, on standard error."""
-    print(f"forestall: {line}", file=sys.stderr, flush=True)
 
 
 @contextmanager

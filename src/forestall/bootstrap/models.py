@@ -12,8 +12,8 @@ from forestall.adapters.clock.system import SystemClock
 from forestall.adapters.files.model_registry import FileModelRegistry
 from forestall.adapters.files.models import read_model
 from forestall.adapters.files.trust_book import FileTrustBook
-from forestall.bootstrap.live import tell
 from forestall.bootstrap.policies import policies_kept
+from forestall.bootstrap.telling import tell
 from forestall.demand.policy import PolicySet
 from forestall.demand.settings import DemandSettings
 from forestall.learning.recurrent.forecaster import RecurrentSettings

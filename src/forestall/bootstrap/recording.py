@@ -10,7 +10,8 @@ from pathlib import Path
 
 from forestall.adapters.clock.virtual import VirtualClock
 from forestall.adapters.trace_spool.spool import TraceSpool
-from forestall.bootstrap.live import SIMULATED, open_host, tell
+from forestall.bootstrap.live import SIMULATED, open_host
+from forestall.bootstrap.telling import tell
 from forestall.model.errors import BadInput, HypervisorError, WrongUse
 from forestall.model.resources import Resource
 from forestall.ports.clock import Clock

@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Any
 from forestall.adapters.clock.system import SystemClock
 from forestall.adapters.files.liveness import locked
 from forestall.adapters.files.trust_book import FileTrustBook
-from forestall.bootstrap.live import SIMULATED, tell
+from forestall.bootstrap.live import SIMULATED
+from forestall.bootstrap.telling import tell
 from forestall.model.errors import HypervisorError, StoreError
 from forestall.ports.access_log import BLOCK, PAGE
 from forestall.service.shadowing import BLOCKS, MEMORY

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 from forestall.adapters.clock.system import SystemClock
 from forestall.adapters.files.tier_book import FileMoveBook, FileUses
-from forestall.bootstrap.live import SIMULATED, tell
+from forestall.bootstrap.live import SIMULATED
+from forestall.bootstrap.telling import tell
 from forestall.model.errors import ForestallError, StoreError
 
 if TYPE_CHECKING:

@@ -15,6 +15,7 @@ from typing import Annotated
 import typer
 
 from forestall import __version__
+from forestall.bootstrap.telling import tell, tell_what_is_logged
 from forestall.cli import (
     access,
     api,
@@ -128,6 +129,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         0 done, 1 failed, 2 wrong use or bad input, 130 interrupted.
     """
     signal.signal(signal.SIGTERM, _terminated)
+    tell_what_is_logged()
     try:
         code = make_app()(args=None if arguments is None else list(arguments), standalone_mode=False)
         sys.stdout.flush()
@@ -151,5 +153,5 @@ def _terminated(number: int, frame: object) -> None:
 def _fail(text: str, exit_code: int) -> int:
     """Print what went wrong as one line on standard error; there is no line when help was shown instead."""
     if text.strip():
-        print(f"forestall: {' '.join(text.split())}", file=sys.stderr)
+        tell(" ".join(text.split()), "error")
     return exit_code

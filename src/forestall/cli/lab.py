@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from forestall.bootstrap.telling import tell
 from forestall.model.errors import WrongUse
 
 if TYPE_CHECKING:
@@ -80,7 +81,7 @@ def _lab(folder: Path | None, name: str | None) -> Lab:
     from forestall.lab.place import DEFAULT_FOLDER
     from forestall.lab.site import Lab
 
-    return Lab(folder or DEFAULT_FOLDER, name=name, say=lambda text: typer.echo(f"forestall: {text}", err=True))
+    return Lab(folder or DEFAULT_FOLDER, name=name, say=tell)
 
 
 def _guests(text: str) -> int | tuple[str, ...]:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from forestall.bootstrap.telling import tell
 from forestall.cli import policy_dry_run, policy_versions
 from forestall.model.errors import WrongUse
 from forestall.model.instants import parse_instant
@@ -44,7 +45,7 @@ def check_command(file: _PolicyFile, json: _Json = False) -> None:
     policy = load_policy(file)
     warnings = doubts(policy)
     for line in warnings:
-        typer.echo(f"forestall: {file}: {line}", err=True)
+        tell(f"{file}: {line}", "warning")
     rules = policy.in_order()
     if json:
         _print_json({"file": str(file), **described(policy), "warnings": warnings})

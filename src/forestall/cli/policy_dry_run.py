@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from forestall.bootstrap.telling import tell
 from forestall.cli.live_options import ConfigOption, JsonOption, StateOption, configured, print_json
 from forestall.cli.parsing import parse_budgets, parse_capacity, parse_duration
 from forestall.model.instants import format_instant, parse_instant
@@ -133,4 +134,4 @@ def _print(found: dict[str, Any]) -> None:
     if (more := len(rows) + found["more"] - MOST_SHOWN) > 0:
         shown.print(f"and {more} more (--json)")
     for note in found["notes"]:
-        typer.echo(f"forestall: {note}", err=True)
+        tell(note)

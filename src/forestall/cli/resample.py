@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from forestall.bootstrap.telling import tell
+
 
 def resample_command(
     trace: Annotated[Path, typer.Argument(help="Parquet or CSV file, or a folder of them.")],
@@ -36,7 +38,7 @@ def resample_command(
 
     if midnight and factor == 1:
         raise WrongUse("--midnight is of no use without --stretch")
-    recorded = read_trace(trace, warn=lambda line: typer.echo(f"forestall: {line}", err=True))
+    recorded = read_trace(trace, warn=tell)
     made = stretch(coarsen(recorded, step_seconds), factor, midnight)
     write_trace(made, out)
     typer.echo(f"{out}: {len(made.vm_ids)} VMs, {made.grid.steps} intervals of {made.grid.step_seconds} s")

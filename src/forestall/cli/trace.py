@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from forestall.bootstrap.telling import tell
 from forestall.cli.generate import generate_command
 from forestall.cli.resample import resample_command
 
@@ -73,7 +74,7 @@ def import_command(
         "label": label,
     }
     options = {name: value for name, value in given.items() if value not in (None, [])}
-    trace = import_trace(format, source, warn=_say, **options)
+    trace = import_trace(format, source, warn=tell, **options)
     write_trace(trace, out)
     typer.echo(f"{out}: {len(trace.vm_ids)} VMs, {trace.grid.steps} intervals of {trace.grid.step_seconds} s")
 
@@ -92,18 +93,13 @@ def check_command(
     lines: list[str] = []
     summary = summarise(read_trace(trace, warn=lines.append), lines)
     for line in lines:
-        _say(line)
+        tell(line)
     if json:
         import msgspec
 
         typer.echo(msgspec.json.format(msgspec.json.encode(summary), indent=2).decode())
     else:
         _print_table(trace, summary)
-
-
-def _say(line: str) -> None:
-    """Print a repair or a doubt on standard error."""
-    typer.echo(f"forestall: {line}", err=True)
 
 
 def _print_table(path: Path, summary: TraceSummary) -> None:

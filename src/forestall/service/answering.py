@@ -151,12 +151,14 @@ class Answering:
             staging = self.shadowing.status() if self.shadowing else {}
             blocks = self.shadowing.status(BLOCKS) if self.shadowing else {}
         view["cycle_seconds"] /= self.clock.pace
+        version = self.policies.newest() if self.policies else None
         return {
             "version": __version__,
             "pid": os.getpid(),
             "connect": self.connect,
             "host": self.host,
             "step_seconds": self.driver.settings.demand.step_seconds,
+            "policy_version": version.number if version else 0,
             "uptime_seconds": (self.clock.monotonic() - self._started) / self.clock.pace,
             **view,
             "cores": cores,

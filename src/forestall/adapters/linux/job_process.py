@@ -36,7 +36,8 @@ def run_job(command: Sequence[str], folder: Path, end: threading.Event) -> str:
         Somebody else has ended it.
     """
     end_those_in(folder)
-    apart = {"TMPDIR": str(folder), "MPLCONFIGDIR": str(folder), "NUMBA_CACHE_DIR": str(folder), "HOME": str(folder)}
+    apart = dict.fromkeys(("TMPDIR", "MPLCONFIGDIR", "NUMBA_CACHE_DIR", "HOME"), str(folder))
+    apart["FORESTALL_LOG"] = ""  # why it failed is for people
     until = time.monotonic() + MOST_SECONDS
     with (folder / OUTPUT).open("wb") as output:
         process = subprocess.Popen(

@@ -61,6 +61,7 @@ class Host(BaseModel):
     step_seconds: int
     uptime_seconds: float
     last_at: int | None = Field(description="Start of the newest interval, seconds.")
+    policy_version: int = Field(description="Of the policies in force; 0: there are none.")
     vms: int = Field(description="VMs that run, of those that you may see.")
     altered: list[str] = Field(description="VMs that may not be as they were, of those that you may see.")
     pools: list[Pool] = Field(description="None for tokens of trust groups.")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from fastapi import APIRouter, Request, Response
@@ -12,6 +12,7 @@ from prometheus_client.exposition import choose_encoder
 from prometheus_client.registry import Collector
 
 from forestall.model.mode import Mode
+from forestall.ports.job_book import Job, JobState
 from forestall.service.api.asking import AT_THE_DOOR, Here, Viewer
 from forestall.service.api.documents import Host, Vm
 from forestall.service.api.problems import answers
@@ -39,20 +40,30 @@ routes = APIRouter(responses=answers(*AT_THE_DOOR))
 def metrics(caller: Viewer, site: Here, request: Request) -> Response:
     """Metrics in the text format of Prometheus, or as OpenMetrics where that is asked for."""
     registry = CollectorRegistry(auto_describe=False)
-    registry.register(_Told(site.hosts(caller), site.vms(caller)))
+    jobs = request.app.state.jobs.views() if caller.groups is None else None
+    registry.register(Told(site.hosts(caller), site.vms(caller), jobs))
     encode, kind = choose_encoder(request.headers.get("accept", ""))
     return Response(encode(registry), media_type=kind)
 
 
 @dataclass(frozen=True, eq=False)
-class _Told(Collector):
+class Told(Collector):
+    """What whoever asks may see, as metrics; ``jobs`` None: they may not know of them."""
+
     hosts: list[Host]
     vms: list[Vm]
+    jobs: Sequence[Job] | None
 
     def collect(self) -> Iterable[Metric]:
+        """Every family, with a sample for what is known."""
         yield from self._loops()
         yield from self._pools()
         yield from self._vms()
+        if self.jobs is not None:
+            jobs = GaugeMetricFamily("forestall_jobs", "Dry runs and replays that are kept.", labels=["state"])
+            for state in JobState:
+                jobs.add_metric([state.value], sum(job.state is state for job in self.jobs))
+            yield jobs
 
     def _loops(self) -> Iterator[Metric]:
         """The loop of each host."""
@@ -65,6 +76,7 @@ class _Told(Collector):
             "forestall_newest_interval_timestamp_seconds", "Start of the newest interval.", labels=["host"]
         )
         vms = GaugeMetricFamily("forestall_vms", "VMs that run.", labels=["host"])
+        policy = GaugeMetricFamily("forestall_policy_version", "Of the policies in force.", labels=["host"])
         for host in self.hosts:
             for each in Mode:
                 mode.add_metric([host.name, each.value], float(host.mode is each))
@@ -74,7 +86,8 @@ class _Told(Collector):
             _add(took, [host.name], host.cycle_seconds)
             _add(newest, [host.name], host.last_at)
             vms.add_metric([host.name], host.vms)
-        yield from (mode, fault, lost, cycles, took, newest, vms)
+            policy.add_metric([host.name], host.policy_version)
+        yield from (mode, fault, lost, cycles, took, newest, vms, policy)
 
     def _pools(self) -> Iterator[Metric]:
         amounts = _families("forestall_host", POOL_AMOUNTS, _RESOURCE)
