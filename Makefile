@@ -45,7 +45,7 @@ $(STAMP): pyproject.toml constraints.txt
 	@rm -f $@
 	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	$(PIP) install --quiet --constraint constraints.txt pip hatchling editables
-	$(PIP) install --quiet --constraint constraints.txt --no-build-isolation --editable '.[forecast,report]' --group dev
+	$(PIP) install --quiet --constraint constraints.txt --no-build-isolation --editable '.[forecast,report,telemetry]' --group dev
 	$(PIP) install --quiet --constraint constraints.txt --no-build-isolation --editable '.[train]' $(TORCH)
 	@$(BIN)/forestall --version
 	@touch $@
@@ -99,7 +99,7 @@ lock: ## write constraints.txt anew: the newest versions that pyproject.toml all
 	rm -rf .venv/lock
 	$(PYTHON) -m venv .venv/lock
 	.venv/lock/bin/python -m pip install --quiet --upgrade pip
-	.venv/lock/bin/python -m pip install --quiet --upgrade 'hatchling==1.27.0' editables --editable '.[forecast,report,live,traffic,fabric,train]' --group dev $(TORCH)
+	.venv/lock/bin/python -m pip install --quiet --upgrade 'hatchling==1.27.0' editables --editable '.[forecast,report,telemetry,live,traffic,fabric,train]' --group dev $(TORCH)
 	.venv/lock/bin/python -m pip freeze --all --exclude-editable --exclude setuptools | sed 's/+cpu//' > constraints.txt
 	rm -rf .venv/lock
 

@@ -19,6 +19,7 @@ from forestall.adapters.files.token_book import FileTokenBook
 from forestall.adapters.files.trace_shelf import FileTraceShelf
 from forestall.adapters.linux.job_process import run_job
 from forestall.adapters.linux.own_process import be_first_to_go
+from forestall.bootstrap.telemetry import telemetry
 from forestall.bootstrap.telling import tell
 from forestall.demand.policy_reading import PolicyProblem
 from forestall.model.errors import StoreError, WrongUse
@@ -96,7 +97,7 @@ def run_api(configuration: Configuration, *, config: Path | None = None, while_h
             threading.Thread(target=_end_with, args=(sys.stdin.fileno(), server), daemon=True).start()
         tell(f"the API is at {'https' if certificates else 'http'}://{settings.listen}/api/v1")
         keeping.start(app)
-        with closing(keeping):
+        with closing(keeping), telemetry("api"):
             server.run([door])
     return 0
 

@@ -18,6 +18,7 @@ from forestall.adapters.files.liveness import FilePulse, locked
 from forestall.adapters.files.originals import FileOriginals
 from forestall.adapters.files.restorations import FileRestorations
 from forestall.adapters.simulated.shared_settings import SharedSettings
+from forestall.bootstrap.telemetry import telemetry
 from forestall.bootstrap.telling import tell
 from forestall.demand.safekeeping import PutBack, Restorer, put_back_each
 from forestall.model.decision import Restoration
@@ -205,6 +206,7 @@ def run_daemon(configuration: Configuration, *, cycles: int | None = None, confi
     from forestall.service.exports import FOLDER as EXPORTS
     from forestall.service.exports import Exports
     from forestall.service.stopping import Signals
+    from forestall.service.tracing import traced_answers
 
     folder = configuration.state_folder
     with locked(folder), closing_all() as opened_parts:
@@ -275,7 +277,8 @@ def run_daemon(configuration: Configuration, *, cycles: int | None = None, confi
             policies=policies,
             exports=exports,
         )
-        with Signals().listening() as signals, serving(folder, answering, BESIDE):
+        answers = serving(folder, traced_answers(answering), BESIDE)
+        with Signals().listening() as signals, telemetry("daemon"), answers:
             code = daemon.run(signals, cycles)
         crashes.end()
         return code

@@ -15,6 +15,7 @@ from forestall.ports.store import BehaviourStore
 from forestall.service.liveness import Heart, Restorations
 from forestall.service.retraining import Retraining
 from forestall.service.stopping import Signals
+from forestall.service.tracing import span
 
 Note = Callable[[str], None]
 LONGEST_WAIT_SECONDS = 0.5
@@ -143,7 +144,11 @@ class Daemon:
             if not seen and self._driver.altered:
                 # Nobody would notice if this process died now.
                 self._driver.put_back(why="the heartbeat could not be written")
-            self._driver.cycle()
+            with span("cycle") as told:
+                self._driver.cycle()
+                if told.is_recording():
+                    view = self._driver.view()
+                    told.set_attributes({"forestall.mode": view.mode.value, "forestall.vms": view.vms})
             self._turn_aside()
             if self._retraining:
                 self._retraining.look()
@@ -178,7 +183,8 @@ class Daemon:
     def _turn_aside(self) -> None:
         for name, beside in self._beside.items():
             try:
-                beside.turn()
+                with span(name):
+                    beside.turn()
             except Exception as error:  # whatever it is: the loop goes on
                 self._note(f"{name} are not followed: {in_one_line(error)}")
 

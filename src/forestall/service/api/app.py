@@ -40,6 +40,7 @@ from forestall.service.api.problems import Problem, handle
 from forestall.service.api.readiness import Readiness
 from forestall.service.api.site import Asking, Site
 from forestall.service.jobs import Jobs
+from forestall.service.tracing import traced_asking
 
 TITLE = "Forestall"
 EVERYTHING = Caller("events", Role.VIEWER)
@@ -72,8 +73,9 @@ def api(asking: Asking, checking: Checking, models_of: Callable[[], list[dict[st
         redoc_url=None,
         openapi_url="/api/v1/openapi.json",
         separate_input_output_schemas=False,
+        telemetry={"operation_spans": False, "metrics": False, "logs": False},
     )
-    site = Site(asking)
+    site = Site(traced_asking(asking))
     app.state.site, app.state.checking, app.state.models = site, checking, models_of
     app.state.sight = Sight(lambda: site.hosts(EVERYTHING), lambda: site.vms(EVERYTHING))
     app.state.news = News(app.state.sight)
