@@ -83,7 +83,7 @@ def history_of(configuration: Configuration, seconds: int) -> dict[str, Any]:
     if not (folder / STORE).exists():
         raise WrongUse(f"{folder}: nothing was recorded here yet")
     with locked(folder):
-        store = DuckdbStore(folder / STORE, step_seconds=configuration.step_seconds)
+        store = DuckdbStore(folder / STORE)
         try:
             exports = Exports(store, folder / FOLDER, write_trace)
             return exports.export(int(time.time()), seconds, LEARN_SECONDS) | {

@@ -204,7 +204,7 @@ def run_daemon(configuration: Configuration, *, cycles: int | None = None, confi
     from forestall.service.control import serving
     from forestall.service.daemon import Daemon, Notes
     from forestall.service.exports import FOLDER as EXPORTS
-    from forestall.service.exports import Exports
+    from forestall.service.exports import Exports, copied
     from forestall.service.stopping import Signals
     from forestall.service.tracing import traced_answers
 
@@ -276,6 +276,7 @@ def run_daemon(configuration: Configuration, *, cycles: int | None = None, confi
             tiering=tiering,
             policies=policies,
             exports=exports,
+            copying=lambda: copied(store.copy_to, folder),
         )
         answers = serving(folder, traced_answers(answering), BESIDE)
         with Signals().listening() as signals, telemetry("daemon"), answers:

@@ -8,6 +8,7 @@ import threading
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from enum import StrEnum
+from pathlib import Path
 from typing import Any
 
 from forestall import __version__
@@ -27,7 +28,7 @@ from forestall.service.shadowing import BLOCKS, Shadowing
 from forestall.service.tiering import Tiering
 from forestall.service.trust_groups import TrustGroups
 
-BESIDE = frozenset({"history", "export", "apply-policy"})
+BESIDE = frozenset({"history", "export", "copy-store", "apply-policy"})
 """Take long, and need no turn among others: they read the store, or a policy."""
 MOST_STEPS = 20_000
 """Of history so many intervals are told at once."""
@@ -85,6 +86,8 @@ class Answering:
         Versions of the policies.
     exports
         Writes what was measured into files.
+    copying
+        Writes a copy of the whole store into a file, and says which.
     """
 
     driver: Driver
@@ -102,6 +105,7 @@ class Answering:
     tiering: Tiering | None = None
     policies: Policies | None = None
     exports: Exports | None = None
+    copying: Callable[[], Path] | None = None
 
     def __post_init__(self) -> None:
         """Remember when it began."""
@@ -117,6 +121,7 @@ class Answering:
             "forecast": self._forecast,
             "history": self._history,
             "export": self._export,
+            "copy-store": self._copy_store,
             "restore": self._restore,
             "resume": self._resume,
             "applications": self._applications,
@@ -227,6 +232,11 @@ class Answering:
             pools = self.driver.view().pools
         capacity = {pool.resource.value: pool.capacity for pool in pools if 0.0 < pool.capacity < math.inf}
         return {**found, "capacity": capacity, "violation_budget": self.driver.settings.demand.budgets[0]}
+
+    def _copy_store(self, request: Mapping[str, Any]) -> Any:
+        if self.copying is None:
+            raise WrongUse("nothing is kept here")
+        return {"path": str(self.copying())}
 
     def _restore(self, request: Mapping[str, Any]) -> Any:
         names = _names(request)

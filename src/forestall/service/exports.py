@@ -20,6 +20,32 @@ LEARN_SECONDS, EXPORT_SECONDS = 86_400, 300.0
 LONGEST_RAW_STEPS, MOST_CELLS = 5_000, 2_500_000
 """As sampled only up to so many intervals; so many VM-intervals at most, each of which is some 200 bytes at work."""
 KEPT_SECONDS, MOST_KEPT = 3_600.0, 8
+COPIES, COPY_KEPT_SECONDS = "copies", 86_400.0
+
+
+def copied(copy: Callable[[Path], None], state_folder: Path) -> Path:
+    """A copy of the store, in a folder of its own; who wants it removes it, or the next one does after a day.
+
+    Parameters
+    ----------
+    copy
+        Writes a copy into a new file.
+    state_folder
+        Where the store is.
+    """
+    folder = state_folder / COPIES
+    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    for path in folder.glob("*"):
+        with suppress(OSError):
+            if path.stat().st_mtime < time.time() - COPY_KEPT_SECONDS:
+                path.unlink()
+    path = folder / f"{secrets.token_hex(8)}.duckdb"
+    try:
+        copy(path)
+    except StoreError:
+        path.unlink(missing_ok=True)
+        raise
+    return path
 
 
 @dataclass

@@ -82,6 +82,22 @@ class Database:
             yield cursor
             cursor.execute("COMMIT")
 
+    def copy_to(self, path: Path) -> None:
+        """Write a copy of this moment into a new file; others read and write on meanwhile."""
+        with self.translated():
+            cursor = self._connection.cursor()
+            try:
+                name = cursor.execute("SELECT current_database()").fetchone()
+                assert name is not None
+                quoted = str(path).replace("'", "''")
+                cursor.execute(f"ATTACH '{quoted}' AS copy_of_it")
+                try:
+                    cursor.execute(f'COPY FROM DATABASE "{name[0]}" TO copy_of_it')
+                finally:
+                    cursor.execute("DETACH copy_of_it")
+            finally:
+                cursor.close()
+
     def close(self) -> None:
         """Write everything into the one file and release it; harmless when repeated."""
         with self.writing, self.translated():

@@ -156,6 +156,10 @@ class DuckdbStore:
                 )
         self._drop_expired(now)
 
+    def copy_to(self, path: Path) -> None:
+        """Write a copy of the whole file, as it is now, into a new one."""
+        self._database.copy_to(path)
+
     def close(self) -> None:
         """Write everything into the one file and release it; harmless when repeated."""
         self._database.close()
