@@ -17,10 +17,11 @@ import pytest
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="only a superuser has something to give up")
 INSIDE = """\
-import ctypes, json, os, socket, subprocess, sys
+import ctypes, json, multiprocessing, os, socket, subprocess, sys
 from pathlib import Path
+from forestall.adapters.linux import confinement
 from forestall.adapters.linux.confinement import see_and_change_only
-folder, outside, listening = map(Path, sys.argv[1:4])
+folder, outside, listening, confinement.NAMES = map(Path, sys.argv[1:5])
 before = socket.create_server(("127.0.0.1", 0))
 left = see_and_change_only(folder / "own", folder)
 
@@ -50,7 +51,11 @@ print(json.dumps({
     "other socket": said(lambda: reached(listening)),
     "read": said(lambda: Path("/etc/passwd").read_bytes() and None),
     "remounted": libc.mount(b"none", b"/", None, ctypes.c_ulong(32 | 4096), None),
-    "program": subprocess.run(["/bin/true"]).returncode,
+    "program": subprocess.run(["/bin/true"], stdout=subprocess.DEVNULL).returncode,
+    "names": said(confinement.NAMES.read_text),
+    "names changed": said(lambda: confinement.NAMES.write_text("x") and None),
+    "semaphore": said(lambda: multiprocessing.Semaphore(1) and None),
+    "shared": os.listdir("/dev/shm"),
     "parent": said(lambda: os.pread(os.open(f"/proc/{os.getppid()}/mem", os.O_RDONLY), 1, 4096) and None),
 }))
 """
@@ -70,7 +75,10 @@ def test_it_changes_its_folder_and_nothing_else(folder: Path, tmp_path: Path) ->
     with tempfile.TemporaryDirectory(dir="/run") as run, closing(socket.socket(socket.AF_UNIX)) as server:
         server.bind(f"{run}/libvirt")
         server.listen()
-        command = [sys.executable, "-c", INSIDE, str(folder), str(tmp_path), f"{run}/libvirt"]
+        Path(run, "stub-resolv.conf").write_text("nameserver 192.0.2.1")
+        names = tmp_path / "resolv.conf"
+        names.symlink_to(f"{run}/stub-resolv.conf")
+        command = [sys.executable, "-c", INSIDE, str(folder), str(tmp_path), f"{run}/libvirt", str(names)]
         done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=120)
     assert done.returncode == 0, done.stderr
     found: dict[str, Any] = json.loads(done.stdout)
@@ -82,6 +90,11 @@ def test_it_changes_its_folder_and_nothing_else(folder: Path, tmp_path: Path) ->
     assert found["other socket"] == "No such file or directory"
     assert found["remounted"] == -1
     assert found["program"] == 0
+    assert found["names"] == "nameserver 192.0.2.1", "webhooks have names"
+    assert found["names changed"] == "Read-only file system"
+    assert (found["semaphore"], found["shared"]) == ("done", []), (
+        "what it starts can wait for each other, and sees nothing"
+    )
     assert found["parent"] in ("Permission denied", "Operation not permitted")
     assert (folder / "own/new").read_text() == "x"
     assert not (tmp_path / "new").exists()

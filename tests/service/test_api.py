@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import sqlite3
 import stat
 import time
 from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,9 +18,10 @@ from daemons import Site, wait_until
 from prometheus_client.parser import text_string_to_metric_families
 
 from forestall.adapters.files.audit_log import FileAuditLog
-from forestall.adapters.files.kept_answers import NAME
+from forestall.adapters.files.kept_answers import NAME, FileKeptAnswers
 from forestall.bootstrap.api import check_policy, keeping_of
 from forestall.model.errors import StoreError
+from forestall.ports.kept_answers import Answer
 from forestall.ports.token_book import Role
 from forestall.service.access.audit import chained, verified
 from forestall.service.access.rates import Rates
@@ -357,6 +360,33 @@ def test_traces_are_kept_as_they_were_given(office: Office) -> None:
     assert operator("DELETE", f"{path}/{trace['name']}").status_code == 204
     assert operator.get(path)["items"] == []
     assert operator("DELETE", f"{path}/{trace['name']}").status_code == 404
+
+
+def test_a_secret_is_not_answered_twice(office: Office) -> None:
+    admin, once = office.client(Role.ADMIN), {"Idempotency-Key": "w"}
+    new = {"name": "desk", "url": "http://127.0.0.1:9/"}
+    made = admin("POST", "/api/v1/webhooks", json=new, headers=once)
+    assert made.status_code == 201
+    again = admin("POST", "/api/v1/webhooks", json=new, headers=once)
+    assert (again.status_code, again.headers["Idempotency-Replayed"]) == (409, "true")
+    assert made.json()["secret"] not in again.text
+    assert "secret" not in admin.get("/api/v1/webhooks")["items"][0]
+    assert admin("DELETE", "/api/v1/webhooks/desk").status_code == 204
+
+
+def test_answers_of_an_earlier_version_are_read(state: Path, tmp_path: Path) -> None:
+    with closing(sqlite3.connect(tmp_path / NAME)) as database:
+        database.execute(
+            "CREATE TABLE answer (caller TEXT NOT NULL, key TEXT NOT NULL, at REAL NOT NULL, fingerprint TEXT NOT NULL,"
+            " status INTEGER, media_type TEXT, body BLOB, PRIMARY KEY (caller, key))"
+        )
+        database.execute("INSERT INTO answer VALUES ('a', 'k', ?, 'f', 200, 'x', x'01')", (time.time(),))
+        database.commit()
+    kept = FileKeptAnswers(tmp_path).begin("a", "k", "f", time.time())
+    assert kept is not None
+    assert kept.answer == Answer(200, "x", b"\x01")
+    operator = office_of(state, tmp_path).client(Role.OPERATOR)
+    assert operator("POST", "/api/v1/vms/vm-0/resume", headers={"Idempotency-Key": "k"}).status_code == 200
 
 
 def test_only_a_few_large_bodies_are_on_their_way_at_once(office: Office) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+import time
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
@@ -73,7 +74,6 @@ def test_who_is_told_what(tmp_path: Path, hook: Hook) -> None:
         wait_until(lambda: told(hook) == [("reset", "")], "it begins")
         _, signature, body = hook.taken[0]
         assert signature == "sha256=" + hmac.new(secret.encode(), body, hashlib.sha256).hexdigest()
-        wait_until(lambda: place.cycles == 1 and _looked(mine, place), "it has looked")
         place.away = True
         place.alter("a", "b", "c")
         place.mode = "enforce"
@@ -91,18 +91,27 @@ def test_who_is_told_what(tmp_path: Path, hook: Hook) -> None:
     assert len(told(hook)) == 4
 
 
-def _looked(mine: Webhooks, place: Place) -> bool:
-    """Whether it has looked at least once: what it saw then is what later looks are compared with."""
-    seen, kept = [], place.sight.hosts
+def test_who_is_told_to_look_misses_nothing_after_that(tmp_path: Path, hook: Hook) -> None:
+    place = Place()
+    place.away = True
+    with closing(webhooks(tmp_path)) as mine:
+        mine.start(place.sight)
+        mine.create("desk", hook.url, SOME, None, "ann")
+        time.sleep(0.2)
+        assert told(hook) == [], "there is nothing to look at yet"
+        place.away = False
+        wait_until(lambda: told(hook) == [("reset", "")], "it begins")
+        place.alter("b")
+        wait_until(lambda: told(hook)[1:] == [("vm-altered", "b")], "nothing is missed")
 
-    def hosts() -> list[Host]:
-        seen.append(1)
-        return kept()
 
-    object.__setattr__(place.sight, "hosts", hosts)
-    wait_until(lambda: len(seen) > 2, "it looks")
-    object.__setattr__(place.sight, "hosts", kept)
-    return True
+def test_what_is_damaged_keeps_nothing_else_from_starting(tmp_path: Path) -> None:
+    (tmp_path / "webhooks.json").write_text("[]")
+    notes: list[str] = []
+    book = FileWebhookBook(tmp_path)
+    with closing(Webhooks(book, lambda key, note: NoticeThread(key, note), notes.append)) as mine:
+        mine.start(Place().sight)
+    assert "is damaged" in notes[0]
 
 
 def test_it_is_kept_and_told_to_look_anew_after_a_start(tmp_path: Path, hook: Hook) -> None:

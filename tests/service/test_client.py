@@ -167,8 +167,30 @@ def test_what_was_lost_is_asked_again_with_the_same_key(monkeypatch: pytest.Monk
     names: list[httpx.Request] = []
     flaky([lambda request: httpx.Response(200, json={"resumed": []})], names).resume("a/../b?c")
     assert names[0].url.raw_path == b"/api/v1/vms/a%2F..%2Fb%3Fc/resume"
-    with pytest.raises(WrongUse, match="is no address"):
-        Client("api", "t")
+    for address in ("api", "http://host:abc", "https://"):
+        with pytest.raises(WrongUse, match="is no address"):
+            Client(address, "t")
+    for token in ("secret\n", "gehe\u00efm", ""):
+        with pytest.raises(WrongUse) as wrong:
+            Client("http://api", token)
+        assert "secret" not in str(wrong.value)
+    for text in ("<html>", '{"resumed": 7}', "[]"):
+        with pytest.raises(ApiError, match=r"another|something else"):
+            flaky([lambda request: httpx.Response(200, text=text)], []).resume("a")  # noqa: B023
+
+
+def test_what_is_still_being_done_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(transport_module.time, "sleep", lambda seconds: None)
+
+    def being_done(request: httpx.Request) -> httpx.Response:
+        return httpx.Response(409, headers={"Retry-After": "2"}, json={"detail": "this is being done"})
+
+    seen: list[httpx.Request] = []
+    done = [lambda request: httpx.Response(200, json={"resumed": []})]
+    assert flaky([lost, *[being_done] * 20, *done], seen).resume("a").resumed == []
+    assert len({request.headers["Idempotency-Key"] for request in seen}) == 1
+    with pytest.raises(ApiError, match="taken"):
+        flaky([lambda request: httpx.Response(409, json={"detail": "taken"})], []).resume("a")
 
 
 @pytest.fixture

@@ -216,3 +216,21 @@ def test_no_more_is_kept_than_there_is_room_for(tmp_path: Path, monkeypatch: pyt
         jobs.submit("a", "ann", nothing)
         wait_until(lambda: not jobs.folder(first).exists(), "the oldest is forgotten")
         assert jobs.view(first.name) is None
+
+
+def test_what_a_job_was_given_goes_when_it_has_ended_however_it_ended(tmp_path: Path) -> None:
+    cleared: list[str] = []
+    slow = script("import time; time.sleep(600)")
+    with closing(Jobs(FileJobBook(tmp_path), slow, clear=lambda folder: cleared.append(folder.name))) as jobs:
+        jobs.start()
+        running, waiting = (jobs.submit("a", "ann", nothing) for _ in range(2))
+        wait_until(lambda: jobs.view(running.name).state is JobState.RUNNING, "it runs")  # type: ignore[union-attr]
+        jobs.cancel(waiting.name)
+        assert cleared == [waiting.name]
+        jobs.cancel(running.name)
+        wait_until(lambda: cleared == [waiting.name, running.name], "not before its process has ended")
+
+
+def test_who_uses_up_the_processor_is_told_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(job_process, "MOST_CPU_SECONDS", 1)
+    assert run_job([sys.executable, "-c", "while True: pass"], tmp_path, threading.Event()) == "it was ended by SIGXCPU"

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import signal
+import threading
 from pathlib import Path
 
 import pytest
 from daemons import Site, end, wait_until
 
 from forestall.adapters.files.policy_book import FilePolicyBook
+from forestall.demand.policy import PolicySet
 from forestall.model.errors import BadPolicy, StoreError, WrongUse
 from forestall.service.control import ask
 from forestall.service.policies import Policies
@@ -85,6 +87,7 @@ def test_a_file_that_was_changed_before_is_older_than_what_is_applied(
 ) -> None:
     stated.says(rule("changed"))
     assert one.apply(rule("applied"), "ann", base=0) is None, "there is a version that they have not seen"
+    assert (one.number, names(one.in_force())) == (1, ["changed"]), "which is in force now"
     assert one.apply(rule("applied"), "ann", base=1).number == 2  # type: ignore[union-attr]
     assert names(policies(tmp_path, stated).take_up()) == ["applied"], "a new start does not undo it"
     stated.says("weight =")
@@ -125,6 +128,30 @@ def test_a_text_that_was_changed_behind_its_back_is_not_believed(one: Policies, 
     (tmp_path / "policies/000001.toml").write_text(rule("b"))
     with pytest.raises(StoreError, match="not as it was kept"):
         policies(tmp_path, stated).take_up()
+
+
+def test_who_comes_at_once_does_not_undo_what_another_applied(tmp_path: Path) -> None:
+    slow, reading = threading.Event(), threading.Event()
+
+    def read(text: str, name: str) -> PolicySet:
+        if "slow" in text:
+            reading.set()
+            assert slow.wait(20)
+        return parse_policy(text, name)
+
+    one = Policies(FilePolicyBook(tmp_path), read)
+    one.apply(rule("first"), "ann")
+    late = threading.Thread(target=lambda: one.apply(rule("slow"), "bob", base=1))
+    late.start()
+    assert reading.wait(20)
+    quick = threading.Thread(target=lambda: one.apply(rule("quick"), "ann", base=1))
+    quick.start()
+    slow.set()
+    late.join()
+    quick.join()
+    newest = one.view()
+    assert newest["number"] == one.number == 2
+    assert names(one.in_force())[0] in newest["text"], "what is in force is the newest version"
 
 
 def test_a_daemon_takes_up_what_is_applied_and_keeps_it(tmp_path: Path) -> None:

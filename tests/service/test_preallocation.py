@@ -7,6 +7,7 @@ import hmac
 import json
 import socket
 import threading
+import time
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict
 from pathlib import Path
@@ -263,6 +264,43 @@ def test_who_never_answers_is_given_up_with_one_line_and_keeps_nobody_waiting(se
     wait_until(lambda: len(notes) == 2, "both are given up")
     assert any(line.startswith(f"{nobody} was not told: ") for line in notes)
     hook.server.shutdown()
+
+
+def test_an_answer_without_end_is_not_listened_to(sender: NoticeThread) -> None:
+    with socket.socket() as server:
+        server.bind(("127.0.0.1", 0))
+        server.listen()
+        server.settimeout(20)
+        for number in range(2):
+            sender.send(f"http://127.0.0.1:{server.getsockname()[1]}/", {"n": number})
+        first, _ = server.accept()
+        first.recv(65_536)
+        first.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 100000000\r\n\r\nx")
+        second, _ = server.accept()  # it does not wait for the rest
+        heard = b""
+        while b'"n":1' not in heard:
+            heard += second.recv(65_536)
+        second.sendall(b"HTTP/1.1 204 No Content\r\n\r\n")
+        first.close()
+        second.close()
+
+
+def test_the_end_does_not_wait_for_who_says_nothing() -> None:
+    notes: list[str] = []
+    with socket.socket() as server:
+        server.bind(("127.0.0.1", 0))
+        server.listen()
+        silent = NoticeThread(b"key", notes.append)
+        silent.start()
+        for number in range(5):
+            silent.send(f"http://127.0.0.1:{server.getsockname()[1]}/", {"n": number})
+        held = server.accept()
+        began = time.monotonic()
+        silent.close(0.2)
+        assert time.monotonic() - began < 2.0
+        silent.send("http://127.0.0.1:9/", {})
+    held[0].close()
+    assert notes == ["http://127.0.0.1:9/ is not told: too many notices wait, or it ends"]
 
 
 def test_a_socket_of_this_host_is_told_a_line(sender: NoticeThread, tmp_path: Path) -> None:

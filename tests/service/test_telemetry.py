@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import socket
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -85,6 +88,36 @@ def test_nothing_is_sent_and_nothing_said_unless_it_is_said_where_to() -> None:
         asked: list[Any] = []
         assert traced_asking(lambda request: asked.append(request) or 7)({"command": "vms"}) == 7
     assert asked == [{"command": "vms"}]
+
+
+def test_what_stands_in_the_environment_keeps_nothing_from_starting(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", "http://127.0.0.1:9")
+    monkeypatch.setenv("OTEL_SPAN_ATTRIBUTE_COUNT_LIMIT", "abc")
+    with telemetry("test"):
+        pass
+    assert "spans are not sent" in capsys.readouterr().err
+    code = "import forestall.service.tracing"
+    subprocess.run([sys.executable, "-c", code], env={"OTEL_PROPAGATORS": "b3"}, check=True)
+
+
+def test_who_takes_no_spans_does_not_hold_up_the_end() -> None:
+    code = """
+import sys, time
+from forestall.bootstrap.telemetry import telemetry
+from forestall.service.tracing import span
+with telemetry("x"):
+    with span("y"):
+        pass
+    began = time.monotonic()
+sys.exit(time.monotonic() - began > 4)
+"""
+    with socket.socket() as silent:
+        silent.bind(("127.0.0.1", 0))
+        silent.listen()
+        there = {"OTEL_EXPORTER_OTLP_ENDPOINT": f"http://127.0.0.1:{silent.getsockname()[1]}"}
+        subprocess.run([sys.executable, "-c", code], env=there, check=True, timeout=60)
 
 
 def test_who_answers_does_not_see_where_it_was_asked_and_survives_nonsense() -> None:

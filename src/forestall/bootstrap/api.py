@@ -96,8 +96,8 @@ def run_api(configuration: Configuration, *, config: Path | None = None, while_h
         if while_held:
             threading.Thread(target=_end_with, args=(sys.stdin.fileno(), server), daemon=True).start()
         tell(f"the API is at {'https' if certificates else 'http'}://{settings.listen}/api/v1")
-        keeping.start(app)
-        with closing(keeping), telemetry("api"):
+        with telemetry("api"), closing(keeping):
+            keeping.start(app)
             server.run([door])
     return 0
 
@@ -133,7 +133,7 @@ def keeping_of(folder: Path, settings: list[str]) -> Keeping:
         FileKeptAnswers(folder),
         jobs_of(folder, settings),
         FileTraceShelf(folder),
-        Webhooks(FileWebhookBook(folder), NoticeThread),
+        Webhooks(FileWebhookBook(folder), NoticeThread, tell),
     )
 
 
@@ -141,11 +141,9 @@ def jobs_of(folder: Path, settings: list[str]) -> Jobs:
     """Jobs of the folder of the API; each is a command of Forestall in a process of its own, with these settings."""
 
     def doing(job: Job, place: Path, end: threading.Event) -> str:
-        why = run_job([sys.executable, "-m", "forestall", *command_of(job, settings)], place, end)
-        clear_inputs(place)
-        return why
+        return run_job([sys.executable, "-m", "forestall", *command_of(job, settings)], place, end)
 
-    return Jobs(FileJobBook(folder), doing)
+    return Jobs(FileJobBook(folder), doing, clear=clear_inputs)
 
 
 def check_policy(text: str) -> dict[str, Any]:

@@ -279,7 +279,7 @@ def run_daemon(configuration: Configuration, *, cycles: int | None = None, confi
             copying=lambda: copied(store.copy_to, folder),
         )
         answers = serving(folder, traced_answers(answering), BESIDE)
-        with Signals().listening() as signals, telemetry("daemon"), answers:
+        with telemetry("daemon"), Signals().listening() as signals, answers:
             code = daemon.run(signals, cycles)
         crashes.end()
         return code

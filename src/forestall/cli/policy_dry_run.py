@@ -84,7 +84,13 @@ def _remotely(remote: Remote, text: str, seconds: float, budget: float | None) -
     from forestall.cli.remote import client_of
 
     with client_of(remote) as client:
-        job = client.wait(client.dry_run(text, seconds, budget).name)
+        job = client.dry_run(text, seconds, budget)
+        tell(f"it is the job {job.name} of {remote.url}")
+        try:
+            client.wait(job.name)
+        except KeyboardInterrupt:
+            client.cancel(job.name)
+            raise
         return client.dry_run_result(job.name).model_dump(mode="json")
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 from urllib.parse import quote
 
-from pydantic import BaseModel, TypeAdapter
+from pydantic import BaseModel, ValidationError
 
 from forestall.client.transport import Transport
 from forestall.model.errors import ApiError
@@ -178,7 +178,7 @@ class Client:
     def put_trace(self, path: Path, label: str = "") -> doc.KeptTrace:
         """Give a trace."""
         found = self._transport.change("POST", "traces", content=path.read_bytes(), params={"label": label})
-        return doc.KeptTrace.model_validate(found)
+        return _read(doc.KeptTrace, found)
 
     def remove_trace(self, name: str) -> None:
         """Remove one."""
@@ -272,10 +272,10 @@ class Client:
 
     def _get(self, kind: type[Item], *parts: str) -> Item:
         path = f"{parts[0]}/{_path(*parts[1:])}" if len(parts) > 1 else parts[0]
-        return kind.model_validate(self._transport.get(path))
+        return _read(kind, self._transport.get(path))
 
     def _several(self, kind: type[Item], path: str, **params: Any) -> list[Item]:
-        return TypeAdapter(list[kind]).validate_python(self._transport.get(path, **params))  # type: ignore[valid-type]
+        return [_read(kind, each) for each in self._transport.get(path, **params)]
 
     def _list(self, kind: type[Item], path: str, **params: Any) -> list[Item]:
         """Every part of a list."""
@@ -283,12 +283,21 @@ class Client:
         after: str | None = None
         while True:
             part = self._transport.get(path, **params, limit=PART, after=after)
-            found += [kind.model_validate(each) for each in part["items"]]
+            found += [_read(kind, each) for each in part["items"]]
             if (after := part["next"]) is None:
                 return found
 
     def _change(self, kind: type[Item], method: str, path: str, **more: Any) -> Item:
-        return kind.model_validate(self._transport.change(method, path, **more))
+        return _read(kind, self._transport.change(method, path, **more))
+
+
+def _read(kind: type[Item], value: Any) -> Item:
+    try:
+        return kind.model_validate(value)
+    except ValidationError as error:
+        raise ApiError(
+            f"the API is of another version: {error.error_count()} parts of a {kind.__name__} differ"
+        ) from error
 
 
 def _path(*parts: str) -> str:

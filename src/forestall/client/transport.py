@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import secrets
 import ssl
 import time
@@ -15,9 +16,12 @@ import httpx
 from forestall.model.errors import ApiError, WrongUse
 
 PREFIX = "/api/v1/"
-ANSWER_SECONDS, SILENT_SECONDS = 120.0, 90.0
+ANSWER_SECONDS, SILENT_SECONDS = 330.0, 90.0
+"""History takes minutes to be written."""
 TRIES, LONGEST_PAUSE_SECONDS = 4, 10.0
-PASSING = frozenset({429, 503})
+BUSY, BEING_DONE = frozenset({429, 503}), 409
+"""With ``Retry-After``: ask again; as long as it is being done, as often as it takes."""
+_TOKEN = re.compile(r"[!-~]+")
 
 
 class Transport:
@@ -34,8 +38,14 @@ class Transport:
     def __init__(
         self, url: str, token: str, authority: Path | None = None, below: httpx.BaseTransport | None = None
     ) -> None:
-        if not url.startswith(("https://", "http://")):
+        try:
+            address = httpx.URL(url.rstrip("/"))
+        except httpx.InvalidURL as error:
+            raise WrongUse(f"{url!r} is no address of an API: {error}") from error
+        if address.scheme not in ("https", "http") or not address.host:
             raise WrongUse(f"{url!r} is no address of an API: https://HOST:PORT")
+        if not _TOKEN.fullmatch(token):
+            raise WrongUse("the token is none: it has printable characters only")  # which is not told
         verify: ssl.SSLContext | bool = True
         if authority is not None:
             try:
@@ -43,7 +53,7 @@ class Transport:
             except (OSError, ssl.SSLError) as error:
                 raise WrongUse(f"{authority}: is no certificate: {error}") from error
         self._client = httpx.Client(
-            base_url=url.rstrip("/"),
+            base_url=address,
             headers={"Authorization": f"Bearer {token}"},
             verify=verify,
             timeout=ANSWER_SECONDS,
@@ -57,7 +67,7 @@ class Transport:
     def get(self, path: str, **params: Any) -> Any:
         """What stands at a path."""
         given = {name: value for name, value in params.items() if value is not None}
-        return self._asked("GET", path, params=given).json()
+        return self._json(self._asked("GET", path, params=given))
 
     def content(self, path: str) -> bytes:
         """The bytes that stand at a path."""
@@ -66,7 +76,7 @@ class Transport:
     def change(self, method: str, path: str, headers: dict[str, str] | None = None, **more: Any) -> Any:
         """Change something, once."""
         found = self._asked(method, path, headers={"Idempotency-Key": secrets.token_hex(16), **(headers or {})}, **more)
-        return found.json() if found.content else None
+        return self._json(found) if found.content else None
 
     def events(self, path: str, after: str | None) -> Iterator[tuple[str, str, dict[str, Any]]]:
         """Server-Sent Events without end."""
@@ -88,22 +98,31 @@ class Transport:
             time.sleep(min(2.0**missed, LONGEST_PAUSE_SECONDS))
 
     def _asked(self, method: str, path: str, **more: Any) -> httpx.Response:
-        for attempt in range(1, TRIES + 1):
-            pause = min(2.0 ** (attempt - 1), LONGEST_PAUSE_SECONDS)
+        attempt, until = 1, time.monotonic() + ANSWER_SECONDS
+        while True:
+            last, pause = attempt == TRIES, min(2.0 ** (attempt - 1), LONGEST_PAUSE_SECONDS)
             try:
                 found = self._client.request(method, PREFIX + path, **more)
-            except httpx.TransportError as error:
-                if attempt == TRIES:
+            except httpx.HTTPError as error:
+                if last or isinstance(error, httpx.LocalProtocolError):
                     raise ApiError(f"{self._client.base_url}: {_words(error)}") from error
             else:
                 if found.is_success:
                     return found
                 wait = found.headers.get("Retry-After", "")
-                if found.status_code not in PASSING or attempt == TRIES or not wait.isdigit():
+                being_done = found.status_code == BEING_DONE and time.monotonic() < until
+                if not wait.isdigit() or not (being_done or (found.status_code in BUSY and not last)):
                     raise _refused(found)
                 pause = min(float(wait), LONGEST_PAUSE_SECONDS)
+                attempt -= being_done
+            attempt += 1
             time.sleep(pause)
-        raise AssertionError("the last attempt returns or raises")
+
+    def _json(self, found: httpx.Response) -> Any:
+        try:
+            return found.json()
+        except ValueError as error:
+            raise ApiError(f"{found.url} answers something else than an API of Forestall") from error
 
 
 def _events(lines: Iterator[str]) -> Iterator[tuple[str, str, dict[str, Any]]]:

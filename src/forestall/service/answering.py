@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 import os
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from enum import StrEnum
 from pathlib import Path
@@ -15,7 +16,7 @@ from forestall import __version__
 from forestall.demand.driver import Driver
 from forestall.demand.explain import reproduce
 from forestall.model.decision import Aftermath, Decision
-from forestall.model.errors import WrongUse
+from forestall.model.errors import StoreError, WrongUse
 from forestall.ports.clock import Clock
 from forestall.ports.journal import Journal
 from forestall.ports.store import LATEST, BehaviourStore, Resolution
@@ -110,6 +111,7 @@ class Answering:
     def __post_init__(self) -> None:
         """Remember when it began."""
         self._started = self.clock.monotonic()
+        self._large = threading.Lock()
 
     def __call__(self, request: Mapping[str, Any]) -> Any:
         """Answer one request with plain values."""
@@ -156,14 +158,13 @@ class Answering:
             staging = self.shadowing.status() if self.shadowing else {}
             blocks = self.shadowing.status(BLOCKS) if self.shadowing else {}
         view["cycle_seconds"] /= self.clock.pace
-        version = self.policies.newest() if self.policies else None
         return {
             "version": __version__,
             "pid": os.getpid(),
             "connect": self.connect,
             "host": self.host,
             "step_seconds": self.driver.settings.demand.step_seconds,
-            "policy_version": version.number if version else 0,
+            "policy_version": self.policies.number if self.policies else 0,
             "uptime_seconds": (self.clock.monotonic() - self._started) / self.clock.pace,
             **view,
             "cores": cores,
@@ -227,7 +228,8 @@ class Answering:
             raise WrongUse("nothing is kept here")
         if not isinstance(seconds, int) or not isinstance(before, int) or not 0 < seconds < LATEST or before < 0:
             raise WrongUse("export wants seconds above 0, and before_seconds or not")
-        found = self.exports.export(int(self.clock.now()), seconds, before)
+        with self._alone():
+            found = self.exports.export(int(self.clock.now()), seconds, before)
         with self.turn:
             pools = self.driver.view().pools
         capacity = {pool.resource.value: pool.capacity for pool in pools if 0.0 < pool.capacity < math.inf}
@@ -236,7 +238,18 @@ class Answering:
     def _copy_store(self, request: Mapping[str, Any]) -> Any:
         if self.copying is None:
             raise WrongUse("nothing is kept here")
-        return {"path": str(self.copying())}
+        with self._alone():
+            return {"path": str(self.copying())}
+
+    @contextmanager
+    def _alone(self) -> Iterator[None]:
+        """What takes much memory, or time of the disk, is done once at a time."""
+        if not self._large.acquire(blocking=False):
+            raise StoreError("busy: history is being written already; try again soon")
+        try:
+            yield
+        finally:
+            self._large.release()
 
     def _restore(self, request: Mapping[str, Any]) -> Any:
         names = _names(request)
@@ -293,12 +306,11 @@ class Answering:
             raise WrongUse("apply-policy wants a text, by whom, a comment, and the version that it follows or none")
         # without the turn: reading takes a while
         done = self._versions().apply_and_view(str(text), str(by), str(comment), base)
-        if done["applied"]:
-            with self.turn:
-                said = self._versions().in_force()
-                self.driver.set_policies(self.groups.beside(said) if self.groups else said)
-                if self.shadowing:
-                    self.shadowing.turn()
+        with self.turn:  # also where it came too late: the file may have been taken up before
+            said = self._versions().in_force()
+            self.driver.set_policies(self.groups.beside(said) if self.groups else said)
+            if self.shadowing:
+                self.shadowing.turn()
         return done
 
     def _versions(self) -> Policies:

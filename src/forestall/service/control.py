@@ -10,6 +10,7 @@ import json
 import os
 import socket
 import threading
+import time
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -65,13 +66,15 @@ def serving(folder: Path, answer: Answer, beside: Collection[str] = ()) -> Itera
     except OSError as error:
         server.close()
         raise StoreError(f"{folder / SOCKET}: cannot be made: {error.strerror}") from error
-    thread = threading.Thread(target=_serve, args=(server, _in_turn(answer, beside)), name="control", daemon=True)
+    desk = _Desk(answer, beside)
+    thread = threading.Thread(target=_serve, args=(server, desk), name="control", daemon=True)
     thread.start()
     try:
         yield
     finally:
         server.shutdown(socket.SHUT_RDWR)
         server.close()
+        desk.close(_PATIENCE_SECONDS)
         thread.join(_PATIENCE_SECONDS)
         with suppress(OSError):
             (folder / SOCKET).unlink()
@@ -106,36 +109,60 @@ def ask(folder: Path, request: Mapping[str, Any], patience_seconds: float = 60.0
     return found["result"]
 
 
-def _in_turn(answer: Answer, beside: Collection[str]) -> Answer:
-    turn = threading.Lock()
+class _Desk:
+    """Answers one request after the other, and a few that take long beside them, until it is closed."""
 
-    def answered(request: Mapping[str, Any]) -> Any:
-        if request.get("command") in beside:
-            return answer(request)
-        with turn:
-            return answer(request)
+    def __init__(self, answer: Answer, beside: Collection[str]) -> None:
+        self._answer, self._beside = answer, beside
+        self._turn, self._room = threading.Lock(), threading.Semaphore(MOST_AT_ONCE // 2)
+        self._closed = False
+        self.threads: set[threading.Thread] = set()
 
-    return answered
+    def __call__(self, request: Mapping[str, Any]) -> Any:
+        if request.get("command") not in self._beside:
+            with self._turn:
+                return self._answered(request)
+        if not self._room.acquire(blocking=False):
+            raise StoreError("busy: too much is being looked for already; try again soon")
+        try:
+            return self._answered(request)
+        finally:
+            self._room.release()
+
+    def _answered(self, request: Mapping[str, Any]) -> Any:
+        if self._closed:
+            raise StoreError("the daemon is about to end")
+        return self._answer(request)
+
+    def close(self, patience_seconds: float) -> None:
+        """Begin to answer nothing more, and wait for what is being answered."""
+        self._closed = True
+        until = time.monotonic() + patience_seconds
+        for thread in tuple(self.threads):
+            thread.join(max(until - time.monotonic(), 0.0))
 
 
-def _serve(server: socket.socket, answer: Answer) -> None:
+def _serve(server: socket.socket, desk: _Desk) -> None:
     free = threading.Semaphore(MOST_AT_ONCE)
 
     def hold(connection: socket.socket) -> None:
         try:
             with connection, suppress(OSError):
                 connection.settimeout(_PATIENCE_SECONDS)
-                _converse(connection, answer)
+                _converse(connection, desk)
         finally:
             free.release()
+            desk.threads.discard(threading.current_thread())
 
     while True:
-        free.acquire()
         try:
             connection, _ = server.accept()
         except OSError:
             return  # closed
-        threading.Thread(target=hold, args=(connection,), name="control answer", daemon=True).start()
+        free.acquire()
+        thread = threading.Thread(target=hold, args=(connection,), name="control answer", daemon=True)
+        desk.threads.add(thread)
+        thread.start()
 
 
 def _converse(connection: socket.socket, answer: Answer) -> None:

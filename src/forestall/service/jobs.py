@@ -42,12 +42,20 @@ class Jobs:
         Where they are kept.
     doing
         Does one.
+    clear
+        Removes what one was given, when it has ended.
     now
         Tells the time, seconds UTC.
     """
 
-    def __init__(self, book: JobBook, doing: Doing, now: Callable[[], float] = time.time) -> None:
-        self._book, self._doing, self._now = book, doing, now
+    def __init__(
+        self,
+        book: JobBook,
+        doing: Doing,
+        now: Callable[[], float] = time.time,
+        clear: Callable[[Path], None] = lambda folder: None,
+    ) -> None:
+        self._book, self._doing, self._now, self._clear = book, doing, now, clear
         self._jobs: dict[str, Job] = {}
         self._turn = threading.Condition()
         self._stop = threading.Event()
@@ -138,7 +146,14 @@ class Jobs:
                 return job
             if self._running == name:
                 self._end.set()  # whatever becomes of keeping that
-            return self._keep(replace(job, state=JobState.CANCELLED, ended_at=self._now()))
+            job = self._keep(replace(job, state=JobState.CANCELLED, ended_at=self._now()))
+            if self._running != name:
+                self._tidy(job)
+            return job
+
+    def _tidy(self, job: Job) -> None:
+        with suppress(OSError):
+            self._clear(self.folder(job))
 
     def _keep(self, job: Job) -> Job:
         self._book.write(job)
@@ -172,6 +187,7 @@ class Jobs:
             if job.begun >= MOST_BEGUN:
                 why = f"it was begun {job.begun} times, and cut off each time"
                 self._try_keep(replace(job, state=JobState.FAILED, ended_at=self._now(), why=why))
+                self._tidy(job)
                 return None
             job = replace(job, state=JobState.RUNNING, began_at=self._now(), begun=job.begun + 1)
             self._try_keep(job)
@@ -186,6 +202,8 @@ class Jobs:
             self._running = ""
             if not self._jobs[job.name].state.has_ended and not self._stop.is_set():
                 self._try_keep(job)
+            if self._jobs[job.name].state.has_ended:
+                self._tidy(job)
 
     def _try_keep(self, job: Job) -> None:
         try:

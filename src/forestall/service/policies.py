@@ -47,7 +47,8 @@ class Policies:
     ) -> None:
         self._book, self._reading, self._file, self._now = book, reading, file, now
         self._said: PolicySet | None = None
-        self._turn = threading.Lock()
+        self._number = 0
+        self._turn = threading.RLock()
 
     def take_up(self) -> PolicySet | None:
         """Look at the file, and take it up if it has changed; what is in force, None: nothing.
@@ -60,12 +61,12 @@ class Policies:
             It could not be kept.
         """
         file, text = self._file()
-        said = self._read(file, text)
         with self._turn:
+            said = self._read(file, text)
             if (fresh := self._changed(file, text)) is not None:
                 self._book.add(fresh, text)
-            self._said = said
-        return said
+            self._take(said)
+            return said
 
     def look(self) -> PolicySet | None:
         """What would be in force if the file were taken up; nothing is kept."""
@@ -112,10 +113,10 @@ class Policies:
         for words in (comment, by):
             if len(words) > LONGEST_WORDS or not words.isprintable():
                 raise WrongUse(f"{words[:40]!r}: must be at most {LONGEST_WORDS} printable characters")
-        said = self._reading(text, "policy")
-        with suppress(BadPolicy):
-            self.take_up()
         with self._turn:
+            said = self._reading(text, "policy")
+            with suppress(BadPolicy):
+                self.take_up()
             newest = self.newest()
             number = newest.number if newest else 0
             if base is not None and base != number:
@@ -123,13 +124,14 @@ class Policies:
             if newest is None or newest.digest != _digest(text):
                 newest = PolicyVersion(number + 1, self._now(), "applied", by, comment, _digest(text))
                 self._book.add(newest, text)
-            self._said = said
-        return newest
+            self._take(said)
+            return newest
 
     def apply_and_view(self, text: str, by: str, comment: str = "", base: int | None = None) -> dict[str, Any]:
         """Apply a policy, as plain values: whether it is in force, and the newest version with its text."""
-        done = self.apply(text, by, comment, base) is not None
-        return {"applied": done, "policy": self.view()}
+        with self._turn:
+            done = self.apply(text, by, comment, base) is not None
+            return {"applied": done, "policy": self.view()}
 
     def newest(self) -> PolicyVersion | None:
         """The version in force; None: there is none."""
@@ -138,6 +140,15 @@ class Policies:
     def in_force(self) -> PolicySet | None:
         """What it says, as it was taken up or applied last."""
         return self._said
+
+    @property
+    def number(self) -> int:
+        """Number of the version that was taken up or applied last; 0: there was none."""
+        return self._number
+
+    def _take(self, said: PolicySet | None) -> None:
+        newest = self.newest()
+        self._said, self._number = said, newest.number if newest else 0
 
     def views(self) -> list[dict[str, Any]]:
         """Every version without its text, the oldest first."""

@@ -10,12 +10,14 @@ from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from typing import Any
 
-from opentelemetry import propagate, trace
+from opentelemetry import trace
 from opentelemetry.trace import Span, SpanKind
+from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
 Answer = Callable[[Mapping[str, Any]], Any]
 CARRIED = ("traceparent", "tracestate")
 _TRACER = trace.get_tracer("forestall")
+_CONTEXT = TraceContextTextMapPropagator()
 
 
 def traced_asking(asking: Answer) -> Answer:
@@ -25,7 +27,7 @@ def traced_asking(asking: Answer) -> Answer:
         command = str(request.get("command"))
         with _TRACER.start_as_current_span(f"ask {command}", kind=SpanKind.CLIENT):
             carrier: dict[str, str] = {}
-            propagate.inject(carrier)
+            _CONTEXT.inject(carrier)
             return asking({**request, **{key: carrier[key] for key in CARRIED if key in carrier}})
 
     return asked
@@ -37,7 +39,7 @@ def traced_answers(answer: Answer) -> Answer:
     def answered(request: Mapping[str, Any]) -> Any:
         carrier = {key: value for key in CARRIED if isinstance(value := request.get(key), str)}
         own = {key: value for key, value in request.items() if key not in CARRIED}
-        parent = propagate.extract(carrier) if carrier else None
+        parent = _CONTEXT.extract(carrier) if carrier else None
         with _TRACER.start_as_current_span(f"answer {own.get('command')}", parent, SpanKind.SERVER):
             return answer(own)
 

@@ -31,7 +31,7 @@ def remote_api() -> Remote | None:
     url = os.environ.get(API, "")
     if not url:
         return None
-    token, file = os.environ.get(TOKEN, ""), os.environ.get(TOKEN_FILE, "")
+    token, file = os.environ.get(TOKEN, "").strip(), os.environ.get(TOKEN_FILE, "")
     if not token and file:
         try:
             token = Path(file).read_text("utf-8").strip()

@@ -41,7 +41,7 @@ class FileKeptAnswers:
             ).fetchone()
             if found is not None:
                 mark, status, media_type, body, headers = found
-                answer = None if status is None else Answer(status, media_type, body, json.loads(headers))
+                answer = None if status is None else Answer(status, media_type, body, json.loads(headers or "{}"))
                 return Kept(mark, answer)
             database.execute(
                 "INSERT INTO answer (caller, key, at, fingerprint) VALUES (?, ?, ?, ?)", (caller, key, now, fingerprint)
@@ -86,5 +86,7 @@ class FileKeptAnswers:
         database = sqlite3.connect(self._path, timeout=10.0, check_same_thread=False)
         database.execute("PRAGMA synchronous = FULL")
         database.execute(_TABLE)
+        if "headers" not in {row[1] for row in database.execute("PRAGMA table_info(answer)")}:
+            database.execute("ALTER TABLE answer ADD COLUMN headers TEXT")  # a file of an earlier version
         database.execute(_INDEX)
         return database

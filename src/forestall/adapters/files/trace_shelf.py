@@ -45,8 +45,9 @@ class FileTraceShelf:
                 raise WrongUse(f"at most {MOST_TRACES} traces of {MOST_BYTES} bytes are kept: remove one first")
             path = self._folder / f"{name}{'.parquet' if data.startswith(PARQUET) else '.csv'}"
             at = time.time()
-            write_file(path, data, private=True)
+            # what it is called first: of data that nobody knows of nobody could get rid
             write_json(path.with_suffix(".json"), {"label": label, "at": at}, private=True)
+            write_file(path, data, private=True)
             return KeptTrace(name, label, len(data), at, path)
 
     def remove(self, name: str) -> None:

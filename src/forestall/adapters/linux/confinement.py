@@ -23,6 +23,8 @@ _READ_ONLY, _NO_SET_USER, _NO_DEVICE = 1, 2, 4
 _DROP_FROM_BOUNDING, _NO_NEW_PRIVILEGES = 24, 38
 _CAPABILITIES_VERSION = 0x20080522
 HIDDEN = Path("/run")
+NAMES = Path("/etc/resolv.conf")
+"""Which servers of names there are; often a link into what is hidden."""
 HARMLESS = (Path("/dev/null"), Path("/dev/urandom"))
 """Devices that are left: what programs cannot do without."""
 SHARED, SHARED_BYTES = Path("/dev/shm"), 64 << 20
@@ -64,11 +66,17 @@ def _see_only(folder: Path, seen: Path) -> None:
     """Mounts of its own: all read-only but the folder and what processes share, two devices, and ``/run`` hidden."""
     _call("unshare", _NEW_MOUNTS | _NEW_IPC)
     _mount("none", Path("/"), None, _RECURSIVE | _PRIVATE)
-    kept = os.open(seen, os.O_PATH | os.O_DIRECTORY)
+    names = Path(os.path.realpath(NAMES))
+    kept = {place: os.open(place, os.O_PATH) for place in (seen, names) if place.exists()}
     _mount("tmpfs", HIDDEN, "tmpfs", _NO_SUID | _NO_DEVICES | _NO_PROGRAMS)
-    seen.mkdir(parents=True, exist_ok=True)  # where it is in what is hidden now
-    _mount(f"/proc/self/fd/{kept}", seen, None, _BIND)
-    os.close(kept)
+    for place, descriptor in kept.items():  # where they are in what is hidden now
+        if place == seen:
+            place.mkdir(parents=True, exist_ok=True)
+        elif not place.exists():
+            place.parent.mkdir(parents=True, exist_ok=True)
+            place.touch()
+        _mount(f"/proc/self/fd/{descriptor}", place, None, _BIND)
+        os.close(descriptor)
     _mount(str(folder), folder, None, _BIND)
     for device in HARMLESS:
         _mount(str(device), device, None, _BIND)

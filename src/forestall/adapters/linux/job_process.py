@@ -75,13 +75,13 @@ def _stand_back(pid: int) -> None:
     with suppress(OSError):
         os.sched_setscheduler(pid, os.SCHED_IDLE, os.sched_param(0))
         os.sched_setaffinity(pid, sorted(os.sched_getaffinity(pid))[:MOST_CPUS])
-    for kind, most in (
-        (resource.RLIMIT_CPU, MOST_CPU_SECONDS),
-        (resource.RLIMIT_AS, MOST_MEMORY_BYTES),
-        (resource.RLIMIT_FSIZE, MOST_FILE_BYTES),
+    for kind, most, last in (
+        (resource.RLIMIT_CPU, MOST_CPU_SECONDS, MOST_CPU_SECONDS + 60),  # SIGXCPU first, which says why
+        (resource.RLIMIT_AS, MOST_MEMORY_BYTES, MOST_MEMORY_BYTES),
+        (resource.RLIMIT_FSIZE, MOST_FILE_BYTES, MOST_FILE_BYTES),
     ):
         with suppress(OSError, ValueError):
-            resource.prlimit(pid, kind, (most, most))
+            resource.prlimit(pid, kind, (most, last))
 
 
 def _why(code: int, output: Path) -> str:

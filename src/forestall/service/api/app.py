@@ -130,8 +130,8 @@ class Keeping:
 
     def close(self) -> None:
         """End it; what was cut off is begun again with the next start."""
-        self.webhooks.close()
         self.jobs.close()
+        self.webhooks.close()
 
 
 def guarded(app: FastAPI, keeping: Keeping) -> Door:

@@ -10,7 +10,7 @@ from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from forestall.model.errors import ForestallError, WrongUse
+from forestall.model.errors import ForestallError, StoreError, WrongUse
 from forestall.ports.notices import NoticeSender
 from forestall.ports.webhook_book import Webhook, WebhookBook
 from forestall.service.api.news import LOOK_SECONDS, RESET, Event, Look, Sight, changes
@@ -27,8 +27,8 @@ class Sender(NoticeSender, Protocol):
         """Begin."""
         ...
 
-    def close(self) -> None:
-        """End."""
+    def close(self, patience_seconds: float) -> None:
+        """End, within so long."""
         ...
 
 
@@ -38,10 +38,11 @@ Sending = Callable[[bytes, Callable[[str], None]], Sender]
 
 @dataclass
 class _Told:
-    """A webhook that is told, by whom, and what has become of it."""
+    """A webhook that is told, by whom, and what has become of it; ``fresh``: it has heard nothing yet."""
 
     webhook: Webhook
     sender: Sender | None = None
+    fresh: bool = True
     sent: int = 0
     given_up: int = 0
     fault: str = ""
@@ -60,12 +61,20 @@ class Webhooks:
         Where they are kept.
     sending
         Makes senders.
+    note
+        Takes one line for the operator.
     now
         Tells the time, seconds UTC.
     """
 
-    def __init__(self, book: WebhookBook, sending: Sending, now: Callable[[], float] = time.time) -> None:
-        self._book, self._sending, self._now = book, sending, now
+    def __init__(
+        self,
+        book: WebhookBook,
+        sending: Sending,
+        note: Callable[[str], None] = _log.warning,
+        now: Callable[[], float] = time.time,
+    ) -> None:
+        self._book, self._sending, self._note, self._now = book, sending, note, now
         self._told: dict[str, _Told] = {}
         self._turn = threading.Lock()
         self._stop = threading.Event()
@@ -73,21 +82,26 @@ class Webhooks:
 
     def start(self, sight: Sight) -> None:
         """Begin to look, and to tell; all are told to look at everything anew."""
+        try:
+            kept = self._book.read()
+        except StoreError as error:
+            self._note(f"nobody is told of events: {error}")
+            return
         with self._turn:
-            for webhook in self._book.read().values():
+            for webhook in kept.values():
                 self._begin(webhook)
         self._thread = threading.Thread(target=self._watch, args=(sight,), name="webhooks", daemon=True)
         self._thread.start()
 
     def close(self) -> None:
-        """Tell nothing more; what waits is tried once."""
+        """Tell nothing more: with the next start all are told to look at everything anew."""
         self._stop.set()
         if self._thread is not None:
             self._thread.join(5.0)
         with self._turn:
             for told in self._told.values():
                 if told.sender is not None:
-                    told.sender.close()
+                    told.sender.close(0.0)
 
     def create(self, name: str, url: str, kinds: Collection[str], groups: Collection[str] | None, by: str) -> Webhook:
         """Tell somebody from now on.
@@ -116,7 +130,7 @@ class Webhooks:
                 found = webhooks.pop(name, None)
             told = self._told.pop(name, None)
         if told is not None and told.sender is not None:
-            told.sender.close()
+            told.sender.close(0.0)
         return found is not None
 
     def views(self) -> list[tuple[Webhook, int, int, str]]:
@@ -129,7 +143,6 @@ class Webhooks:
         told = self._told[webhook.name] = _Told(webhook)
         told.sender = self._sending(webhook.secret.encode(), told.failed)
         told.sender.start()
-        self._tell(told, [Event(RESET, {})])
 
     def _watch(self, sight: Sight) -> None:
         last: Look | None = None
@@ -144,14 +157,16 @@ class Webhooks:
             except Exception:  # a defect must not end it for good
                 _log.exception("webhooks cannot be told")
                 continue
-            if last is not None:
-                with self._turn:
-                    self._send(list(changes(last, found)))
+            with self._turn:
+                self._send(list(changes(last, found)) if last is not None else [])
             last = found
 
     def _send(self, events: list[Event]) -> None:
+        """Tell each what is for it; who has heard nothing yet, to look: what changes from now on they are told."""
         for told in self._told.values():
-            self._tell(told, [event for event in events if _is_for(told.webhook, event)])
+            own = [event for event in events if _is_for(told.webhook, event)]
+            self._tell(told, [Event(RESET, {})] if told.fresh else own)
+            told.fresh = False
 
     def _tell(self, told: _Told, events: list[Event]) -> None:
         for event in events:

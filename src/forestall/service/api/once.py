@@ -10,7 +10,7 @@ import hashlib
 import re
 import time
 from collections.abc import Callable, MutableMapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from starlette.responses import Response
@@ -18,7 +18,7 @@ from starlette.responses import Response
 from forestall.ports.kept_answers import Answer, Kept, KeptAnswers
 from forestall.service.access.tokens import Caller
 from forestall.service.api.asgi import BODY, CALLER, READING, Application, Receive, Scope, Send, header
-from forestall.service.api.problems import problem
+from forestall.service.api.problems import MEDIA_TYPE, problem
 
 AGAIN = "Idempotency-Replayed"
 OF_AN_ANSWER = ("etag", "location")
@@ -40,11 +40,14 @@ class Once:
         Where answers are kept.
     now
         Tells the time, seconds UTC.
+    doing
+        What is being done in this process.
     """
 
     application: Application
     kept: KeptAnswers
     now: Callable[[], float] = time.time
+    doing: set[tuple[str, str]] = field(default_factory=set)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
@@ -58,17 +61,30 @@ class Once:
         whose, name, mark = _whose(scope[CALLER]), key.decode("ascii"), _fingerprint(scope)
         before = await asyncio.to_thread(self.kept.begin, whose, name, mark, self.now())
         if before is not None:
-            await _answer_as(before, mark)(scope, receive, send)
+            await _answer_as(before, mark, (whose, name) in self.doing)(scope, receive, send)
             return
+        self.doing.add((whose, name))
+        try:
+            heard = await self._done(scope, receive, whose, name)
+        finally:
+            self.doing.discard((whose, name))
+        for message in heard.messages:  # not before it is kept: who asks again at once has the same answer
+            await send(message)
+
+    async def _done(self, scope: Scope, receive: Receive, whose: str, name: str) -> _Heard:
         heard = _Heard()
         await self.application(scope, receive, heard)
         if heard.status < 300:
             answer = Answer(heard.status, heard.media_type, bytes(heard.body), heard.kept)
+            if heard.is_secret:
+                answer = _SECRET
             await asyncio.to_thread(self.kept.end, whose, name, answer)
         elif heard.status < 500 or heard.retry_after:
             await asyncio.to_thread(self.kept.forget, whose, name)
-        for message in heard.messages:  # not before it is kept: who asks again at once has the same answer
-            await send(message)
+        return heard
+
+
+_SECRET = Answer(409, MEDIA_TYPE, bytes(problem(409, "it was done; what it answered is a secret, and not kept").body))
 
 
 class _Heard:
@@ -78,6 +94,7 @@ class _Heard:
         self.messages: list[MutableMapping[str, Any]] = []
         self.status, self.media_type, self.retry_after, self.body = 500, "", b"", bytearray()
         self.kept: dict[str, str] = {}
+        self.is_secret = False
 
     async def __call__(self, message: MutableMapping[str, Any]) -> None:
         self.messages.append(message)
@@ -85,6 +102,7 @@ class _Heard:
             headers = dict(message.get("headers", ()))
             self.status, self.retry_after = message["status"], headers.get(b"retry-after", b"")
             self.media_type = headers.get(b"content-type", b"").decode("latin-1")
+            self.is_secret = b"no-store" in headers.get(b"cache-control", b"")
             self.kept = {
                 name: headers[name.encode()].decode("latin-1") for name in OF_AN_ANSWER if name.encode() in headers
             }
@@ -104,10 +122,12 @@ def _fingerprint(scope: Scope) -> str:
     return hashlib.sha256(b"\0".join(hashlib.sha256(part).digest() for part in parts)).hexdigest()
 
 
-def _answer_as(before: Kept, mark: str) -> Response:
+def _answer_as(before: Kept, mark: str, being_done: bool) -> Response:
     if before.fingerprint != mark:
         return problem(422, "this Idempotency-Key was used for something else")
+    if before.answer is None and being_done:
+        return problem(409, "this is being done: ask again", headers={"Retry-After": "2"})
     if before.answer is None:
-        return problem(409, "this is being done, or was when the API ended: see what came of it, and take another key")
+        return problem(409, "this was being done when the API ended: see what came of it, and take another key")
     answer = before.answer
     return Response(answer.body or None, answer.status, {**answer.headers, AGAIN: "true"}, answer.media_type or None)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
-from fastapi import Depends, Request
+from fastapi import Depends, Request, Response
 
 from forestall.ports.webhook_book import Webhook
 from forestall.service.api import documents as doc
@@ -32,11 +32,12 @@ def list_webhooks(caller: AdminOfAll, webhooks: All, after: After = None, limit:
 
 
 @routes.post("/webhooks", tags=["events"], status_code=201, responses=answers(*OF_A_CHANGE))
-def create_webhook(new: doc.NewWebhook, caller: AdminOfAll, webhooks: All) -> doc.MadeWebhook:
+def create_webhook(new: doc.NewWebhook, caller: AdminOfAll, webhooks: All, response: Response) -> doc.MadeWebhook:
     """Tell somebody of events from now on, each by a signed POST, again and again for a minute until it is taken (2xx).
 
     First, and whenever the API was started anew, comes `reset`: look at everything.
     """
+    response.headers["Cache-Control"] = "no-store"  # nor is it kept to be answered again
     made = webhooks.create(new.name, new.url, new.kinds, new.groups, caller.name)
     return doc.MadeWebhook(**_plain(made), sent=0, given_up=0, fault="", secret=made.secret)
 
