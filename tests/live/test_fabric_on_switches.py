@@ -237,6 +237,8 @@ def test_a_link_that_comes_and_goes_is_left_out_until_it_is_steady(make: Make) -
     process = make()
     network = process.network
     source, target = across(network)
+    for talk in probes(network, source, target, 2.0):
+        told(talk)  # they know each other's addresses: who asks for one that is lost asks again after a second only
     talks = probes(network, source, target, 8.0)
     beside = control(network, 8.0)
     for _ in range(4):

@@ -1,6 +1,6 @@
 """Jobs: what takes minutes is asked for, runs in a process of its own when those before it have ended, and is told of.
 
-One runs at a time, behind everything else on the host. A job that was cut off, because the process that looks after it
+One runs at a time, behind the daemon and the API. A job that was cut off, because the process that looks after it
 ended, is begun again with the next.
 """
 

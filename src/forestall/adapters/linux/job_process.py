@@ -1,4 +1,7 @@
-"""A job in a process of its own, behind everything else on the host, with an end to what it may take."""
+"""A job in a process of its own: it runs when others of its control group do not, with an end to what it may take.
+
+How much of the processor the whole group may take says its unit (``CPUWeight``).
+"""
 
 from __future__ import annotations
 
