@@ -20,7 +20,7 @@ from forestall.adapters.files.originals import FileOriginals
 from forestall.adapters.files.restorations import FileRestorations
 from forestall.adapters.libvirt.lead_times import LeadTimes
 from forestall.adapters.simulated.memory_journal import MemoryJournal
-from forestall.bootstrap import live
+from forestall.bootstrap import daemon
 from forestall.bootstrap.live import Opened
 from forestall.model.decision import Restoration
 from forestall.model.errors import HypervisorError, StoreError
@@ -219,7 +219,7 @@ def test_a_daemon_starts_with_the_lead_times_that_were_kept(tmp_path: Path, monk
         opened.append(lead_times)
         raise HypervisorError("nobody there")
 
-    monkeypatch.setattr(live, "open_host", unreachable)
+    monkeypatch.setattr(daemon, "open_host", unreachable)
     with pytest.raises(HypervisorError, match="nobody there"):
-        live.run_daemon(Configuration(state_folder=tmp_path))
+        daemon.run_daemon(Configuration(state_folder=tmp_path))
     assert [times.seconds("balloon") for times in opened] == [3.0]

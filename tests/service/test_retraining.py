@@ -21,7 +21,7 @@ from forestall.adapters.files.training_memory import FileTrainingMemory
 from forestall.adapters.linux.training_process import TrainingProcess
 from forestall.adapters.simulated.host import SimulatedHost
 from forestall.adapters.simulated.memory_journal import MemoryJournal
-from forestall.bootstrap.live import driver_settings
+from forestall.bootstrap.daemon import driver_settings
 from forestall.bootstrap.retraining import retraining_of
 from forestall.demand.driver import Driver, Ports
 from forestall.learning.recurrent.model import About, RecurrentModel

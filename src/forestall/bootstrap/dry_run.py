@@ -9,7 +9,7 @@ from typing import Any
 
 from forestall.adapters.files.trust_book import FileTrustBook
 from forestall.bootstrap.live import STORE
-from forestall.bootstrap.models import MODELS, models_in_use
+from forestall.bootstrap.models import models_of_host
 from forestall.bootstrap.telling import tell
 from forestall.demand.policy import PolicySet
 from forestall.learning.recurrent.forecaster import RecurrentSettings
@@ -53,7 +53,7 @@ def dry_run_of_trace(
         evaluate_from=since,
         max_changes_per_vm_hour=configuration.max_changes_per_vm_hour or None,
         cold_seconds=configuration.cold_seconds,
-        recurrent=RecurrentSettings(models_in_use(folder / MODELS, tell), None),
+        recurrent=RecurrentSettings(models_of_host(folder), None),
     )
     groups = TrustGroups(FileTrustBook(folder))
     recorded = read_trace(trace, None, tell)

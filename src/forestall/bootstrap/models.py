@@ -21,7 +21,7 @@ from forestall.learning.recurrent.model import RecurrentModel
 from forestall.learning.recurrent.succession import Trainer, Verdict, succeed
 from forestall.learning.recurrent.tape import tape_of
 from forestall.model.applications import CATEGORIES
-from forestall.model.errors import BadInput, Unsupported, WrongUse
+from forestall.model.errors import BadInput, StoreError, Unsupported, WrongUse
 from forestall.model.resources import Resource
 from forestall.replay.trace_reader import read_trace
 from forestall.service.trust_groups import TrustGroups
@@ -48,6 +48,15 @@ def models_in_use(folder: Path | None, note: Callable[[str], None]) -> dict[Reso
         registry = FileModelRegistry(folder)
         models |= {r: model for r in Resource if (model := registry.in_use(r, note)) is not None}
     return models
+
+
+def models_of_host(state_folder: Path) -> dict[Resource, RecurrentModel]:
+    """The models in use on a host; where the registry is damaged, those that come with Forestall."""
+    try:
+        return models_in_use(state_folder / MODELS, tell)
+    except StoreError as error:
+        tell(f"the models that come with Forestall are used: {error}")
+        return models_in_use(None, tell)
 
 
 def can_train() -> bool:

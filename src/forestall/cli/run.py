@@ -29,7 +29,7 @@ def run(
 
     Example: forestall run --connect qemu:///system --mode advise
     """
-    from forestall.bootstrap.live import run_daemon
+    from forestall.bootstrap.daemon import run_daemon
     from forestall.model.errors import WrongUse
     from forestall.model.mode import Mode
 

@@ -1,0 +1,131 @@
+"""What the API gives and takes, part by part. Amounts are in the unit of their resource; null: nothing is known."""
+
+from forestall.service.api.documents.access import (
+    AuditEntry,
+    Token,
+    You,
+)
+from forestall.service.api.documents.common import (
+    Page,
+)
+from forestall.service.api.documents.events import (
+    EventKind,
+    MadeWebhook,
+    NewWebhook,
+    Webhook,
+)
+from forestall.service.api.documents.fabric import (
+    Fabric,
+    FabricApplied,
+    FabricInterface,
+    FabricLink,
+    FabricLinkUse,
+    FabricPair,
+    FabricPlan,
+    FabricQueues,
+    FabricStep,
+    FabricSwitch,
+    FabricUser,
+    FabricWay,
+)
+from forestall.service.api.documents.groups import (
+    NewTrustGroup,
+    TrustGroup,
+    TrustGroupChange,
+)
+from forestall.service.api.documents.hosts import (
+    Decision,
+    Forecast,
+    ForecastTarget,
+    History,
+    Host,
+    Outcome,
+    Pool,
+    PutBack,
+    Restored,
+    Resumed,
+    Vm,
+    VmResource,
+)
+from forestall.service.api.documents.models import (
+    Model,
+)
+from forestall.service.api.documents.policies import (
+    CheckedPolicy,
+    DraftPolicy,
+    NewPolicy,
+    Policy,
+    PolicyVersion,
+    Rule,
+)
+from forestall.service.api.documents.preallocations import (
+    NewPreallocation,
+    Preallocation,
+)
+from forestall.service.api.documents.replays import (
+    DryRun,
+    DryRunChange,
+    DryRunResource,
+    Given,
+    GivenToAll,
+    Job,
+    KeptTrace,
+    NewDryRun,
+    NewReplay,
+)
+
+__all__ = [
+    "AuditEntry",
+    "CheckedPolicy",
+    "Decision",
+    "DraftPolicy",
+    "DryRun",
+    "DryRunChange",
+    "DryRunResource",
+    "EventKind",
+    "Fabric",
+    "FabricApplied",
+    "FabricInterface",
+    "FabricLink",
+    "FabricLinkUse",
+    "FabricPair",
+    "FabricPlan",
+    "FabricQueues",
+    "FabricStep",
+    "FabricSwitch",
+    "FabricUser",
+    "FabricWay",
+    "Forecast",
+    "ForecastTarget",
+    "Given",
+    "GivenToAll",
+    "History",
+    "Host",
+    "Job",
+    "KeptTrace",
+    "MadeWebhook",
+    "Model",
+    "NewDryRun",
+    "NewPolicy",
+    "NewPreallocation",
+    "NewReplay",
+    "NewTrustGroup",
+    "NewWebhook",
+    "Outcome",
+    "Page",
+    "Policy",
+    "PolicyVersion",
+    "Pool",
+    "Preallocation",
+    "PutBack",
+    "Restored",
+    "Resumed",
+    "Rule",
+    "Token",
+    "TrustGroup",
+    "TrustGroupChange",
+    "Vm",
+    "VmResource",
+    "Webhook",
+    "You",
+]
