@@ -21,7 +21,17 @@ from forestall.demand.policy import PolicySet
 from forestall.demand.recording import Recording
 from forestall.demand.ruling import ModeOf, Ruled, rule_all, take_back
 from forestall.demand.safekeeping import Note, PutBack, Safekeeping
-from forestall.demand.view import ForecastView, LoopView, VmView, forecast_views, group_views, loop_view, vm_views
+from forestall.demand.view import (
+    ForecastView,
+    LoopView,
+    ReliabilityView,
+    VmView,
+    forecast_views,
+    group_views,
+    loop_view,
+    reliability_views,
+    vm_views,
+)
 from forestall.demand.warming import since_first_sample
 from forestall.demand.watching import Score
 from forestall.learning.recurrent.model import RecurrentModel
@@ -291,6 +301,10 @@ class Driver:
     def forecasts(self, vm_id: str) -> list[ForecastView]:
         """What a VM was forecast to demand at the last cycle, by resource."""
         return forecast_views(self._plans, self.settings.demand, vm_id)
+
+    def reliability(self) -> list[ReliabilityView]:
+        """How reliable forecasts were in the last days, for each resource and target."""
+        return reliability_views(self._planner.reliability(), self.settings.demand)
 
     def _collect_late_outcomes(self) -> None:
         try:

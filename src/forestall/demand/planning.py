@@ -17,6 +17,7 @@ from forestall.demand.roster import Roster
 from forestall.demand.warming import Steady, warm
 from forestall.demand.watching import Watching
 from forestall.learning.recurrent.model import RecurrentModel
+from forestall.learning.reliability import Reliability
 from forestall.model.applications import CATEGORIES
 from forestall.model.resources import Resource
 from forestall.model.samples import BoolArray, FloatArray, IntArray, Trace
@@ -138,6 +139,10 @@ class Planner:
     def drifts(self) -> int:
         """How often forecasts of a resource have become worse for good."""
         return sum(loop.learner.drift.count for loop in self._loops.values())
+
+    def reliability(self) -> dict[Resource, list[Reliability]]:
+        """How reliable forecasts of each resource were, by target."""
+        return {resource: loop.learner.reliability for resource, loop in self._loops.items()}
 
     def models(self) -> dict[Resource, RecurrentModel]:
         """The recurrent model of each resource that has one."""

@@ -12,8 +12,9 @@ from forestall.demand.health import Health
 from forestall.demand.planning import HERE, Plan
 from forestall.demand.ruling import Ruled
 from forestall.demand.settings import DemandSettings
+from forestall.learning.reliability import Reliability
 from forestall.model.decision import Decision
-from forestall.model.forecast import Target
+from forestall.model.forecast import Statistic, Target
 from forestall.model.mode import Mode
 from forestall.model.resources import Resource
 from forestall.model.samples import FloatArray
@@ -59,6 +60,23 @@ class ForecastView:
     levels: tuple[float, ...]
     targets: tuple[Target, ...]
     quantiles: tuple[tuple[float, ...], ...]
+
+
+@dataclass(frozen=True)
+class ReliabilityView:
+    """How reliable forecasts of one resource and target were in the last days, all VMs together.
+
+    ``shares`` (level,) says which share of the outcomes lay at or below each quantile as it was stated, NaN without
+    any; ``outcomes`` how many they were, where what is older counts for less.
+    """
+
+    resource: Resource
+    statistic: Statistic
+    steps: int
+    step_seconds: int
+    outcomes: float
+    levels: tuple[float, ...]
+    shares: tuple[float, ...]
 
 
 @dataclass(frozen=True)
@@ -170,6 +188,25 @@ def forecast_views(plans: Mapping[Resource, Plan], settings: DemandSettings, vm_
         )
         for resource, plan in plans.items()
         if vm_id in plan.vm_ids
+    ]
+
+
+def reliability_views(
+    found: Mapping[Resource, Sequence[Reliability]], settings: DemandSettings
+) -> list[ReliabilityView]:
+    """How reliable forecasts were, by resource and then by target."""
+    return [
+        ReliabilityView(
+            resource,
+            target.statistic,
+            target.steps,
+            settings.step_seconds,
+            reliability.outcomes,
+            settings.levels,
+            tuple(reliability.shares().tolist()),
+        )
+        for resource, mine in found.items()
+        for target, reliability in zip(settings.targets, mine, strict=True)
     ]
 
 

@@ -18,6 +18,7 @@ from forestall.learning.expert import Forecaster, RuleForecaster, TrainedForecas
 from forestall.learning.past import Past
 from forestall.learning.recurrent.forecaster import Recurrent, RecurrentSettings
 from forestall.learning.recurrent.inputs import SEGMENTS
+from forestall.learning.reliability import Reliability
 from forestall.learning.rules import LastValue, MovingPeak, PointRule, SeasonalNaive, Segment, Smoothing
 from forestall.learning.statistical import HourlyModel
 from forestall.learning.usefulness import Usefulness
@@ -83,6 +84,8 @@ class Learner:
         Tells seconds; with it, ``seconds`` is how long each expert took in ``timed_steps`` steps, by name.
     recurrent
         The recurrent expert, if there is one.
+    reliability
+        How reliable the forecasts of each target were, as they were stated, in the order of the targets.
     unusual
         VMs (vm,) whose forecasts of the first target were several times as wrong as usual in the last hour.
     changed
@@ -136,6 +139,8 @@ class Learner:
         ]
         self._calibrations = [Recalibration(levels, self.window.day, steps, trust) for steps in overlap]
         self._issued: list[deque[tuple[Float32Array, Float32Array]]] = [deque(maxlen=t.steps) for t in targets]
+        self._stated: list[deque[Float32Array]] = [deque(maxlen=t.steps) for t in targets]
+        self.reliability = [Reliability(levels, self.window.day) for _ in targets]
 
     def take_in(self, demand: FloatArray, limit: FloatArray, now: int) -> None:
         """Append one step to the past, before :meth:`absorb` or :meth:`step`; see :meth:`Past.take_in`."""
@@ -151,6 +156,8 @@ class Learner:
         """
         for expert in self._trained:
             expert.observe(self.window, now)
+        for stated in self._stated:  # of no VM, so that what is stated still meets the step that it was stated for
+            stated.append(np.zeros((0, len(self.settings.levels)), np.float32))
 
     def step(self, now: int) -> FloatArray:
         """Learn from the newest step and forecast: quantiles (target, vm, level) of demand in the resource's unit.
@@ -172,14 +179,13 @@ class Learner:
             trained.train_when_due(self.window, self.drift.count)
         self._learn()
         experts = np.stack([self._timed(e, lambda e: e.forecast(self.window, now)) for e in self.experts], axis=1)
-        without = self.settings.without
+        without, most = self.settings.without, self.most()[:, None]
         result = np.empty((len(self.settings.targets), self.window.vms, len(self.settings.levels)))
         for i, (aggregation, calibration) in enumerate(zip(self._aggregations, self._calibrations, strict=True)):
             combined = _last_to_speak(experts[i]) if COMBINATION in without else aggregation.combine(experts[i])
-            # Rounded up, so that a constant demand does not count as above its own forecast.
-            rounded = np.nextafter(combined.astype(np.float32), np.float32(np.inf))
-            self._issued[i].append((experts[i].astype(np.float32), rounded))
+            self._issued[i].append((experts[i].astype(np.float32), _rounded_up(combined)))
             result[i] = combined if CALIBRATION in without else calibration.apply(combined)
+            self._stated[i].append(_rounded_up(np.minimum(result[i], most)))
         return result
 
     def most(self) -> FloatArray:
@@ -206,7 +212,7 @@ class Learner:
                 self._boosted.rest(self._usefulness.step(np.max(trust, axis=0)))
 
     def _learn(self) -> None:
-        """Score the forecasts that are due: weights and calibration move."""
+        """Score the forecasts that are due: weights, calibration and reliability move."""
         limit = np.where(np.isnan(self.window.limit), np.inf, self.window.limit)
         changed = np.zeros(0, dtype=bool)
         for i, target in enumerate(self.settings.targets):
@@ -224,6 +230,8 @@ class Learner:
                 self.drift.update(losses)
                 changed, self.unusual = self._aggregations[0].notice_change(), self._aggregations[0].unusual()
             self._calibrations[i].update(combined, actual)
+            stated = self._stated[i][0]
+            self.reliability[i].update(stated, actual[: len(stated)])
         self.changed = np.pad(changed, (0, self.window.vms - len(changed)))
         if self.changed.any():
             near = [i for i, target in enumerate(self.settings.targets) if target.steps <= self.window.hour]
@@ -243,6 +251,7 @@ class Learner:
             deque(((retained(experts, rows, 1), retained(mixed, rows, 0)) for experts, mixed in issued), issued.maxlen)
             for issued in self._issued
         ]
+        self._stated = [deque((retained(part, rows, 0) for part in stated), stated.maxlen) for stated in self._stated]
         self.past.keep(rows)
 
     def spoken(self) -> FloatArray:
@@ -257,6 +266,12 @@ class Learner:
 def _overlap(target: Target) -> int:
     """How many forecasts of the mean in a row meet much the same: so many outcomes say as much as one."""
     return target.steps if target.statistic is Statistic.MEAN else 1
+
+
+def _rounded_up(quantiles: FloatArray) -> Float32Array:
+    """In half the memory, and rounded up, so that a constant demand does not count as above its own forecast."""
+    result: Float32Array = np.nextafter(quantiles.astype(np.float32), np.float32(np.inf))
+    return result
 
 
 def _last_to_speak(quantiles: FloatArray) -> FloatArray:
