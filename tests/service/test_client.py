@@ -60,6 +60,7 @@ def test_everything_that_there_is(client: Client) -> None:
     history = client.history("vm-1", host.last_at - 60, host.last_at + 60, Resolution.RAW)
     assert {each.resource for each in history} <= {"cpu", "memory"}
     assert client.models()
+    assert {each.resource for each in client.reliability()} == {"cpu", "memory"}
     assert client.jobs() == client.traces() == client.webhooks() == []
 
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-from forestall.cli.live_tables import amount
+from forestall.model.amounts import amount
 from forestall.ports.access_log import CONNECTION, UNIT_BYTES
 
 if TYPE_CHECKING:

@@ -4,23 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from forestall.model.amounts import amount
+
 if TYPE_CHECKING:
     from rich.table import Table
 
 SHOWN_GROUPS, SHOWN_MEMBERS, SHOWN_PROTOCOLS = 5, 8, 3
-_PREFIXES = ("", "k", "M", "G", "T", "P")
-
-
-def amount(value: float | None, resource: str) -> str:
-    """An amount as people read it: cores with three digits, bytes with a prefix; a dash where nothing is known."""
-    if value is None:
-        return "–"
-    if resource == "cpu":
-        return f"{value:.3g}"
-    power = 0
-    while abs(value) >= 1024 and power < len(_PREFIXES) - 1:
-        value, power = value / 1024, power + 1
-    return f"{value:.3g}{_PREFIXES[power]}{'i' if power else ''}{'B' if resource == 'memory' else 'B/s'}"
 
 
 def status_table(status: dict[str, Any]) -> Table:

@@ -110,7 +110,7 @@ def _print(found: dict[str, Any]) -> None:
     from rich.markup import escape
     from rich.table import Table
 
-    from forestall.cli.live_tables import amount
+    from forestall.model.amounts import amount
 
     shown = Console()
     shown.print(

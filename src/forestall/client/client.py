@@ -254,6 +254,10 @@ class Client:
         """Every version of every model."""
         return self._several(doc.Model, "models")
 
+    def reliability(self) -> list[doc.Reliability]:
+        """How reliable forecasts of each resource were in the last days."""
+        return self._several(doc.Reliability, "models/reliability")
+
     def webhooks(self) -> list[doc.Webhook]:
         """Who is told of events."""
         return self._list(doc.Webhook, "webhooks")

@@ -59,3 +59,7 @@ class AuditLog(Protocol):
     def entries(self, after: int = 0) -> Iterator[AuditEntry]:
         """Every entry whose sequence is greater, in order, as it stands there: whether it is whole is not looked at."""
         ...
+
+    def newest(self) -> int:
+        """Sequence of the last entry; 0 where there is none."""
+        ...

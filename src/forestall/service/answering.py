@@ -121,6 +121,7 @@ class Answering:
             "vms": self._vms,
             "explain": self._explain,
             "forecast": self._forecast,
+            "reliability": self._reliability,
             "history": self._history,
             "export": self._export,
             "copy-store": self._copy_store,
@@ -190,6 +191,10 @@ class Answering:
         vm_id = _vm(request)
         with self.turn:
             return [asdict(view) for view in self.driver.forecasts(vm_id)]
+
+    def _reliability(self, request: Mapping[str, Any]) -> Any:
+        with self.turn:
+            return [asdict(view) for view in self.driver.reliability()]
 
     def _history(self, request: Mapping[str, Any]) -> Any:
         """Without the turn: the store is read beside the loop."""

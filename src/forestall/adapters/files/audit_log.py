@@ -71,6 +71,19 @@ class FileAuditLog:
         except OSError as error:
             raise StoreError(f"{self._path}: cannot be read: {error.strerror}") from error
 
+    def newest(self) -> int:
+        """As in the port; what is being written at the end does not count yet."""
+        try:
+            with self._path.open("rb") as file:
+                begins = max(file.seek(0, os.SEEK_END) - 2 * LONGEST_LINE, 0)
+                file.seek(begins)
+                lines = file.read().split(_END)
+        except FileNotFoundError:
+            return 0
+        except OSError as error:
+            raise StoreError(f"{self._path}: cannot be read: {error.strerror}") from error
+        return self._entry(lines[-2], "the last line").sequence if len(lines) > 1 else 0
+
     def _last(self, descriptor: int) -> AuditEntry | None:
         """The last entry, after what stands half written behind it is cut off."""
         size = os.fstat(descriptor).st_size

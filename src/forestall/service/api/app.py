@@ -15,6 +15,7 @@ from forestall.ports.audit_log import AuditLog
 from forestall.ports.kept_answers import KeptAnswers
 from forestall.ports.token_book import Role
 from forestall.ports.trace_shelf import TraceShelf
+from forestall.service.access.sessions import Sessions
 from forestall.service.access.tokens import Caller, Tokens
 from forestall.service.api import (
     access,
@@ -41,6 +42,7 @@ from forestall.service.api.readiness import Readiness
 from forestall.service.api.site import Asking, Site
 from forestall.service.jobs import Jobs
 from forestall.service.tracing import traced_asking
+from forestall.service.web.show import show
 
 TITLE = "Forestall"
 EVERYTHING = Caller("events", Role.VIEWER)
@@ -82,6 +84,8 @@ def api(asking: Asking, checking: Checking, models_of: Callable[[], list[dict[st
     handle(app)
     for part in PARTS:
         app.include_router(part.routes)
+
+    show(app)
 
     @app.get("/healthz", tags=["service"])
     async def healthz() -> dict[str, str]:
@@ -138,7 +142,8 @@ def guarded(app: FastAPI, keeping: Keeping) -> Door:
     """The application behind its door, with what it keeps."""
     for name in ("tokens", "audit", "jobs", "traces", "webhooks"):
         setattr(app.state, name, getattr(keeping, name))
-    return Door(Once(app, keeping.answers), keeping.tokens, keeping.audit)
+    app.state.sessions = Sessions(keeping.tokens.holds)
+    return Door(Once(app, keeping.answers), keeping.tokens, app.state.sessions, keeping.audit)
 
 
 def _describe(app: FastAPI) -> None:

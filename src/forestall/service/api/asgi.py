@@ -9,8 +9,8 @@ Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 Application = Callable[[Scope, Receive, Send], Awaitable[None]]
-CALLER, BODY = "forestall.caller", "forestall.body"
-"""Keys of a scope: who asks, and the whole body of what changes something."""
+CALLER, BODY, SESSION = "forestall.caller", "forestall.body", "forestall.session"
+"""Keys of a scope: who asks, the whole body of what changes something, and the session of a browser."""
 READING = frozenset({"GET", "HEAD", "OPTIONS"})
 
 

@@ -1,7 +1,8 @@
 """The door of the API: who asks, how often, with how much; and what was asked is written down.
 
-Whoever comes in has shown a token (``Authorization: Bearer``). What changes something is in the audit log before it is
-done, and again with what came of it; so is who came without a token, or asked for what their role does not allow.
+Whoever comes in has shown a token (``Authorization: Bearer``), now or when they signed in. What changes something is in
+the audit log before it is done, and again with what came of it; so is who came without a token, or asked for what their
+role does not allow.
 """
 
 from __future__ import annotations
@@ -14,12 +15,16 @@ from collections.abc import Callable, MutableMapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from starlette.responses import RedirectResponse
+
 from forestall.model.errors import StoreError
 from forestall.ports.audit_log import AuditLog, Deed
 from forestall.ports.token_book import Role
 from forestall.service.access.rates import Rates
+from forestall.service.access.sessions import Session, Sessions
 from forestall.service.access.tokens import Caller, Tokens
-from forestall.service.api.asgi import BODY, CALLER, READING, Application, Receive, Scope, Send, header
+from forestall.service.api import browsers
+from forestall.service.api.asgi import BODY, CALLER, READING, SESSION, Application, Receive, Scope, Send, header
 from forestall.service.api.once import AGAIN
 from forestall.service.api.problems import problem
 
@@ -28,6 +33,8 @@ OPEN = frozenset({"/healthz", "/readyz"})
 """Paths that need no token."""
 REFUSED = frozenset({401, 403})
 LONGEST_BODY, BODY_SECONDS = 1 << 20, 30.0
+LONGEST_FORM = 1 << 14
+"""With which somebody signs in."""
 UPLOADS, MOST_UPLOADS = ("POST", "/api/v1/traces"), 2
 LONGEST_UPLOAD, UPLOAD_SECONDS = 64 << 20, 600.0
 """Where larger bodies come, and how many of them at once: they are in memory."""
@@ -47,8 +54,8 @@ class Door:
     ----------
     application
         What is behind it.
-    tokens
-        Who may come in.
+    tokens, sessions
+        Who may come in, and whose browsers have been let in.
     audit
         Where it is written down.
     asking, changing, failing
@@ -61,6 +68,7 @@ class Door:
 
     application: Application
     tokens: Tokens
+    sessions: Sessions
     audit: AuditLog
     asking: Rates = field(default_factory=_at_most(50.0, 200.0))
     changing: Rates = field(default_factory=_at_most(5.0, 50.0))
@@ -72,12 +80,15 @@ class Door:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Let one request through, or answer it."""
-        if scope["type"] != "http" or scope["path"] in OPEN:
+        if scope["type"] != "http" or _is_open(scope):
             await self.application(scope, receive, send)
             return
         place = str((scope.get("client") or ("unknown",))[0])
         try:
-            caller = await asyncio.to_thread(self.tokens.who, _bearer(scope), self.now())
+            if (scope["method"], scope["path"]) == ("POST", browsers.SIGN_IN):
+                await self._sign_in(scope, receive, send, place)
+                return
+            scope[SESSION], caller = await asyncio.to_thread(self._who, scope)
             if caller is None:
                 await self._turn_away(scope, receive, send, place)
                 return
@@ -89,8 +100,40 @@ class Door:
         except StoreError as error:
             await _refuse(scope, receive, send, 503, str(error))
 
+    def _who(self, scope: Scope) -> tuple[Session | None, Caller | None]:
+        """Who asks: by their token, if they show one; else by their session."""
+        if header(scope, b"authorization"):
+            return None, self.tokens.who(_bearer(scope), self.now())
+        session = self.sessions.of(browsers.session_name(scope), self.now())
+        return session, session.caller if session else None
+
+    async def _sign_in(self, scope: Scope, receive: Receive, send: Send, place: str) -> None:
+        """A token for a session; the body, which has it in it, is not written down."""
+        try:
+            body = await _whole(scope, receive, LONGEST_FORM, BODY_SECONDS)
+        except _Gone:
+            return
+        except (_TooLarge, TimeoutError):
+            await _refuse(scope, receive, send, 413, "no token is that long, or takes that long", close=True)
+            return
+        form = browsers.form_of(scope, body)
+        there = browsers.back_to(form.get("next", "/"))
+        caller = await asyncio.to_thread(self.tokens.who, form.get("token", "").strip(), self.now())
+        if caller is None or not browsers.from_here(scope):
+            often = self.failing.wait_seconds(_neighbourhood(place), self.monotonic())
+            if not often and not self.noting.wait_seconds("", self.monotonic()):
+                await self._write(scope, place, None, "401")
+            await browsers.answered("often" if often else "wrong", there)(scope, receive, send)
+            return
+        await self._write(scope, place, caller, "signed in")
+        name = self.sessions.begin(caller, self.now())
+        await browsers.with_session(RedirectResponse(there, 303), scope, name)(scope, receive, send)
+
     async def _turn_away(self, scope: Scope, receive: Receive, send: Send, place: str) -> None:
         """Somebody without a token that holds; those of the same address who have one are not held up by it."""
+        if browsers.wants_page(scope) and not header(scope, b"authorization"):
+            await browsers.to_sign_in(scope)(scope, receive, send)
+            return
         if wait := self.failing.wait_seconds(_neighbourhood(place), self.monotonic()):
             await _refuse(scope, receive, send, 429, "too many attempts without a token that holds", wait)
             return
@@ -125,7 +168,12 @@ class Door:
             except TimeoutError:
                 await _refuse(scope, receive, send, 408, f"the body did not end in {seconds:g} s", close=True)
                 return
-            await self._write(scope, place, caller, "asked", body)
+            session = scope[SESSION]
+            if session is not None and not browsers.meant(scope, session, body):
+                await self._write(scope, place, caller, "403")
+                await _refuse(scope, receive, send, 403, "this does not come from a page of ours; load it anew")
+                return
+            await self._write(scope, place, caller, "asked", browsers.without_mark(scope, body))
             scope, receive = {**scope, BODY: body}, _handing_on(body, receive)
         answered, what = False, scope["path"]
 
@@ -152,6 +200,12 @@ class Door:
         parts = {"query": scope["query_string"], "body": body, "token": caller.handle.encode() if caller else b""}
         detail = {key: _readable(part) for key, part in parts.items() if part}
         await asyncio.to_thread(self.audit.append, Deed(self.now(), name, role, place, what, result, detail))
+
+
+def _is_open(scope: Scope) -> bool:
+    """Whether anybody may see it: what says that the service lives, the page to sign in, and what pages look like."""
+    path, reading = scope["path"], scope["method"] in READING
+    return path in OPEN or (reading and (path == browsers.SIGN_IN or path.startswith(browsers.STATIC)))
 
 
 class _TooLarge(Exception):

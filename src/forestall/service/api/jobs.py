@@ -130,6 +130,15 @@ def dry_run_result(name: Name, caller: ViewerOfAll, jobs: All) -> doc.DryRun:
         raise StoreError(f"the result of the job {name!r} cannot be read") from error
 
 
+def draft_of(jobs: Jobs, name: str) -> str:
+    """The policies that a dry run tries."""
+    job = _job(jobs, name)
+    try:
+        return (jobs.folder(job) / DRAFT).read_text("utf-8")
+    except OSError as error:
+        raise Refused(404, f"the job {name!r} has no draft") from error
+
+
 @routes.get("/jobs/{name}/files/{file}", tags=["jobs"], response_class=FileResponse, responses=_A_FILE)
 def job_file(name: Name, file: ReplayFile, caller: ViewerOfAll, jobs: All) -> FileResponse:
     """A file that a replay has written: its summary, its report (HTML), what it allocated, the risk that it stated."""

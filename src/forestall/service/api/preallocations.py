@@ -16,7 +16,7 @@ routes = router()
 @routes.get("/preallocations", tags=["preallocation"], responses=answers(409))
 def preallocations(caller: Viewer, site: Here, after: After = None, limit: Limit = 100) -> doc.Page[doc.Preallocation]:
     """What was asked for, and what has become of it; what has ended can be looked at for an hour."""
-    found = sorted(_seen(site, caller), key=lambda each: each.name)
+    found = sorted(seen(site, caller), key=lambda each: each.name)
     return doc.Page[doc.Preallocation](**page(found, lambda each: each.name, after, limit))
 
 
@@ -43,7 +43,8 @@ def cancel(name: Name, caller: Operator, site: Here) -> doc.Preallocation:
     return doc.Preallocation(**site.ask("cancel-preallocation", name=name))
 
 
-def _seen(site: Site, caller: Caller) -> list[doc.Preallocation]:
+def seen(site: Site, caller: Caller) -> list[doc.Preallocation]:
+    """Requests for VMs that somebody may see."""
     found: list[dict[str, Any]] = site.ask("preallocations")
     if caller.groups is not None:  # for VMs that are still in a group that they may see
         mine = {vm.name for vm in site.vms(caller)}
@@ -52,7 +53,7 @@ def _seen(site: Site, caller: Caller) -> list[doc.Preallocation]:
 
 
 def _one(site: Site, caller: Caller, name: str) -> doc.Preallocation:
-    found = next((each for each in _seen(site, caller) if each.name == name), None)
+    found = next((each for each in seen(site, caller) if each.name == name), None)
     if found is None:
         raise Refused(404, f"there is no request {name!r}, or no longer")
     return found

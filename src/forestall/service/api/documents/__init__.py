@@ -49,6 +49,8 @@ from forestall.service.api.documents.hosts import (
 )
 from forestall.service.api.documents.models import (
     Model,
+    Reliability,
+    ReliabilityPoint,
 )
 from forestall.service.api.documents.policies import (
     CheckedPolicy,
@@ -118,6 +120,8 @@ __all__ = [
     "Pool",
     "Preallocation",
     "PutBack",
+    "Reliability",
+    "ReliabilityPoint",
     "Restored",
     "Resumed",
     "Rule",

@@ -1,0 +1,36 @@
+"""Where people sign in and out; the door takes the token, here is what it looks like."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from fastapi import Query, Request, Response
+
+from forestall.service.access.sessions import Sessions
+from forestall.service.api.asking import Viewer
+from forestall.service.api.browsers import SIGN_IN, SIGN_OUT, back_to, session_name, with_session
+from forestall.service.web.rendering import after_that, page, pages
+
+routes = pages()
+WHY = {
+    "wrong": "That token does not hold: it is none, or has ended.",
+    "often": "Too many attempts without a token that holds; wait a minute.",
+}
+
+
+@routes.get(SIGN_IN)
+def sign_in(
+    request: Request,
+    why: Annotated[str, Query(max_length=16)] = "",
+    there: Annotated[str, Query(max_length=2_048, alias="next")] = "/",
+) -> Response:
+    """The form for a token."""
+    return page(request, "sign_in.html", title="Sign in", why=WHY.get(why, ""), there=back_to(there))
+
+
+@routes.post(SIGN_OUT)
+def sign_out(request: Request, caller: Viewer) -> Response:
+    """End the session."""
+    sessions: Sessions = request.app.state.sessions
+    sessions.end(session_name(request.scope))
+    return with_session(after_that(SIGN_IN), request.scope, "")

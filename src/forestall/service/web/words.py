@@ -1,0 +1,144 @@
+"""Numbers and decisions in words, for templates."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+from forestall.model.amounts import amount
+from forestall.model.instants import CALENDAR_FROM, day_and_hour
+from forestall.service.api.documents import Decision, Outcome
+
+_KIND = {"cpu": "CPU", "memory": "memory", "disk_read": "disk reads", "disk_write": "disk writes"} | {
+    "net_rx": "network in",
+    "net_tx": "network out",
+}
+_UNIT = {"cpu": " cores"}
+HIGH = 0.99
+SOME, MUCH = 0.05, 0.2
+"""From which risk on it is worth a look, and worth getting up."""
+
+
+def kind(resource: str) -> str:
+    """A resource by its everyday name."""
+    return _KIND[resource]
+
+
+def quantity(value: float | None, resource: str) -> str:
+    """An amount with its unit."""
+    told = amount(value, resource)
+    return told if value is None or math.isinf(value) else told + _UNIT.get(resource, "")
+
+
+def chance(probability: float | None) -> str:
+    """A probability: ``3.2 %``; what is next to nothing is said to be that."""
+    if probability is None or math.isnan(probability):
+        return "–"
+    share = 100.0 * probability
+    if 0.0 < share < 0.01:
+        return "< 0.01 %"
+    return f"{share:.2g} %" if share < 10 else f"{share:.0f} %"
+
+
+def instant(seconds: float | None) -> str:
+    """An instant: a date, or day and hour of what has none."""
+    if seconds is None:
+        return "–"
+    if seconds < CALENDAR_FROM:
+        return day_and_hour(int(seconds))
+    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
+
+
+def lasting(seconds: float | None) -> str:
+    """A length of time in its two largest units: ``3 h 20 min``."""
+    if seconds is None:
+        return "–"
+    left = round(seconds)
+    parts: list[str] = []
+    for size, unit in ((86_400, "d"), (3_600, "h"), (60, "min"), (1, "s")):
+        if left >= size or (unit == "s" and not parts):
+            parts.append(f"{left // size} {unit}")
+            left %= size
+    return " ".join(parts[:2])
+
+
+def ratio(part: float | None, whole: float | None) -> float | None:
+    """Which share of a whole a part is, from 0 to 1; None where either is not known or there is no end."""
+    if part is None or not whole or not math.isfinite(whole):
+        return None
+    return min(max(part / whole, 0.0), 1.0)
+
+
+def bits(bytes_per_s: float | None) -> str:
+    """A rate as networks count it."""
+    if bytes_per_s is None:
+        return "–"
+    value, prefixes = 8.0 * bytes_per_s, ["", "k", "M", "G", "T"]
+    while value >= 1000.0 and len(prefixes) > 1:
+        value, prefixes = value / 1000.0, prefixes[1:]
+    return f"{value:.3g} {prefixes[0]}bit/s"
+
+
+def trusted(experts: Mapping[str, float | None]) -> list[tuple[str, float]]:
+    """Who was trusted, the most trusted first."""
+    known = [(name, weight) for name, weight in experts.items() if weight is not None]
+    return sorted(known, key=lambda one: -one[1])
+
+
+def explained(decision: Decision) -> str:
+    """Why a VM has what it has, in a sentence or two."""
+    told = [f"Would hold {_held(decision)}: {decision.reason or decision.ruling.value}."]
+    if decision.outcome is not None:
+        told = [f"Holds {_held(decision)}, {_done(decision.outcome)}: {decision.reason or decision.ruling.value}."]
+    for level, value in decision.quantiles:
+        if level == HIGH and value is not None:
+            most = value if decision.limit is None else min(value, decision.limit)
+            told.append(f"In 99 of 100 cases it is expected to demand at most {quantity(most, decision.resource)}.")
+    if decision.probability is not None and decision.budget is not None:
+        told.append(
+            f"The chance of falling short that is taken now is {chance(decision.probability)}; "
+            f"it may happen in {chance(decision.budget)} of its intervals."
+        )
+    if decision.price:
+        told.append(f"The pool is tight: λ is {decision.price:.3g}, its weight {decision.weight:g}.")
+    if best := trusted(decision.experts)[:1]:
+        told.append(f"Most trusted: {best[0][0]} ({best[0][1]:.0%}).")
+    return " ".join(told)
+
+
+def _held(decision: Decision) -> str:
+    of = f" of {quantity(decision.limit, decision.resource)}" if decision.limit is not None else ""
+    return quantity(decision.allocated, decision.resource) + of
+
+
+def _done(outcome: Outcome) -> str:
+    when = f" at {instant(outcome.at)}" if outcome.at is not None else ""
+    return f"last set{when} ({outcome.result.value})"
+
+
+def of(used: float | None, whole: float | None, resource: str) -> str:
+    """How much of how much; only how much where there is no end."""
+    told = quantity(used, resource)
+    return told if whole is None else f"{told} of {quantity(whole, resource)}"
+
+
+def level(probability: float | None) -> str:
+    """How a risk is to be taken: ``high``, ``some``, ``low`` or ``unknown``."""
+    if probability is None:
+        return "unknown"
+    return "high" if probability >= MUCH else "some" if probability >= SOME else "low"
+
+
+def listed(names: Sequence[str], most: int = 6) -> str:
+    """Names in a row, and how many more."""
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(names[:most]) + more
+
+
+FILTERS: Mapping[str, Any] = {
+    each.__name__: each
+    for each in (kind, quantity, of, chance, level, instant, lasting, ratio, bits, trusted, explained, listed)
+}
+"""For templates, by name."""
