@@ -16,6 +16,7 @@ from fabric_process import PORTS, RATE, FabricProcess, is_root, probes, talking,
 from forestall.lab.commands import missing
 from forestall.lab.leaf_spine import PACKAGES, Host, LeafSpine
 from forestall.service.api.documents import Fabric, FabricLinkUse, FabricPlan
+from forestall.service.web.fabric_map import drawn
 
 pytestmark = [pytest.mark.switches, pytest.mark.slow]
 LONGEST_GAP_MS = 200.0
@@ -291,6 +292,8 @@ def test_a_vm_is_held_to_what_policy_says(make: Make) -> None:
         lambda shown: next(each["limit_bytes_per_s"] for each in shown["interfaces"] if each["vm"] == source.name)
     )
     process.settled()
+    heights = {spot.name: spot.y for spot in drawn(Fabric(**process.ask("fabric"))).spots}
+    assert heights["leaf0"] == heights["leaf1"] > heights["spine0"] == heights["spine1"], "as it is drawn on the page"
     sink = talking(target, "sink", target.ip, 9_100, 8.0)
     until_listening(target, 9_100)
     talking(source, "pour", target.ip, 9_100, 9.0, RATE)

@@ -9,13 +9,13 @@ from typing import Any
 
 from forestall.model.amounts import amount
 from forestall.model.instants import CALENDAR_FROM, day_and_hour
+from forestall.model.resources import Resource
 from forestall.service.api.documents import Decision, Outcome
 
 _KIND = {"cpu": "CPU", "memory": "memory", "disk_read": "disk reads", "disk_write": "disk writes"} | {
     "net_rx": "network in",
     "net_tx": "network out",
 }
-_UNIT = {"cpu": " cores"}
 HIGH = 0.99
 SOME, MUCH = 0.05, 0.2
 """From which risk on it is worth a look, and worth getting up."""
@@ -29,7 +29,9 @@ def kind(resource: str) -> str:
 def quantity(value: float | None, resource: str) -> str:
     """An amount with its unit."""
     told = amount(value, resource)
-    return told if value is None or math.isinf(value) else told + _UNIT.get(resource, "")
+    if value is None or resource != Resource.CPU:
+        return told
+    return f"{told} core" if told == "1" else f"{told} cores"
 
 
 def chance(probability: float | None) -> str:
@@ -126,7 +128,7 @@ def of(used: float | None, whole: float | None, resource: str) -> str:
 
 def level(probability: float | None) -> str:
     """How a risk is to be taken: ``high``, ``some``, ``low`` or ``unknown``."""
-    if probability is None:
+    if probability is None or math.isnan(probability):
         return "unknown"
     return "high" if probability >= MUCH else "some" if probability >= SOME else "low"
 
