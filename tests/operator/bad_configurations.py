@@ -61,6 +61,13 @@ BAD: dict[str, tuple[str | bytes | None, str]] = {
         "[host]\nmemory_allocation_ratio = 150\n",
         "memory_allocation_ratio must be above 0 and at most 100, not 150",
     ),
+    "another database": (
+        "[store]\nurl = 'mysql://db/forestall'\n",
+        "line 2: [store]: url must be as 'postgresql://HOST",
+    ),
+    "no database at all": ("[store]\nurl = 'postgresql://[db/forestall'\n", "url must be as 'postgresql://HOST/NAME'"),
+    "password of a database": ("[store]\nurl = 'postgresql://u:x@db/f'\n", "url must not have a password in it"),
+    "password as an option": ("[store]\nurl = 'postgresql://db/f?password=x'\n", "url must not have a password in it"),
     "unknown means": ("[actuators]\nmemory = 'ballon'\n", "memory names the unknown means 'ballon', did you mean"),
     "truth for off": ("[actuators]\ndisk = false\n", "line 2: [actuators]: disk must be text, not true or false"),
     "means of another": ("[actuators]\nnetwork = 'iotune'\n", "network names the unknown means 'iotune'"),

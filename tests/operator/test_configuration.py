@@ -15,7 +15,12 @@ from forestall.cli import main
 from forestall.model.errors import BadInput
 from forestall.model.mode import Mode
 from forestall.model.resources import Resource
-from forestall.service.configuration import ActuatorConfiguration, Configuration, SafetyConfiguration
+from forestall.service.configuration import (
+    ActuatorConfiguration,
+    Configuration,
+    SafetyConfiguration,
+    StoreConfiguration,
+)
 from forestall.service.configuration_document import KEYS, TABLES, document_of, read_configuration, settings_of
 from forestall.settings import configuration_file, load_configuration
 
@@ -98,8 +103,15 @@ def test_what_is_shown_reads_back_as_the_same(tmp_path: Path) -> None:
         state_folder=tmp_path,
         actuators=ActuatorConfiguration(cpu="off", network="tc"),
         safety=SafetyConfiguration(floor_bytes=1e18, lease_seconds=2),
+        store=StoreConfiguration("postgresql://me@db-1:5433/fore%20stall?sslmode=verify-full&service=x"),
     )
     assert load_configuration(write(tmp_path, document_of(odd))) == odd
+
+
+def test_a_password_of_the_database_is_not_shown(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for url in ("postgresql://u:s3cret@db/f", "postgresql://db/f?password=s3cret", "postgresql://u:s3cret@[db/f"):
+        assert main(["config", "check", str(write(tmp_path, f"[store]\nurl = '{url}'\n"))]) == 2
+        assert "s3cret" not in "".join(capsys.readouterr())
 
 
 def test_show_writes_a_file_that_can_be_used(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -32,7 +32,6 @@ def run_daemon(configuration: Configuration, *, cycles: int | None = None, confi
     ``config`` is the file that the configuration is from, for processes beside the daemon.
     """
     from forestall.adapters.duckdb.journal import DuckdbJournal
-    from forestall.adapters.duckdb.store import DuckdbStore
     from forestall.adapters.files.crashes import FileCrashes
     from forestall.adapters.files.lead_times import FileLeadTimes
     from forestall.adapters.files.liveness import FileHeart
@@ -43,6 +42,7 @@ def run_daemon(configuration: Configuration, *, cycles: int | None = None, confi
     from forestall.bootstrap.policies import policies_of
     from forestall.bootstrap.retraining import retraining_of
     from forestall.bootstrap.staging_live import shadowing_of, trust_groups_of
+    from forestall.bootstrap.stores import store_of
     from forestall.bootstrap.tiers import tiering_of
     from forestall.demand.driver import Driver, Ports
     from forestall.replay.trace_writer import write_trace
@@ -65,7 +65,7 @@ def run_daemon(configuration: Configuration, *, cycles: int | None = None, confi
         step = opened.step_seconds or configuration.step_seconds
         settings = driver_settings(configuration, step)
         notes = Notes(tell, opened.clock)
-        store = DuckdbStore(folder / STORE, step_seconds=step)
+        store = store_of(configuration, step)
         opened_parts.append(store)
         journal = DuckdbJournal(folder / STORE)
         opened_parts.append(journal)
@@ -122,7 +122,7 @@ def run_daemon(configuration: Configuration, *, cycles: int | None = None, confi
             tiering=tiering,
             policies=policies,
             exports=exports,
-            copying=lambda: copied(store.copy_to, folder),
+            copying=lambda: copied(journal.copy_to, folder),
         )
         answers = serving(folder, traced_answers(answering), BESIDE)
         with telemetry("daemon"), Signals().listening() as signals, answers:

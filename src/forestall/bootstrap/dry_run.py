@@ -10,6 +10,7 @@ from typing import Any
 from forestall.adapters.files.trust_book import FileTrustBook
 from forestall.bootstrap.live import STORE
 from forestall.bootstrap.models import models_of_host
+from forestall.bootstrap.stores import store_of
 from forestall.bootstrap.telling import tell
 from forestall.demand.policy import PolicySet
 from forestall.learning.recurrent.forecaster import RecurrentSettings
@@ -70,7 +71,6 @@ def history_of(configuration: Configuration, seconds: int) -> dict[str, Any]:
         As :meth:`forestall.service.exports.Exports.export`, ``violation_budget``, and ``capacity`` (resource to amount)
         as far as it is known.
     """
-    from forestall.adapters.duckdb.store import DuckdbStore
     from forestall.adapters.files.liveness import locked
     from forestall.replay.trace_writer import write_trace
     from forestall.service.exports import FOLDER, Exports
@@ -80,10 +80,10 @@ def history_of(configuration: Configuration, seconds: int) -> dict[str, Any]:
     found: dict[str, Any] | None = ask(folder, request, EXPORT_SECONDS) if folder.exists() else None
     if found is not None:
         return found
-    if not (folder / STORE).exists():
+    if not (configuration.store.url or (folder / STORE).exists()):
         raise WrongUse(f"{folder}: nothing was recorded here yet")
     with locked(folder):
-        store = DuckdbStore(folder / STORE)
+        store = store_of(configuration)
         try:
             exports = Exports(store, folder / FOLDER, write_trace)
             return exports.export(int(time.time()), seconds, LEARN_SECONDS) | {

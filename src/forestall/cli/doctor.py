@@ -56,7 +56,8 @@ def _facts(connect: str | None, config: Path | None) -> HostFacts:
         configuration, problem = load_configuration(config), ""
     except BadInput as error:
         configuration, problem = Configuration(), str(error)
-    return FactReader().read(connect or configuration.connect, configuration.state_folder, problem)
+    uri = connect or configuration.connect
+    return FactReader().read(uri, configuration.state_folder, problem, configuration.store.url)
 
 
 def _line(finding: Finding) -> str:

@@ -105,6 +105,20 @@ class TimeLapseConfiguration:
 
 
 @dataclass(frozen=True)
+class StoreConfiguration:
+    """Table ``[store]``: where what was measured is kept.
+
+    Attributes
+    ----------
+    url
+        A PostgreSQL database, as ``postgresql://HOST/NAME``; empty: a DuckDB file in the state folder. What the URL
+        leaves out, and the password, libpq takes from its environment and files.
+    """
+
+    url: str = ""
+
+
+@dataclass(frozen=True)
 class LearningConfiguration:
     """Table ``[learning]``: training of the recurrent models beside the loop.
 
@@ -371,7 +385,7 @@ class Configuration:
     policies
         File of policies; None: equal weights, no floors.
     state_folder
-        Originals, behaviour store and journal, lock, heartbeat and socket.
+        Originals, behaviour store (unless ``[store]`` says otherwise) and journal, lock, heartbeat and socket.
     """
 
     connect: str = "qemu:///system"
@@ -388,6 +402,7 @@ class Configuration:
     host: HostConfiguration = field(default_factory=HostConfiguration)
     actuators: ActuatorConfiguration = field(default_factory=ActuatorConfiguration)
     safety: SafetyConfiguration = field(default_factory=SafetyConfiguration)
+    store: StoreConfiguration = field(default_factory=StoreConfiguration)
     learning: LearningConfiguration = field(default_factory=LearningConfiguration)
     burst: BurstConfiguration = field(default_factory=BurstConfiguration)
     staging: StagingConfiguration = field(default_factory=StagingConfiguration)

@@ -12,6 +12,7 @@ from enum import StrEnum
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
+from urllib.parse import parse_qsl, urlsplit
 
 from forestall.demand import policy_values as read
 from forestall.demand.policy_reading import Place, PolicyProblem, read_table, read_values, refuse_unknown
@@ -29,6 +30,7 @@ from forestall.service.configuration import (
     Mode,
     SafetyConfiguration,
     StagingConfiguration,
+    StoreConfiguration,
     TierConfiguration,
     TimeLapseConfiguration,
 )
@@ -37,6 +39,7 @@ TABLES: Mapping[str, type] = {
     "host": HostConfiguration,
     "actuators": ActuatorConfiguration,
     "safety": SafetyConfiguration,
+    "store": StoreConfiguration,
     "learning": LearningConfiguration,
     "burst": BurstConfiguration,
     "staging": StagingConfiguration,
@@ -90,6 +93,22 @@ def _https(value: object) -> str:
     url = read.text(value)
     if not re.fullmatch(r"https://[^/\s?#@]+/?", url):
         raise ValueError(f"must be as 'https://NAME:PORT', not {read.shown(url)}")
+    return url
+
+
+def _postgresql(value: object) -> str:
+    """Read the URL of a database; what is wrong is said without it, for there may be a password in it."""
+    if value == "":
+        return ""
+    url = read.text(value)
+    try:
+        parts = urlsplit(url)
+    except ValueError:
+        raise ValueError("must be as 'postgresql://HOST/NAME' or 'postgresql:///NAME'") from None
+    if parts.password is not None or "password" in dict(parse_qsl(parts.query, keep_blank_values=True)):
+        raise ValueError("must not have a password in it: put that into a file for PGPASSFILE, see libpq")
+    if not re.fullmatch(r"postgres(ql)?://\S*", url) or parts.fragment:
+        raise ValueError("must be as 'postgresql://HOST/NAME' or 'postgresql:///NAME'")
     return url
 
 
@@ -160,6 +179,9 @@ KEYS: Mapping[str, Mapping[str, read.Reader]] = {
         "forecast_failures": _whole(1, 1_000_000),
         "crashes": _whole(1, 1_000_000),
         "recover_seconds": _whole(0, 7 * _DAY),
+    },
+    "store": {
+        "url": _postgresql,
     },
     "learning": {
         "retrain": read.one_of(("auto", "off"), "ways"),

@@ -10,8 +10,8 @@ from __future__ import annotations
 
 import duckdb
 
-from forestall.adapters.duckdb import schema
 from forestall.adapters.duckdb.day_files import DAY_SECONDS, DayFiles, read_parquet
+from forestall.adapters.sample_rows.columns import RAW_COLUMNS, overlay
 
 
 class Archive(DayFiles):
@@ -20,7 +20,7 @@ class Archive(DayFiles):
     def source(self, files: list[str]) -> str:
         """SQL that reads archived samples with the columns of ``raw``."""
         return (
-            f"SELECT a.timestamp AS instant, v.id AS vm, {', '.join(f'a.{c}' for c in schema.RAW_COLUMNS)}"
+            f"SELECT a.timestamp AS instant, v.id AS vm, {', '.join(f'a.{c}' for c in RAW_COLUMNS)}"
             f" FROM {read_parquet(files)} a JOIN vm v ON v.name = a.vm_id"
         )
 
@@ -52,6 +52,6 @@ def everything(archive: Archive, files: list[str], since: int, until: int) -> st
     if not files:
         return raw
     return (
-        f"SELECT instant, vm, {schema.overlay('o', 'u')} FROM ({raw}) o"
+        f"SELECT instant, vm, {overlay('o', 'u')} FROM ({raw}) o"
         f" FULL JOIN (SELECT * FROM ({archive.source(files)}) WHERE {inside}) u USING (instant, vm)"
     )

@@ -147,6 +147,10 @@ class DuckdbJournal:
             with self._database.transaction() as cursor:
                 self._archive.move(cursor, (day + 1) * DAY_SECONDS)
 
+    def copy_to(self, path: Path) -> None:
+        """Write a copy of the whole file, with all that is in it, as it is now, into a new one."""
+        self._database.copy_to(path)
+
     def close(self) -> None:
         """Write everything into the one file and release it; harmless when repeated."""
         self._database.close()

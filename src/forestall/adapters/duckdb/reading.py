@@ -7,12 +7,11 @@ import pyarrow as pa
 
 from forestall.adapters.duckdb import schema
 from forestall.adapters.duckdb.archive import Archive, everything
+from forestall.adapters.sample_rows.columns import COUNT, ROLLUPS, limit_column
 from forestall.model.resources import Resource
 from forestall.ports.store import Resolution
 
 HOUR_SECONDS = 3600
-MEAN, PEAK, COUNT = "", "_max", "_count"
-"""Statistics of a bucket: suffixes of the columns of a roll-up table."""
 
 
 def raw_rows(
@@ -53,7 +52,7 @@ def rollup_rows(
     if not hours:
         return cursor.sql(f"SELECT {columns} FROM {table} WHERE {inside}").to_arrow_table()
     with archive.reading:
-        fresh = schema.rolled_up(samples_of(archive, hours), schema.ROLLUPS[resolution.value])
+        fresh = schema.rolled_up(samples_of(archive, hours), ROLLUPS[resolution.value])
         return cursor.sql(
             f"SELECT {columns} FROM (SELECT * FROM {table} WHERE NOT {in_hours(hours)}"
             f" UNION ALL BY NAME {fresh}) WHERE {inside}"
@@ -99,7 +98,7 @@ def _selected(constant: str | None, statistic: str) -> str:
     """SQL columns of a row of ``raw``, with a statistic (or a constant) in the place of demand."""
     cells = []
     for resource in Resource:
-        demand, limit = resource.demand_column, schema.limit_column(resource)
+        demand, limit = resource.demand_column, limit_column(resource)
         value = f"CASE WHEN {demand} IS NOT NULL THEN {constant} END" if constant else f"{demand}{statistic}"
         cells.append(f"({value})::DOUBLE AS {demand}, {limit}")
     return f"instant, vm, {', '.join(cells)}"

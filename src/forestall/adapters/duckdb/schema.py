@@ -15,26 +15,11 @@ from pathlib import Path
 
 import duckdb
 
+from forestall.adapters.sample_rows.columns import RAW_COLUMNS, ROLLUP_COLUMNS, ROLLUPS, limit_column
 from forestall.model.errors import StoreError
 from forestall.model.resources import Resource
 
 VERSION = 3
-ROLLUPS = {"5min": 300, "1h": 3600}
-"""Suffix of each table of rolled up samples, and its bucket in seconds."""
-
-
-def limit_column(resource: Resource) -> str:
-    """Column of a resource's limit; named as in a demand trace where that has one."""
-    return resource.limit_column or f"{resource.value}_limit_bytes_per_s"
-
-
-RAW_COLUMNS = tuple(c for r in Resource for c in (r.demand_column, limit_column(r)))
-ROLLUP_COLUMNS = tuple(
-    c
-    for r in Resource
-    for c in (r.demand_column, f"{r.demand_column}_max", f"{r.demand_column}_count", limit_column(r))
-)
-
 _RESTORATION = 'CREATE TABLE restoration (cycle BIGINT NOT NULL, vm_id VARCHAR NOT NULL, "at" BIGINT, why VARCHAR)'
 _VECTORS = (
     "CREATE TABLE vector_vm (id INTEGER NOT NULL, name VARCHAR NOT NULL)",
@@ -117,19 +102,6 @@ def write_meta(cursor: duckdb.DuckDBPyConnection, key: str, value: int) -> None:
     """Set ``key`` to ``value``."""
     cursor.execute("DELETE FROM meta WHERE key = ?", [key])
     cursor.execute("INSERT INTO meta VALUES (?, ?)", [key, value])
-
-
-def overlay(over: str, under: str) -> str:
-    """SQL columns of one sample laid over another: a resource is taken, with its limit, from the upper one.
-
-    ``over`` and ``under`` name row sources that have all :data:`RAW_COLUMNS`.
-    """
-    cells = []
-    for resource in Resource:
-        demand, limit = resource.demand_column, limit_column(resource)
-        cells.append(f"coalesce({over}.{demand}, {under}.{demand}) AS {demand}")
-        cells.append(f"CASE WHEN {over}.{demand} IS NOT NULL THEN {over}.{limit} ELSE {under}.{limit} END AS {limit}")
-    return ", ".join(cells)
 
 
 def rolled_up(source: str, bucket_seconds: int) -> str:

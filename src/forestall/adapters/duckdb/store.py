@@ -12,8 +12,9 @@ from forestall.adapters.duckdb import reading, schema
 from forestall.adapters.duckdb.archive import Archive
 from forestall.adapters.duckdb.database import Database
 from forestall.adapters.duckdb.day_files import DAY_SECONDS
-from forestall.adapters.duckdb.rows import named, table_of, trace_of
 from forestall.adapters.duckdb.writing import Known, insert, mark_pending, read_known, register, roll_up
+from forestall.adapters.sample_rows.columns import COUNT, MEAN, PEAK, ROLLUPS
+from forestall.adapters.sample_rows.rows import named, table_of, trace_of
 from forestall.model.errors import StoreError
 from forestall.model.samples import Trace
 from forestall.ports.store import LATEST, Resolution, Retention, SampleBatch
@@ -117,15 +118,15 @@ class DuckdbStore:
         vm_ids: Sequence[str] | None = None,
     ) -> Trace:
         """Samples in ``[since, until)``, from database and archive; means at coarser resolutions."""
-        return self._query(reading.MEAN, since, until, resolution, vm_ids)
+        return self._query(MEAN, since, until, resolution, vm_ids)
 
     def peaks(self, *, since: int, until: int, resolution: Resolution, vm_ids: Sequence[str] | None = None) -> Trace:
         """Highest sample of each bucket."""
-        return self._query(reading.PEAK, since, until, resolution, vm_ids)
+        return self._query(PEAK, since, until, resolution, vm_ids)
 
     def counts(self, *, since: int, until: int, resolution: Resolution, vm_ids: Sequence[str] | None = None) -> Trace:
         """How many samples each bucket holds."""
-        return self._query(reading.COUNT, since, until, resolution, vm_ids)
+        return self._query(COUNT, since, until, resolution, vm_ids)
 
     def vm_ids(self) -> tuple[str, ...]:
         """Every VM that has a stored sample, sorted."""
@@ -156,10 +157,6 @@ class DuckdbStore:
                 )
         self._drop_expired(now)
 
-    def copy_to(self, path: Path) -> None:
-        """Write a copy of the whole file, as it is now, into a new one."""
-        self._database.copy_to(path)
-
     def close(self) -> None:
         """Write everything into the one file and release it; harmless when repeated."""
         self._database.close()
@@ -177,7 +174,7 @@ class DuckdbStore:
 
     def _drop_expired(self, now: int) -> None:
         with self._database.transaction() as cursor:
-            for name in schema.ROLLUPS:
+            for name in ROLLUPS:
                 before = reading.floor(cursor, name)
                 kept_from = max(self._retention.floor(Resolution(name), now), before)
                 cursor.execute(f"DELETE FROM rollup_{name} WHERE instant < ?", [kept_from])

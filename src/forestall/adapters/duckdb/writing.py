@@ -9,6 +9,7 @@ import pyarrow as pa
 
 from forestall.adapters.duckdb import reading, schema
 from forestall.adapters.duckdb.archive import Archive
+from forestall.adapters.sample_rows.columns import ROLLUPS, overlay
 
 
 @dataclass
@@ -44,7 +45,7 @@ def insert(cursor: duckdb.DuckDBPyConnection, rows: pa.Table, known: Known) -> N
         span = f"instant BETWEEN {at[0]} AND {at[-1]}"
         cursor.register("incoming", rows)
         rows = cursor.sql(
-            f"SELECT instant, vm, {schema.overlay('i', 'u')} FROM incoming i"
+            f"SELECT instant, vm, {overlay('i', 'u')} FROM incoming i"
             f" LEFT JOIN (SELECT * FROM raw WHERE {span}) u USING (instant, vm)"
         ).to_arrow_table()
         cursor.execute(
@@ -67,7 +68,7 @@ def mark_pending(cursor: duckdb.DuckDBPyConnection, rows: pa.Table, known: Known
 def roll_up(cursor: duckdb.DuckDBPyConnection, archive: Archive, hours: list[int]) -> None:
     """Compute the buckets of some hours again, from every sample there is of them; they are then settled."""
     samples = reading.samples_of(archive, hours)
-    for name, bucket in schema.ROLLUPS.items():
+    for name, bucket in ROLLUPS.items():
         cursor.execute(f"DELETE FROM rollup_{name} WHERE {reading.in_hours(hours)}")
         cursor.execute(f"INSERT INTO rollup_{name} BY NAME {schema.rolled_up(samples, bucket)}")
     cursor.execute("DELETE FROM pending WHERE hour IN (SELECT unnest(?::BIGINT[]))", [hours])

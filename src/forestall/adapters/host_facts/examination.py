@@ -26,6 +26,7 @@ def examine(facts: HostFacts) -> list[Finding]:
         live.check_openvswitch(facts),
         host.check_state(facts),
         host.check_store(facts),
+        *host.check_samples(facts),
         host.check_clock(facts),
         host.check_systemd(facts),
         host.check_damon(facts),

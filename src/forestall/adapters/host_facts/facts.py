@@ -58,13 +58,18 @@ class CgroupFacts:
 
 @dataclass(frozen=True)
 class StateFacts:
-    """The state folder: who holds its lock or its store, as ``pid (command)``, and whether that is Forestall."""
+    """The state folder: who holds its lock or its store, as ``pid (command)``, and whether that is Forestall.
+
+    ``samples_problem`` is why the PostgreSQL database of samples does not answer, empty if it does; None where there is
+    none.
+    """
 
     folder: Path
     writable: bool = True
     free_bytes: int = 0
     daemon: str = ""
     store_holder: str = ""
+    samples_problem: str | None = None
 
 
 @dataclass(frozen=True)

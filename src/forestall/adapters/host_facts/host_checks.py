@@ -128,6 +128,17 @@ def check_store(facts: HostFacts) -> Finding:
     return Finding("store", Status.OK, "free: no Forestall runs here")
 
 
+def check_samples(facts: HostFacts) -> list[Finding]:
+    """The database of samples, where one is set."""
+    problem, why = facts.state.samples_problem, "Forestall does not start without it"
+    if problem is None:
+        return []
+    if problem:
+        fix = "see to the database, or correct [store] url in forestall.toml"
+        return [Finding("samples", Status.MISSING, problem, why, fix, True)]
+    return [Finding("samples", Status.OK, "PostgreSQL answers", needed=True)]
+
+
 def check_configuration(facts: HostFacts) -> Finding:
     """``forestall.toml``."""
     if facts.configuration_problem:

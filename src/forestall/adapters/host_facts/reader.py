@@ -8,8 +8,9 @@ import platform
 import pwd
 import re
 import shutil
+import sys
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from forestall.adapters.host_facts.cgroups import read_cgroups
@@ -18,6 +19,7 @@ from forestall.adapters.host_facts.kernel_clock import read_kernel_clock
 from forestall.adapters.host_facts.libvirt_probe import DAEMONS, Connect, open_connection, probe_libvirt
 from forestall.adapters.host_facts.roots import Roots, text_of
 from forestall.adapters.host_facts.traffic_trial import try_traffic_control
+from forestall.model.errors import StoreError
 
 PACKAGES = {"libvirt-python": "libvirt", "pyroute2": "pyroute2"}
 """Python packages of the extra ``live``, and the modules by which they are recognised."""
@@ -27,6 +29,23 @@ _FAMILIES = ("debian", "fedora", "suse", "arch")
 def has_module(name: str) -> bool:
     """Whether a Python module can be imported."""
     return importlib.util.find_spec(name) is not None
+
+
+def problem_of_samples(url: str) -> str | None:
+    """Why a PostgreSQL database does not answer, empty if it does; None for no URL."""
+    if not url:
+        return None
+    try:
+        from forestall.adapters.postgresql.database import Database
+    except ImportError:
+        return f"psycopg is not installed: {sys.executable} -m pip install 'forestall[postgresql]'"
+    try:
+        database = Database(url)
+        with database.connection():
+            database.close()
+    except StoreError as error:
+        return str(error)
+    return ""
 
 
 def current_user() -> str:
@@ -59,8 +78,8 @@ class FactReader:
     may_access: Callable[[Path, int], bool] = os.access
     system: str = field(default_factory=platform.system)
 
-    def read(self, uri: str, state_folder: Path, configuration_problem: str = "") -> HostFacts:
-        """Read all facts for a libvirt URI and a state folder."""
+    def read(self, uri: str, state_folder: Path, configuration_problem: str = "", samples_url: str = "") -> HostFacts:
+        """Read all facts for a libvirt URI, a state folder, and a database of samples (empty: none is set)."""
         roots = self.roots
         return HostFacts(
             system=self.system,
@@ -72,7 +91,7 @@ class FactReader:
             cpu_virtualisation=self._cpu_virtualisation(),
             libvirt=probe_libvirt(uri, roots.program(*DAEMONS), self.connect),
             cgroups=read_cgroups(roots),
-            state=self._state(state_folder),
+            state=replace(self._state(state_folder), samples_problem=problem_of_samples(samples_url)),
             clock=self.kernel_clock(),
             packages={package: self.has_module(module) for package, module in PACKAGES.items()},
             pressure=bool(text_of(roots.proc / "pressure/cpu")),

@@ -1,4 +1,4 @@
-"""From sample batches to rows of the ``raw`` table, and from rows to a trace; vectorised."""
+"""From sample batches to rows of a table, and from rows to a trace; vectorised."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import pyarrow as pa
 
-from forestall.adapters.duckdb.schema import limit_column
+from forestall.adapters.sample_rows.columns import limit_column
 from forestall.model.resources import Resource
 from forestall.model.samples import FloatArray, Grid, IntArray, Trace
 from forestall.ports.store import SampleBatch
@@ -16,7 +16,7 @@ _ORDER = {r: i for i, r in enumerate(Resource)}
 
 
 def table_of(batches: Sequence[SampleBatch], ids: Mapping[str, int], step_seconds: int) -> pa.Table:
-    """Rows for the ``raw`` table, sorted by (instant, vm), one for each key; later batches win.
+    """Rows of every column of samples, sorted by (instant, vm), one for each of these keys; later batches win.
 
     Parameters
     ----------
@@ -66,7 +66,7 @@ def trace_of(layers: Sequence[pa.Table], grid: Grid, names: Mapping[int, str]) -
     Parameters
     ----------
     layers
-        Rows with the columns of ``raw``, all on the grid, each with a value; later layers win.
+        Rows as of :func:`table_of`, all on the grid, each with a value; later layers win. A resource may be left out.
     grid
         Instants of the trace.
     names
@@ -81,6 +81,8 @@ def trace_of(layers: Sequence[pa.Table], grid: Grid, names: Mapping[int, str]) -
     for resource in Resource:
         spread = np.full((2, grid.steps, len(numbers)), np.nan)
         for rows, i, j in zip(layers, step, vm, strict=True):
+            if resource.demand_column not in rows.column_names:
+                continue
             values = rows[resource.demand_column].to_numpy()
             there = ~np.isnan(values)
             cell = (i[there], place[j[there]])

@@ -1,0 +1,1 @@
+"""Behaviour store that several processes share, on PostgreSQL."""
