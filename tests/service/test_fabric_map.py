@@ -74,6 +74,19 @@ def test_a_line_is_as_the_busier_direction(links: list[FabricLink], level: str) 
     assert [line.level for line in found.lines] == [level]
 
 
+def test_layers_of_many_are_broken_into_rows_and_stay_apart() -> None:
+    leaves, spines = [f"leaf{k:02}" for k in range(30)], [f"spine{k}" for k in range(4)]
+    links = [each for leaf in leaves for spine in spines for each in both(leaf, spine)]
+    found = drawn(
+        fabric([switch(name) for name in leaves + spines], links, [interface(f"at-{leaf}", leaf) for leaf in leaves])
+    )
+    below = {spot.y for spot in found.spots if spot.name.startswith("leaf")}
+    above = {spot.y for spot in found.spots if spot.name.startswith("spine")}
+    assert (len(below), len(above)) == (3, 1)
+    assert max(above) < min(below)
+    assert len({(spot.x, spot.y) for spot in found.spots}) == 34
+
+
 def test_a_network_that_has_no_layers_is_drawn_within_its_frame_and_each_time_alike() -> None:
     names = [f"s{k}" for k in range(30)]
     ring = [each for a, b in pairwise([*names, names[0]]) for each in both(a, b)]

@@ -75,7 +75,10 @@ def test_rates_of_networks_are_bits() -> None:
     assert words.bits(0.0) == "0 bit/s"
     assert words.bits(125.0) == "1 kbit/s"
     assert words.bits(1.25e9) == "10 Gbit/s"
-    assert words.bits(1.25e15) == "1e+04 Tbit/s"
+    assert words.bits(124.97e6) == "1 Gbit/s"
+    assert words.bits(112.3e6) == "898 Mbit/s"
+    assert words.bits(1.25e15) == "10000 Tbit/s"
+    assert words.bits(None) == "–"
 
 
 DECISION: dict[str, Any] = {
@@ -98,18 +101,53 @@ def test_a_decision_is_explained_in_sentences() -> None:
         "The chance of falling short that is taken now is 0.5 %; it may happen in 1 % of its intervals. "
         "Most trusted: boosted (60%)."
     )
-    outcome = {"amount": 1.5, "result": "done", "read_back": 1.5, "reason": "", "at": 1_772_409_600}
-    assert words.explained(decision(outcome=outcome)).startswith(
-        "Holds 1.5 cores of 4 cores, last set at 2026-03-02 00:00:00 UTC (done): what"
-    )
     assert "λ is 0.25, its weight 2" in words.explained(decision(price=0.25, weight=2.0))
     assert "at most 4 cores" in words.explained(decision(quantiles=[(0.99, 8.8)])), "no more than can come"
+
+
+OUTCOME: dict[str, Any] = {"amount": 1.5, "result": "done", "read_back": 1.5, "reason": "", "at": 1_772_409_600}
+
+
+@pytest.mark.parametrize(
+    ("more", "told"),
+    [
+        ({"outcome": OUTCOME}, "Holds 1.5 cores of 4 cores, set at 2026-03-02 00:00:00 UTC: what"),
+        (
+            {"outcome": {**OUTCOME, "result": "failed", "read_back": 4.0, "reason": "libvirt does not answer"}},
+            "Holds 4 cores of 4 cores; to set it to 1.5 cores failed at 2026-03-02 00:00:00 UTC "
+            "(libvirt does not answer): what",
+        ),
+        (
+            {"outcome": {**OUTCOME, "result": "pending", "read_back": 2.0, "at": None}},
+            "Holds 2 cores of 4 cores; to set it to 1.5 cores is on its way: what",
+        ),
+        ({"granted": 3.0, "ruling": "clipped"}, "Would hold 3 cores of 4 cores: what"),
+        (
+            {"outcome": OUTCOME, "restored": {"vm_id": "web", "at": 1_772_409_660, "why": "asked for"}},
+            "Was put back as it was at 2026-03-02 00:01:00 UTC (asked for); would hold 1.5 cores of 4 cores: what",
+        ),
+    ],
+)
+def test_what_it_holds_is_what_came_of_it_not_what_was_wanted(more: dict[str, Any], told: str) -> None:
+    assert words.explained(decision(**more)).startswith(told)
+
+
+def test_what_happened_has_instants() -> None:
+    restored = {"vm_id": "web", "at": 1_772_409_660, "why": "asked for"}
+    failed = {**OUTCOME, "result": "failed", "reason": "away"}
+    assert words.events_of(decision(outcome=failed, restored=restored)) == [
+        (1_772_409_600, "CPU set to 1.5 cores: failed (away)"),
+        (1_772_409_660, "CPU put back as it was: asked for"),
+    ]
+    assert words.events_of(decision()) == []
 
 
 def test_what_is_not_known_is_left_out() -> None:
     bare = decision(limit=None, quantiles=[(0.99, None)], probability=None, price=None, experts={}, reason="")
     assert words.explained(bare) == "Would hold 1.5 cores: accepted."
     assert words.trusted({"a": None, "b": 0.1, "c": 0.9}) == [("c", 0.9), ("b", 0.1)]
+    assert words.explained(decision(price=0.1, weight=None)).count("its weight –") == 1
+    assert (words.more(3, 3), words.more(5, 3)) == ("", "; 2 more are not shown")
     assert words.listed([], 2) == ""
     assert words.listed(["a", "b", "c"], 2) == "a, b and 1 more"
     assert words.of(1.0, None, "cpu") == "1 core"

@@ -178,13 +178,22 @@ def test_forecasts_are_drawn_and_follow_what_is_chosen(ann: Desk) -> None:
     ann.go("/vms/vm-1")
     canvas = ann.page.locator("#fans canvas")
     expect(canvas).to_have_count(2)
+    expect(ann.page.locator("#fans-problem")).to_be_hidden()
     inked = """canvas => {
-        const { data } = canvas.getContext("2d").getImageData(0, 0, canvas.width, canvas.height);
-        const colours = new Set();
-        for (let k = 0; k < data.length; k += 4) if (data[k + 3] > 200) colours.add(data.slice(k, k + 3).join());
-        return colours.size;
+        const copy = new OffscreenCanvas(canvas.width, canvas.height).getContext("2d", { willReadFrequently: true });
+        copy.drawImage(canvas, 0, 0);
+        const { data } = copy.getImageData(0, 0, canvas.width, canvas.height);
+        const styles = getComputedStyle(document.documentElement);
+        const wanted = ["--used", "--fan", "--faint"].map(name => {
+            const hex = styles.getPropertyValue(name).trim();
+            return [1, 3, 5].map(k => parseInt(hex.slice(k, k + 2), 16));
+        });
+        const near = (k, rgb) => rgb.every((part, j) => Math.abs(data[k + j] - part) < 30) && data[k + 3] > 60;
+        const seen = wanted.map(() => 0);
+        for (let k = 0; k < data.length; k += 4) wanted.forEach((rgb, j) => { seen[j] += near(k, rgb); });
+        return seen;
     }"""
-    wait_until(lambda: canvas.first.evaluate(inked) > 5, "more than axes is drawn")
+    wait_until(lambda: min(canvas.first.evaluate(inked)) >= 5, "demand, fan and limit are drawn in their colours")
     with ann.page.expect_response(
         lambda answer: "/history" in answer.url and "resolution=1h" not in answer.url
     ) as asked:

@@ -1,124 +1,160 @@
-// Charts of what a VM demanded and is expected to demand: a fan of quantiles that opens from now on.
+// Charts of what a VM demanded and is expected to demand: a fan of quantiles that opens from its newest samples on.
 
 import uPlot from "uplot";
 
-type History = { resource: string; at: number[]; mean: (number | null)[]; peak: (number | null)[] };
-type Target = { statistic: "mean" | "peak"; steps: number; quantiles: (number | null)[] };
+type Column = (number | null)[];
+type History = { resource: string; at: number[]; mean: Column; peak: Column; limit: Column };
+type Target = { statistic: "mean" | "peak"; steps: number; quantiles: Column };
 type Forecast = { resource: string; issued_at: number; step_seconds: number; levels: number[]; targets: Target[] };
-type Table = { data: uPlot.AlignedData; bands: uPlot.Band[]; series: uPlot.Series[] };
+type Known = { history: History[]; forecasts: Forecast[]; problem: string };
 
+const NAMES: Record<string, string> = {
+  cpu: "CPU",
+  memory: "memory",
+  disk_read: "disk reads",
+  disk_write: "disk writes",
+  net_rx: "network in",
+  net_tx: "network out",
+};
 const BANDS: [number, number][] = [
   [0.5, 0.9],
   [0.9, 0.95],
   [0.95, 0.99],
 ];
+const LEVELS = [...new Set(BANDS.flat())].sort((a, b) => a - b);
+const MOST_STEPS = 2_100; // a week of 5 minutes
 const BINARY = Array.from({ length: 50 }, (_, k) => 2 ** k);
-const COARSEST_RAW_STEPS = 2000;
+const DAYS = "{YYYY}-{MM}-{DD}";
 
-/** Draw all fans of the page; the function that comes back draws them anew with what is known then. */
+/** Draw all fans of the page; the function that comes back draws what is known then. */
 export function fans(): () => void {
   const place = document.querySelector<HTMLElement>("#fans");
   const spans = document.querySelector<HTMLElement>("#spans");
   if (place === null || spans === null) return () => undefined;
   spans.hidden = false;
-  const charts = new Map<HTMLElement, uPlot>();
+  const charts = new Map<string, uPlot>();
   let asked = 0;
 
-  const draw = async (): Promise<void> => {
+  async function draw(anew: boolean): Promise<void> {
     const turn = ++asked;
-    const span = Number(spans.querySelector<HTMLInputElement>("input:checked")?.value ?? 86400);
-    const found = await known(place, span);
-    if (turn !== asked || found === null) return; // another has begun since
-    for (const figure of place.querySelectorAll<HTMLElement>("[data-fan]")) {
-      const name = figure.dataset["fan"] ?? "";
-      const history = found.history.find((each) => each.resource === name);
-      const forecast = found.forecasts.find((each) => each.resource === name);
-      charts.get(figure)?.destroy();
-      charts.delete(figure);
-      const plot = figure.querySelector<HTMLElement>(".plot");
-      if (history === undefined || plot === null) continue;
-      charts.set(figure, chart(figure, plot, name, table(history, forecast, amountOf(figure, "limit"))));
+    const span = Number(spans!.querySelector<HTMLInputElement>("input:checked")?.value ?? 86_400);
+    const found = await known(place!, span);
+    if (turn !== asked) return; // another has begun since
+    tell(place!, found.problem);
+    const names = new Set([...found.history, ...found.forecasts].map((each) => each.resource));
+    for (const name of Object.keys(NAMES).filter((each) => names.has(each))) {
+      const data = table(
+        found.history.find((each) => each.resource === name),
+        found.forecasts.find((each) => each.resource === name),
+      );
+      const old = charts.get(name);
+      if (old !== undefined && !anew) {
+        old.setData(data, !isZoomed(old));
+        continue;
+      }
+      old?.destroy();
+      charts.set(name, chart(figure(place!, name), name, data));
     }
-  };
-  const again = (): void => void draw().catch(() => undefined); // the next event tries again
-  spans.addEventListener("change", again);
-  document.addEventListener("themechange", again);
-  window.matchMedia("(prefers-color-scheme: dark)").addEventListener("change", again);
+  }
+  const anew = (): void => void draw(true);
+  spans.addEventListener("change", anew);
+  document.addEventListener("themechange", anew);
+  window.matchMedia("(prefers-color-scheme: dark)").addEventListener("change", anew);
   new ResizeObserver(() => {
-    for (const [figure, each] of charts) each.setSize({ width: widthOf(figure), height: each.height });
+    for (const each of charts.values()) each.setSize({ width: widthOf(each.root), height: each.height });
   }).observe(place);
-  again();
-  return again;
+  anew();
+  return () => void draw(false);
 }
 
-async function known(
-  place: HTMLElement,
-  span: number,
-): Promise<{ history: History[]; forecasts: Forecast[] } | null> {
+/** What is known of a VM; what could not be had is empty, and the problem says why. */
+async function known(place: HTMLElement, span: number): Promise<Known> {
   const vm = `/api/v1/vms/${encodeURIComponent(place.dataset["vm"] ?? "")}`;
   const step = Number(place.dataset["step"]);
-  const forecasts = await get<Forecast[]>(`${vm}/forecasts`);
-  const issued = Math.max(0, ...forecasts.map((each) => each.issued_at + each.step_seconds));
-  const until = issued || Number(place.dataset["until"]);
-  const resolution = span / step <= COARSEST_RAW_STEPS ? "raw" : span / 300 <= COARSEST_RAW_STEPS ? "5min" : "1h";
-  const since = Math.max(0, until - span);
-  const history = await get<History[]>(`${vm}/history?since=${since}&until=${until}&resolution=${resolution}`);
-  return { history, forecasts };
-}
-
-async function get<T>(address: string): Promise<T> {
-  const answer = await fetch(address, { headers: { Accept: "application/json" } });
-  if (!answer.ok) throw new Error(`${address}: ${answer.status}`);
-  return (await answer.json()) as T;
-}
-
-/** Columns for the chart: the past, then the fan from its last instant on. */
-export function table(history: History, forecast: Forecast | undefined, limit: number | null): Table {
-  const first = Math.max(history.mean.findIndex((value) => value !== null), 0); // before that it was not there
-  const at = history.at.slice(first);
-  const mean: (number | null)[] = history.mean.slice(first);
-  const ahead = forecast === undefined ? [] : ahead_of(forecast);
-  const now = forecast === undefined ? (at.at(-1) ?? 0) : forecast.issued_at + forecast.step_seconds;
-  const levels = [...new Set(BANDS.flat())].sort((a, b) => a - b);
-  const past = at.length;
-  for (const each of ahead) {
-    at.push(now + each.after);
-    mean.push(null);
+  const problems: string[] = [];
+  async function get<T>(address: string): Promise<T[]> {
+    try {
+      const answer = await fetch(address, { headers: { Accept: "application/json" } });
+      if (answer.ok) return (await answer.json()) as T[];
+      problems.push(((await answer.json()) as { detail?: string }).detail ?? `status ${answer.status}`);
+    } catch {
+      problems.push("the service does not answer");
+    }
+    return [];
   }
-  const fan = levels.map((level) => {
-    const column: (number | null)[] = new Array<number | null>(past).fill(null);
-    const last = history.mean.findLast((value) => value !== null) ?? null;
-    if (past && ahead.length) column[past - 1] = last;
-    return column.concat(ahead.map((each) => at_level(each.quantiles, forecast?.levels ?? [], level)));
-  });
-  const series: uPlot.Series[] = [
-    {},
-    { label: "demand", stroke: ink("--used"), width: 1.5, points: { show: false } },
-    ...levels.map((level) => ({
-      label: `P${+(level * 100).toFixed(1)}`,
-      stroke: ink("--fan"),
-      width: level === 0.5 ? 1.5 : 0.5,
-      points: { show: false },
-    })),
-    { label: "limit", stroke: ink("--faint"), dash: [6, 4], width: 1, points: { show: false } },
-  ];
-  const bands = BANDS.map(([low, high], k) => ({
-    series: [2 + levels.indexOf(high), 2 + levels.indexOf(low)] as [number, number],
-    fill: ink(`--fan-${k + 1}`),
-  }));
-  const limits = at.map(() => limit);
-  return { data: [at, mean, ...fan, limits] as uPlot.AlignedData, bands, series };
+  const forecasts = await get<Forecast>(`${vm}/forecasts`);
+  const until = Math.max(Number(place.dataset["until"]), ...forecasts.map((each) => each.issued_at + each.step_seconds));
+  const resolution = span / step <= MOST_STEPS ? "raw" : span / 300 <= MOST_STEPS ? "5min" : "1h";
+  const since = Math.max(0, until - span);
+  const history = await get<History>(`${vm}/history?since=${since}&until=${until}&resolution=${resolution}`);
+  return { history, forecasts, problem: problems.join("; ") };
 }
 
-/** The forecast as a curve: the mean of the next interval, then the peak until each horizon. */
-function ahead_of(forecast: Forecast): { after: number; quantiles: (number | null)[] }[] {
-  return [...forecast.targets]
+function tell(place: HTMLElement, problem: string): void {
+  let note = place.parentElement?.querySelector<HTMLElement>("#fans-problem") ?? null;
+  if (note === null) {
+    note = document.createElement("p");
+    note.id = "fans-problem";
+    note.className = "note";
+    place.before(note);
+  }
+  note.hidden = problem === "";
+  note.textContent = problem;
+}
+
+/** The figure of a resource, which is made when it is not there yet. */
+function figure(place: HTMLElement, name: string): HTMLElement {
+  const old = place.querySelector<HTMLElement>(`[data-fan="${name}"] .plot`);
+  if (old !== null) return old;
+  const made = document.createElement("figure");
+  made.className = "chart";
+  made.dataset["fan"] = name;
+  const caption = document.createElement("figcaption");
+  caption.textContent = NAMES[name] ?? name;
+  const plot = document.createElement("div");
+  plot.className = "plot";
+  plot.setAttribute("role", "img");
+  plot.setAttribute("aria-label", `What it demanded and is expected to demand of ${NAMES[name] ?? name}, as a chart`);
+  made.append(caption, plot);
+  place.append(made);
+  return plot;
+}
+
+/** Columns for a chart: instants, mean, peak, limit, and a column for each level of the fan. */
+export function table(history: History | undefined, forecast: Forecast | undefined): uPlot.AlignedData {
+  const first = Math.max(history?.mean.findIndex((value) => value !== null) ?? 0, 0); // before that it was not there
+  const at = history?.at.slice(first) ?? [];
+  const mean = history?.mean.slice(first) ?? [];
+  const peak = history?.peak.slice(first) ?? [];
+  const limit = history?.limit.slice(first) ?? [];
+  const last = mean.findLastIndex((value) => value !== null);
+  const ahead = forecast === undefined ? [] : curve(forecast).filter((each) => each.at > (at.at(-1) ?? 0));
+  const past = at.length;
+  const ceiling = limit.findLast((value) => value !== null) ?? null;
+  for (const each of ahead) {
+    at.push(each.at);
+    mean.push(null);
+    peak.push(null);
+    limit.push(ceiling);
+  }
+  const fan = LEVELS.map((level) => {
+    const column: Column = new Array<number | null>(past).fill(null);
+    if (last >= 0 && ahead.length) column[last] = mean[last] ?? null; // it opens from what was seen last
+    return column.concat(ahead.map((each) => atLevel(each.quantiles, forecast?.levels ?? [], level)));
+  });
+  return [at, mean, peak, limit, ...fan] as uPlot.AlignedData;
+}
+
+/** A forecast as a curve: the mean of the next interval, then the peak until each horizon, at their intervals' starts. */
+function curve(forecast: Forecast): { at: number; quantiles: Column }[] {
+  return forecast.targets
+    .filter((each) => each.quantiles.some((value) => value !== null))
     .sort((a, b) => a.steps - b.steps || a.statistic.localeCompare(b.statistic))
     .filter((each, k, all) => k === 0 || each.steps > (all[k - 1]?.steps ?? 0))
-    .map((each) => ({ after: each.steps * forecast.step_seconds, quantiles: each.quantiles }));
+    .map((each) => ({ at: forecast.issued_at + each.steps * forecast.step_seconds, quantiles: each.quantiles }));
 }
 
-function at_level(quantiles: (number | null)[], levels: number[], wanted: number): number | null {
+function atLevel(quantiles: Column, levels: number[], wanted: number): number | null {
   let best = 0;
   levels.forEach((level, k) => {
     if (Math.abs(level - wanted) < Math.abs((levels[best] ?? 0) - wanted)) best = k;
@@ -126,26 +162,41 @@ function at_level(quantiles: (number | null)[], levels: number[], wanted: number
   return quantiles[best] ?? null;
 }
 
-function chart(figure: HTMLElement, plot: HTMLElement, name: string, found: Table): uPlot {
-  const days = "{YYYY}-{MM}-{DD}";
+function chart(plot: HTMLElement, name: string, data: uPlot.AlignedData): uPlot {
   const instants: uPlot.Axis.Values = [
-    [86400, days, null, null, null, null, null, null, 1],
-    [60, "{HH}:{mm}", `\n${days}`, null, `\n${days}`, null, null, null, 1],
-    [1, "{HH}:{mm}:{ss}", `\n${days}`, null, `\n${days}`, null, null, null, 1],
+    [86_400, DAYS, null, null, null, null, null, null, 1],
+    [60, "{HH}:{mm}", `\n${DAYS}`, null, `\n${DAYS}`, null, null, null, 1],
+    [1, "{HH}:{mm}:{ss}", `\n${DAYS}`, null, `\n${DAYS}`, null, null, null, 1],
   ];
   const axis = { stroke: ink("--faint"), grid: { stroke: ink("--rule"), width: 1 }, ticks: { stroke: ink("--rule") } };
   const amount = (value: number): string => words(value, name);
+  const line = (label: string, stroke: string, more: uPlot.Series = {}): uPlot.Series => ({
+    label,
+    stroke,
+    width: 1.5,
+    points: { show: false },
+    value: (_: uPlot, value: number | null) => (value === null ? "–" : amount(value)),
+    ...more,
+  });
+  const ahead = LEVELS.map((level) =>
+    line(`P${+(level * 100).toFixed(1)}`, ink("--fan"), { width: level === 0.5 ? 1.5 : 0.5, spanGaps: true }),
+  );
   return new uPlot(
     {
-      width: widthOf(figure),
+      width: widthOf(plot),
       height: 260,
       tzDate: (seconds) => uPlot.tzDate(new Date(seconds * 1000), "Etc/UTC"),
-      series: found.series.map((each, k) =>
-        k
-          ? { ...each, value: (_: uPlot, value: number | null) => (value === null ? "–" : amount(value)) }
-          : { label: "time", value: `${days} {HH}:{mm}:{ss}` },
-      ),
-      bands: found.bands,
+      series: [
+        { label: "time", value: `${DAYS} {HH}:{mm}:{ss}` },
+        line("demand", ink("--used"), { points: { size: 5 } }), // which are shown where there are few
+        line("peak", ink("--used"), { width: 0.5 }),
+        line("limit", ink("--faint"), { width: 1, dash: [6, 4] }),
+        ...ahead,
+      ],
+      bands: BANDS.map(([low, high], k) => ({
+        series: [4 + LEVELS.indexOf(high), 4 + LEVELS.indexOf(low)] as [number, number],
+        fill: ink(`--fan-${k + 1}`),
+      })),
       axes: [
         { ...axis, values: instants },
         {
@@ -158,9 +209,16 @@ function chart(figure: HTMLElement, plot: HTMLElement, name: string, found: Tabl
       scales: { y: { range: (_: uPlot, _low: number, high: number) => [0, (high || 1) * 1.05] } },
       cursor: { drag: { x: true, y: false } },
     },
-    found.data,
+    data,
     plot,
   );
+}
+
+/** Whether somebody looks at a part; twice clicked, all is there again. */
+function isZoomed(chart: uPlot): boolean {
+  const [at] = chart.data;
+  const { min, max } = chart.scales["x"] ?? {};
+  return at.length > 1 && min != null && max != null && (min > (at[0] ?? 0) || max < (at.at(-1) ?? 0));
 }
 
 /** An amount as the tables write it. */
@@ -177,14 +235,8 @@ export function words(value: number, resource: string): string {
   return `${three(value)}${prefixes[power]}${power ? "i" : ""}${resource === "memory" ? "B" : "B/s"}`;
 }
 
-function amountOf(figure: HTMLElement, name: string): number | null {
-  const text = figure.dataset[name];
-  const value = Number(text);
-  return text && Number.isFinite(value) ? value : null;
-}
-
-function widthOf(figure: HTMLElement): number {
-  return Math.max(280, figure.clientWidth);
+function widthOf(element: HTMLElement): number {
+  return Math.max(280, (element.closest("figure") ?? element).clientWidth);
 }
 
 function ink(name: string): string {

@@ -1,9 +1,10 @@
 // Pages that are live: when something has happened, the page is asked for again, and what is different in it is put
 // in place. Whatever has the focus, is opened, or is scrolled stays as it is.
 
-const WAIT_MS = 1000;
-const POLL_MS = 2000;
-const AGAIN_MS = 5000;
+const WAIT_MS = 1_000;
+const POLL_MS = 2_000;
+const AGAIN_MS = 5_000;
+const LONGEST_MS = 30_000; // without an event: the daemon may be away
 
 export type Happened = { kind: string; data: Record<string, unknown> };
 type Listener = (event: Happened) => void;
@@ -12,21 +13,22 @@ const KINDS = ["reset", "cycle", "mode", "fault", "contact", "vm-started", "vm-s
 
 /** Begin to listen; `heard` is told of every event, `refreshed` after the page was brought up to date. */
 export function live(heard: Listener, refreshed: () => void): void {
-  const sign = document.querySelector<HTMLElement>("#live");
-  if (sign === null) return; // nobody is signed in
+  const found = document.querySelector<HTMLElement>("#live");
+  if (found === null) return; // nobody is signed in
+  const sign: HTMLElement = found;
   let waiting = false;
   let again = false;
+  let events: EventSource | null = null;
 
-  const refresh = async (): Promise<void> => {
+  async function refresh(): Promise<void> {
     if (waiting) {
       again = true;
       return;
     }
     waiting = true;
-    try {
-      if (!document.hidden && (await bringUpToDate(sign))) refreshed();
-    } catch {
-      // the service is away; its next event, or the stream that begins anew, tries again
+    if (!document.hidden && (await bringUpToDate(sign))) {
+      refreshed();
+      if (events?.readyState === EventSource.OPEN) say(sign, "live", true);
     }
     window.setTimeout(() => {
       waiting = false;
@@ -35,44 +37,65 @@ export function live(heard: Listener, refreshed: () => void): void {
         void refresh();
       }
     }, WAIT_MS);
-  };
+  }
 
-  let events: EventSource;
-  let wasAway = false;
-  const listen = (): void => {
-    events = new EventSource("/api/v1/events");
-    events.addEventListener("open", () => {
+  /** Only while the page is seen: a browser has six connections to a host for all of its pages. */
+  function listen(): void {
+    if (document.hidden || events !== null) return;
+    const opened = new EventSource("/api/v1/events");
+    events = opened;
+    let wasAway = false;
+    opened.addEventListener("open", () => {
       say(sign, "live", true);
       if (wasAway) void refresh();
       wasAway = false;
     });
-    events.addEventListener("error", () => {
-      if (!wasAway) say(sign, `not live since ${new Date().toLocaleTimeString()}`, false);
+    opened.addEventListener("error", () => {
+      if (!wasAway) say(sign, `not live since ${clock()}`, false);
       wasAway = true;
-      if (events.readyState !== EventSource.CLOSED) return; // it tries again by itself
-      void refresh(); // which says so if the session has ended
-      window.setTimeout(listen, AGAIN_MS);
+      if (opened.readyState === EventSource.CLOSED) {
+        events = null;
+        window.setTimeout(() => void comeBack(), WAIT_MS);
+      }
     });
     for (const kind of KINDS) {
-      events.addEventListener(kind, (event: MessageEvent<string>) => {
+      opened.addEventListener(kind, (event: MessageEvent<string>) => {
         heard({ kind, data: JSON.parse(event.data) as Record<string, unknown> });
         if (kind !== "reset") void refresh();
       });
     }
-  };
+  }
+
+  function rest(): void {
+    events?.close();
+    events = null;
+  }
+
+  /** The stream was refused: not again before the page itself is given. */
+  async function comeBack(): Promise<void> {
+    if (events !== null || document.hidden) return;
+    if (await bringUpToDate(sign)) listen();
+    else window.setTimeout(() => void comeBack(), AGAIN_MS);
+  }
+
+  function poll(): void {
+    if (document.querySelector("[data-poll]") !== null) void refresh();
+  }
+
   listen();
-  window.addEventListener("pagehide", () => events.close());
-  window.addEventListener("pageshow", (event) => {
-    if (event.persisted) listen(); // back from another page, as it was
-  });
+  window.setInterval(poll, POLL_MS);
+  window.setInterval(() => void refresh(), LONGEST_MS);
+  window.addEventListener("pagehide", rest);
+  window.addEventListener("pageshow", listen); // also back from another page, as it was
   document.addEventListener("visibilitychange", () => {
-    if (!document.hidden) void refresh();
+    if (document.hidden) rest();
+    else void comeBack();
   });
-  const poll = (): void => {
-    if (document.querySelector("[data-poll]") === null) return;
-    void refresh().finally(() => window.setTimeout(poll, POLL_MS));
-  };
-  poll();
+}
+
+/** The time of day as the pages tell it. */
+export function clock(): string {
+  return `${new Date().toISOString().slice(11, 19)} UTC`;
 }
 
 function say(sign: HTMLElement, text: string, well: boolean): void {
@@ -90,23 +113,43 @@ function sayWhereToSignIn(sign: HTMLElement): void {
   sign.classList.add("away");
 }
 
+/** Ask for the page again, and put in place what is different; whether it was given. */
 async function bringUpToDate(sign: HTMLElement): Promise<boolean> {
-  const answer = await fetch(location.href, { headers: { Accept: "text/html" }, cache: "no-store" });
+  let answer: Response;
+  try {
+    answer = await fetch(location.href, { headers: { Accept: "text/html" }, cache: "no-store" });
+  } catch {
+    if (!sign.classList.contains("away")) say(sign, `not live since ${clock()}`, false);
+    return false;
+  }
   if (answer.redirected && new URL(answer.url).pathname === "/login") {
     sayWhereToSignIn(sign);
     return false;
   }
-  if (!answer.ok) return false;
   const fresh = new DOMParser().parseFromString(await answer.text(), "text/html");
+  if (!answer.ok) {
+    const why = fresh.querySelector("main .note")?.textContent?.trim() ?? `status ${answer.status}`;
+    if (!sign.classList.contains("away")) say(sign, `not live since ${clock()}: ${why}`, false);
+    return false;
+  }
   for (const region of document.querySelectorAll<HTMLElement>("[data-live]")) {
     const other = fresh.getElementById(region.id);
-    if (other !== null) replace(region, other);
+    if (other !== null) keepingFocus(() => replace(region, other));
   }
   const mark = fresh.querySelector<HTMLMetaElement>('meta[name="csrf"]')?.content;
   if (mark !== undefined) {
     for (const field of document.querySelectorAll<HTMLInputElement>('input[name="csrf"]')) field.value = mark;
   }
   return true;
+}
+
+/** Do something; what has the focus and is moved by it gets it back. */
+function keepingFocus(change: () => void): void {
+  const focused = document.activeElement;
+  change();
+  if (focused instanceof HTMLElement && focused.isConnected && document.activeElement !== focused) {
+    focused.focus({ preventScroll: true });
+  }
 }
 
 /** Put in place what is different, part by part, so that what somebody works with is not torn away from them. */
@@ -118,6 +161,11 @@ export function replace(region: Element, other: Element): void {
   for (const { name, value } of [...other.attributes]) {
     if (name !== "open" && region.getAttribute(name) !== value) region.setAttribute(name, value);
   }
+  if (other.firstElementChild?.hasAttribute("data-key")) byKey(region, other);
+  else byPlace(region, other);
+}
+
+function byPlace(region: Element, other: Element): void {
   const mine = [...region.childNodes];
   const theirs = [...other.childNodes];
   theirs.forEach((node, k) => {
@@ -127,4 +175,18 @@ export function replace(region: Element, other: Element): void {
     else if (!old.isEqualNode(node)) old.replaceWith(document.importNode(node, true));
   });
   for (const old of mine.slice(theirs.length)) old.remove();
+}
+
+/** Rows are of something: each stays the row of what it is of, wherever it stands now. */
+function byKey(region: Element, other: Element): void {
+  const mine = new Map([...region.children].map((row) => [row.getAttribute("data-key"), row]));
+  let place: Element | null = region.firstElementChild;
+  for (const row of [...other.children]) {
+    const key = row.getAttribute("data-key");
+    const old = mine.get(key) ?? document.importNode(row, true);
+    if (mine.delete(key)) replace(old, row);
+    if (old === place) place = place.nextElementSibling;
+    else region.insertBefore(old, place);
+  }
+  for (const gone of mine.values()) gone.remove();
 }

@@ -1,9 +1,10 @@
 import "uplot/dist/uPlot.min.css";
 import "./pages.css";
 import { fans } from "./fans";
-import { live, type Happened } from "./live";
+import { clock, live, type Happened } from "./live";
 
 const MOST_EVENTS = 50;
+const DRAFT = "draft";
 const TOLD: Record<string, string> = {
   "vm-started": "it was started",
   "vm-stopped": "it was stopped",
@@ -37,28 +38,36 @@ function told(event: Happened): void {
   const text = TOLD[event.kind];
   if (list === null || text === undefined || event.data["vm"] !== list.dataset["vm"]) return;
   const line = document.createElement("li");
-  line.textContent = `${new Date().toLocaleTimeString()}: ${text}`;
+  line.textContent = `${clock()}: ${text}`;
   list.prepend(line);
   while (list.childElementCount > MOST_EVENTS) list.lastElementChild?.remove();
 }
 
-/** Whoever has written a draft is asked before they leave it. */
+/** A draft is kept in this browser until it is in force, whatever becomes of the page. */
 function drafts(): void {
   const form = document.querySelector<HTMLFormElement>("#draft-form");
   const text = form?.querySelector<HTMLTextAreaElement>("textarea");
-  if (!form || !text || text.readOnly) return;
-  let sent = false;
-  form.addEventListener("submit", () => {
-    sent = true;
+  const note = form?.querySelector<HTMLElement>("#kept");
+  if (!form || !text || !note || text.readOnly) return;
+  if (new URLSearchParams(location.search).get("done") === "applied") localStorage.removeItem(DRAFT);
+  const kept = localStorage.getItem(DRAFT);
+  note.hidden = kept === null || kept === text.value;
+  note.querySelector("button")?.addEventListener("click", () => {
+    text.value = kept ?? "";
+    note.hidden = true;
+    text.focus();
   });
-  window.addEventListener("beforeunload", (event) => {
-    const changed = text.value !== text.defaultValue;
-    if (changed && !sent) event.preventDefault();
-  });
+  text.addEventListener("input", () => localStorage.setItem(DRAFT, text.value));
+}
+
+/** What somebody has written is not for who comes after them. */
+function signingOut(): void {
+  document.querySelector('form[action="/logout"]')?.addEventListener("submit", () => localStorage.removeItem(DRAFT));
 }
 
 themes();
 drafts();
+signingOut();
 const draw = fans();
 live(told, draw);
 document.querySelector<HTMLElement>("#said")?.focus();

@@ -7,7 +7,7 @@ Nothing is changed before how it was, and why it is changed, are on the disk.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from forestall.demand.acting import carry_out
@@ -287,12 +287,13 @@ class Driver:
         """Name of each VM's trust group; empty for those that are in none."""
         return self._planner.trust_groups(vm_ids)
 
-    def views(self) -> list[VmView]:
-        """Every VM and resource at the last cycle, for the command line."""
+    def views(self, vm_ids: Collection[str] | None = None) -> list[VmView]:
+        """Every VM and resource at the last cycle, or those of these VMs, for the command line and the API."""
         steady = self._clock.monotonic()
         return vm_views(
             self._ruled,
             self._plans,
+            vm_ids=vm_ids,
             altered=set(self.altered),
             mode_of=lambda vm_id: self.mode_of(vm_id)[0],
             lease_left=lambda vm_id, resource: self._leases.left_seconds(vm_id, resource, steady),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 
@@ -142,17 +142,20 @@ def vm_views(
     ruled: Mapping[Resource, Sequence[Ruled]],
     plans: Mapping[Resource, Plan],
     *,
+    vm_ids: Collection[str] | None,
     altered: AbstractSet[str],
     mode_of: Callable[[str], Mode],
     lease_left: Callable[[str, Resource], float | None],
 ) -> list[VmView]:
-    """One view for each VM and resource that was ruled on, by VM and then by resource."""
+    """One view for each VM and resource that was ruled on, by VM and then by resource; ``vm_ids``: of these only."""
     views = []
     for resource, mine in ruled.items():
         plan = plans[resource]
         place = {vm_id: j for j, vm_id in enumerate(plan.vm_ids)}
         for r in mine:
             decision, vm_id = r.recorded, r.decision.vm_id
+            if vm_ids is not None and vm_id not in vm_ids:
+                continue
             j = place[vm_id]
             views.append(
                 VmView(

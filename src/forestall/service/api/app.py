@@ -13,10 +13,9 @@ from fastapi.routing import APIRoute
 from forestall import __version__
 from forestall.ports.audit_log import AuditLog
 from forestall.ports.kept_answers import KeptAnswers
-from forestall.ports.token_book import Role
 from forestall.ports.trace_shelf import TraceShelf
 from forestall.service.access.sessions import Sessions
-from forestall.service.access.tokens import Caller, Tokens
+from forestall.service.access.tokens import Tokens
 from forestall.service.api import (
     access,
     events,
@@ -39,14 +38,13 @@ from forestall.service.api.once import Once
 from forestall.service.api.policies import Checking
 from forestall.service.api.problems import Problem, handle
 from forestall.service.api.readiness import Readiness
-from forestall.service.api.site import Asking, Site
+from forestall.service.api.site import EVERYBODY, Asking, Site
 from forestall.service.jobs import Jobs
 from forestall.service.tracing import traced_asking
+from forestall.service.web.rendering import for_people
 from forestall.service.web.show import show
 
 TITLE = "Forestall"
-EVERYTHING = Caller("events", Role.VIEWER)
-"""Who looks for all who listen; each hears what they may."""
 PARTS = (hosts, policies, trace_routes, jobs, groups, fabric, models, preallocations, events, webhooks, access, metrics)
 _DESCRIPTION = """\
 Gives each virtual machine what it is about to need, before it asks.
@@ -79,7 +77,7 @@ def api(asking: Asking, checking: Checking, models_of: Callable[[], list[dict[st
     )
     site = Site(traced_asking(asking))
     app.state.site, app.state.checking, app.state.models = site, checking, models_of
-    app.state.sight = Sight(lambda: site.hosts(EVERYTHING), lambda: site.vms(EVERYTHING))
+    app.state.sight = Sight(lambda: site.hosts(EVERYBODY), lambda: site.vms(EVERYBODY))
     app.state.news = News(app.state.sight)
     handle(app)
     for part in PARTS:
@@ -143,7 +141,8 @@ def guarded(app: FastAPI, keeping: Keeping) -> Door:
     for name in ("tokens", "audit", "jobs", "traces", "webhooks"):
         setattr(app.state, name, getattr(keeping, name))
     app.state.sessions = Sessions(keeping.tokens.holds)
-    return Door(Once(app, keeping.answers), keeping.tokens, app.state.sessions, keeping.audit)
+    once = Once(app, keeping.answers)
+    return Door(once, keeping.tokens, app.state.sessions, keeping.audit, shown=for_people)
 
 
 def _describe(app: FastAPI) -> None:

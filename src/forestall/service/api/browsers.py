@@ -7,7 +7,6 @@ that our pages alone can read, and from our own origin.
 from __future__ import annotations
 
 import re
-from http.cookies import CookieError, SimpleCookie
 from urllib.parse import parse_qs, quote, urlsplit
 
 from starlette.responses import RedirectResponse, Response
@@ -18,10 +17,10 @@ from forestall.service.api.asgi import BODY, SESSION, Scope, header
 SIGN_IN, SIGN_OUT, STATIC, FIELD = "/login", "/logout", "/static/", "csrf"
 """Paths, and the field of a form with what our pages alone can read."""
 MARK = b"x-csrf-token"
-LONGEST_COOKIE = 4_096
+LONGEST_NAME, LONGEST_FORM = 128, 4 << 20
 _OURS = re.compile(r"/(?![/\\])")
 """Browsers take two slashes, whichever, for the name of another host."""
-_MARK = re.compile(rb"(^|&)csrf=[^&]*")
+_MARK = re.compile(rb"(^|&)csrf=([A-Za-z0-9_-]*)(&|$)")
 
 
 def cookie_name(scope: Scope) -> str:
@@ -30,15 +29,13 @@ def cookie_name(scope: Scope) -> str:
 
 
 def session_name(scope: Scope) -> str:
-    """What the cookie says; empty where there is none."""
-    said = header(scope, b"cookie")
-    if not said or len(said) > LONGEST_COOKIE:
-        return ""
-    try:
-        found = SimpleCookie(said.decode("latin-1")).get(cookie_name(scope))
-    except CookieError:
-        return ""
-    return found.value if found else ""
+    """What the cookie says; empty where there is none. Other cookies of the host may be anything."""
+    name = cookie_name(scope).encode()
+    for part in header(scope, b"cookie").split(b";"):
+        key, _, value = part.strip().partition(b"=")
+        if key == name:
+            return value.strip(b'" ')[:LONGEST_NAME].decode("latin-1")
+    return ""
 
 
 def with_session(response: Response, scope: Scope, name: str) -> Response:
@@ -56,8 +53,15 @@ def with_session(response: Response, scope: Scope, name: str) -> Response:
 
 def meant(scope: Scope, session: Session, body: bytes) -> bool:
     """Whether a change was asked for by one of our pages: by its header, or by a field of its form."""
-    mark = header(scope, MARK).decode("latin-1") or form_of(scope, body).get(FIELD, "")
-    return from_here(scope) and session.meant(mark)
+    mark = header(scope, MARK)
+    if not mark and is_form(scope) and len(body) <= LONGEST_FORM and (found := _MARK.search(body)):
+        mark = found[2]
+    return from_here(scope) and session.meant(mark.decode("latin-1"))
+
+
+def is_form(scope: Scope) -> bool:
+    """Whether what is sent says that it is a form."""
+    return header(scope, b"content-type").partition(b";")[0].strip() == b"application/x-www-form-urlencoded"
 
 
 def from_here(scope: Scope) -> bool:
@@ -71,33 +75,30 @@ def from_here(scope: Scope) -> bool:
 
 def form_of(scope: Scope, body: bytes | None = None) -> dict[str, str]:
     """Fields of a form that was sent, the first of each name; none if it is no form."""
-    if header(scope, b"content-type").partition(b";")[0].strip() != b"application/x-www-form-urlencoded":
+    if not is_form(scope):
         return {}
     text = (scope[BODY] if body is None else body).decode("utf-8", "replace")
     try:
-        return {name: values[0] for name, values in parse_qs(text, max_num_fields=20).items()}
+        fields = parse_qs(text, keep_blank_values=True, max_num_fields=20)
     except ValueError:
         return {}
+    return {name: values[0] for name, values in fields.items()}
 
 
 def without_mark(scope: Scope, body: bytes) -> bytes:
     """A body as it may be written down: without what only our pages know."""
-    return _MARK.sub(rb"\1", body) if scope.get(SESSION) else body
+    return _MARK.sub(rb"\1\3", body) if scope.get(SESSION) else body
 
 
-def wants_page(scope: Scope) -> bool:
-    """Whether somebody looks at a page, and would rather sign in than read a problem."""
-    return (
-        scope["method"] in ("GET", "HEAD")
-        and not scope["path"].startswith("/api/")
-        and b"text/html" in header(scope, b"accept")
-    )
+def looks(scope: Scope) -> bool:
+    """Whether a person asks with a browser, and would rather see a page than a problem for programs."""
+    return not scope["path"].startswith("/api/") and b"text/html" in header(scope, b"accept")
 
 
 def to_sign_in(scope: Scope) -> Response:
     """Send somebody to where they sign in, and back from there."""
     query = scope["query_string"].decode("latin-1")
-    there = scope["path"] + (f"?{query}" if query else "")
+    there = quote(scope["path"], safe="/") + (f"?{query}" if query else "")
     return RedirectResponse(f"{SIGN_IN}?next={quote(there, safe='')}", 303)
 
 

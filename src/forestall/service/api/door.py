@@ -1,8 +1,8 @@
 """The door of the API: who asks, how often, with how much; and what was asked is written down.
 
 Whoever comes in has shown a token (``Authorization: Bearer``), now or when they signed in. What changes something is in
-the audit log before it is done, and again with what came of it; so is who came without a token, or asked for what their
-role does not allow.
+the audit log before it is done, and again with what came of it; so is who showed none that holds, or asked for what
+their role does not allow. A browser without one is sent to where people sign in.
 """
 
 from __future__ import annotations
@@ -29,8 +29,8 @@ from forestall.service.api.once import AGAIN
 from forestall.service.api.problems import problem
 
 _log = logging.getLogger(__name__)
-OPEN = frozenset({"/healthz", "/readyz"})
-"""Paths that need no token."""
+OPEN = frozenset({"/healthz", "/readyz", browsers.SIGN_IN})
+"""Paths that may be looked at without a token, beside those of script and style."""
 REFUSED = frozenset({401, 403})
 LONGEST_BODY, BODY_SECONDS = 1 << 20, 30.0
 LONGEST_FORM = 1 << 14
@@ -62,6 +62,8 @@ class Door:
         How often each token may ask, and change something, and each address may come without a token that holds.
     noting
         How often it is written down that somebody came without one: strangers must not fill the disk.
+    shown
+        How answers are shown to who asks so.
     uploads
         Large bodies that are on their way.
     """
@@ -74,12 +76,15 @@ class Door:
     changing: Rates = field(default_factory=_at_most(5.0, 50.0))
     noting: Rates = field(default_factory=_at_most(0.1, 60.0))
     failing: Rates = field(default_factory=_at_most(0.2, 10.0))
+    shown: Callable[[Scope, Send], Send] = lambda scope, send: send
     now: Callable[[], float] = time.time
     monotonic: Callable[[], float] = time.monotonic
     uploads: int = 0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Let one request through, or answer it."""
+        if scope["type"] == "http":
+            send = self.shown(scope, send)
         if scope["type"] != "http" or _is_open(scope):
             await self.application(scope, receive, send)
             return
@@ -92,6 +97,7 @@ class Door:
             if caller is None:
                 await self._turn_away(scope, receive, send, place)
                 return
+            scope[CALLER] = caller
             rate = self.asking if scope["method"] in READING else self.changing
             if wait := rate.wait_seconds(caller.name, self.monotonic()):
                 await _refuse(scope, receive, send, 429, "too many requests", wait)
@@ -118,20 +124,24 @@ class Door:
             return
         form = browsers.form_of(scope, body)
         there = browsers.back_to(form.get("next", "/"))
+        if not browsers.from_here(scope):
+            await browsers.answered("elsewhere", there)(scope, receive, send)
+            return
         caller = await asyncio.to_thread(self.tokens.who, form.get("token", "").strip(), self.now())
-        if caller is None or not browsers.from_here(scope):
+        if caller is None:
             often = self.failing.wait_seconds(_neighbourhood(place), self.monotonic())
             if not often and not self.noting.wait_seconds("", self.monotonic()):
                 await self._write(scope, place, None, "401")
             await browsers.answered("often" if often else "wrong", there)(scope, receive, send)
             return
         await self._write(scope, place, caller, "signed in")
+        self.sessions.end(browsers.session_name(scope))
         name = self.sessions.begin(caller, self.now())
         await browsers.with_session(RedirectResponse(there, 303), scope, name)(scope, receive, send)
 
     async def _turn_away(self, scope: Scope, receive: Receive, send: Send, place: str) -> None:
         """Somebody without a token that holds; those of the same address who have one are not held up by it."""
-        if browsers.wants_page(scope) and not header(scope, b"authorization"):
+        if browsers.looks(scope) and scope["method"] in READING and not header(scope, b"authorization"):
             await browsers.to_sign_in(scope)(scope, receive, send)
             return
         if wait := self.failing.wait_seconds(_neighbourhood(place), self.monotonic()):
@@ -188,7 +198,7 @@ class Door:
             await send(message)
 
         try:
-            await self.application({**scope, CALLER: caller}, receive, told)
+            await self.application(scope, receive, told)
         except StoreError:
             if answered:
                 return  # it is half out: nothing more can be said
@@ -204,8 +214,8 @@ class Door:
 
 def _is_open(scope: Scope) -> bool:
     """Whether anybody may see it: what says that the service lives, the page to sign in, and what pages look like."""
-    path, reading = scope["path"], scope["method"] in READING
-    return path in OPEN or (reading and (path == browsers.SIGN_IN or path.startswith(browsers.STATIC)))
+    path = scope["path"]
+    return scope["method"] in READING and (path in OPEN or path.startswith(browsers.STATIC))
 
 
 class _TooLarge(Exception):

@@ -9,8 +9,11 @@ from typing import Annotated
 from fastapi import Depends, Header, Request
 from fastapi.sse import EventSourceResponse, ServerSentEvent
 
-from forestall.service.access.tokens import Tokens
+from forestall.service.access.sessions import Sessions
+from forestall.service.access.tokens import Caller, Tokens
+from forestall.service.api.asgi import SESSION
 from forestall.service.api.asking import Viewer, caller_of, router
+from forestall.service.api.browsers import session_name
 from forestall.service.api.news import MOST_LISTENERS, MOST_OF_ONE, News
 from forestall.service.api.problems import Refused
 
@@ -36,8 +39,16 @@ async def events(
 ) -> AsyncIterator[ServerSentEvent]:
     """What changes, as it changes: `cycle`, `mode`, `fault`, `contact`, `vm-started`, `vm-stopped`, `vm-altered`,
     `vm-restored`. `reset`, which comes first: look at everything anew. Who comes again with the id of the last event
-    misses none of the last 4,096. It ends when the token does.
+    misses none of the last 4,096. It ends when the token does, or the session.
     """
-    tokens: Tokens = request.app.state.tokens
-    async for name, event in news.heard(caller, last_event_id, lambda: tokens.holds(caller, time.time())):
+    async for name, event in news.heard(caller, last_event_id, lambda: _still_there(request, caller)):
         yield ServerSentEvent(event=event.kind, data=event.data, id=name)
+
+
+def _still_there(request: Request, caller: Caller) -> bool:
+    """Whether who listens would still be let in, by their token or by their session."""
+    if request.scope.get(SESSION) is not None:
+        sessions: Sessions = request.app.state.sessions
+        return sessions.of(session_name(request.scope), time.time()) is not None
+    tokens: Tokens = request.app.state.tokens
+    return tokens.holds(caller, time.time())

@@ -24,6 +24,7 @@ from forestall.service.api.asking import (
     router,
 )
 from forestall.service.api.problems import answers
+from forestall.service.api.site import Site
 
 routes = router()
 
@@ -105,6 +106,11 @@ def decisions(
 def forecasts(vm: Name, caller: Viewer, site: Here) -> list[doc.Forecast]:
     """What a VM was forecast to demand at the last cycle: quantiles for each horizon of each resource."""
     site.vm(vm, caller)
+    return forecasts_of(site, vm)
+
+
+def forecasts_of(site: Site, vm: str) -> list[doc.Forecast]:
+    """What a VM was forecast to demand, of each resource that is forecast."""
     return [
         doc.Forecast(
             unit=Resource(each["resource"]).unit,

@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
+import threading
+import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
 from forestall.model.resources import Resource
+from forestall.ports.token_book import Role
 from forestall.service.access.tokens import Caller
 from forestall.service.api.documents import Host, Pool, Vm, VmResource
 from forestall.service.api.problems import Refused
 
 Asking = Callable[[Mapping[str, Any]], Any]
 """Asks the daemon (:func:`forestall.service.control.ask`); None: none runs."""
+
+
+EVERYBODY = Caller("everybody", Role.VIEWER)
+"""Who looks for all; each is shown what they may see."""
+LATELY_SECONDS = 1.0
 
 
 class Site:
@@ -21,10 +29,14 @@ class Site:
     ----------
     asking
         Asks it.
+    monotonic
+        Tells seconds.
     """
 
-    def __init__(self, asking: Asking) -> None:
-        self._asking = asking
+    def __init__(self, asking: Asking, monotonic: Callable[[], float] = time.monotonic) -> None:
+        self._asking, self._monotonic = asking, monotonic
+        self._known: tuple[float, list[Vm]] | None = None
+        self._turn = threading.Lock()
 
     def ask(self, command: str, **values: Any) -> Any:
         """Ask the daemon; a problem where none runs."""
@@ -61,6 +73,19 @@ class Site:
             if resource.risk is not None:
                 vm.risk = max(vm.risk or 0.0, resource.risk)
         return [vm for _, vm in sorted(found.items())]
+
+    def lately(self, caller: Caller) -> list[Vm]:
+        """As :meth:`vms`, and as of a second ago: for lists on pages, which many look at, all when a cycle is over."""
+        with self._turn:
+            now = self._monotonic()
+            if self._known is None or now - self._known[0] > LATELY_SECONDS:
+                self._known = now, self.vms(EVERYBODY)
+            found = self._known[1]
+        return [vm for vm in found if caller.sees(vm.trust_group)]
+
+    def forget(self) -> None:
+        """Look anew: something was changed."""
+        self._known = None
 
     def vm(self, name: str, caller: Caller) -> Vm:
         """A VM; a problem where the caller may see none of that name."""

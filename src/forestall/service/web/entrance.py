@@ -14,6 +14,8 @@ from forestall.service.web.rendering import after_that, page, pages
 routes = pages()
 WHY = {
     "wrong": "That token does not hold: it is none, or has ended.",
+    "elsewhere": "This does not come from a page of this host: the name in the address bar is not the one that the "
+    "server is asked by. A proxy in front must hand on Host.",
     "often": "Too many attempts without a token that holds; wait a minute.",
 }
 

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import math
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 import networkx as nx  # type: ignore[import-untyped]
 
 from forestall.service.api.documents import Fabric, FabricLink
 
-WIDTH, LAYER, MARGIN, LAYERED = 960.0, 120.0, 60.0, 12
-"""In the units of the drawing; above so many switches in a layer a layout by springs is easier to read."""
+WIDTH, LAYER, MARGIN, OF_A_ROW = 960.0, 120.0, 60.0, 12
+"""In the units of the drawing, and how many switches stand in a row at most."""
 BUSY, FULL = 0.5, 0.8
 
 
@@ -50,15 +53,13 @@ class Map:
 
 def drawn(fabric: Fabric) -> Map:
     """The map of a network; the same for the same switches and links."""
-    graph = nx.Graph()
-    graph.add_nodes_from(sorted(switch.name for switch in fabric.switches))
     ends = {link.name: (*link.name.split(":"), "")[:2] for link in fabric.links}
-    graph.add_edges_from(sorted(pair for pair in ends.values() if all(end in graph for end in pair)))
-    at: dict[str, int] = {}
-    for each in fabric.interfaces:
-        at[each.switch] = at.get(each.switch, 0) + 1
-    places, height = _places(graph, set(at))
-    spots = [Spot(s.name, *places[s.name], s.connected, at.get(s.name, 0)) for s in fabric.switches]
+    names = tuple(sorted(switch.name for switch in fabric.switches))
+    known = set(names)
+    edges = tuple(sorted((a, b) for a, b in ends.values() if {a, b} <= known))
+    at = Counter(each.switch for each in fabric.interfaces)
+    places, height = _places(names, edges, frozenset(at))
+    spots = [Spot(s.name, *places[s.name], s.connected, at[s.name]) for s in fabric.switches]
     busiest: dict[frozenset[str], FabricLink] = {}
     for link in fabric.links:
         key = frozenset(ends[link.name])
@@ -71,33 +72,39 @@ def drawn(fabric: Fabric) -> Map:
     return Map(WIDTH, height, spots, lines)
 
 
-def _places(graph: nx.Graph, leaves: set[str]) -> tuple[dict[str, tuple[float, float]], float]:
-    """Where each switch stands, and how high the map is."""
+@lru_cache(maxsize=8)
+def _places(
+    names: tuple[str, ...], edges: tuple[tuple[str, str], ...], leaves: frozenset[str]
+) -> tuple[dict[str, tuple[float, float]], float]:
+    """Where each switch stands, and how high the map is; layers of many are broken into rows."""
+    graph = nx.Graph(edges)
+    graph.add_nodes_from(names)
     known = leaves & set(graph)
     far = dict(nx.multi_source_dijkstra_path_length(graph, known)) if known else {}
     deepest = max(far.values(), default=0)
     layers: dict[int, list[str]] = {}
-    for name in graph:
+    for name in names:
         layers.setdefault(int(far.get(name, deepest)), []).append(name)
-    if max(map(len, layers.values()), default=0) > LAYERED or len(layers) < 2:
-        return _by_springs(graph)
-    height = 2 * MARGIN + LAYER * (len(layers) - 1)
+    if len(layers) < 2:
+        return _in_a_circle(names)
+    rows = [layer[k : k + OF_A_ROW] for _, layer in sorted(layers.items()) for k in range(0, len(layer), OF_A_ROW)]
+    height = 2 * MARGIN + LAYER * (len(rows) - 1)
     return {
-        name: (MARGIN + (WIDTH - 2 * MARGIN) * (k + 0.5) / len(layer), height - MARGIN - LAYER * depth)
-        for depth, layer in enumerate(layers[key] for key in sorted(layers))
-        for k, name in enumerate(layer)
+        name: (MARGIN + (WIDTH - 2 * MARGIN) * (k + 0.5) / len(row), height - MARGIN - LAYER * depth)
+        for depth, row in enumerate(rows)
+        for k, name in enumerate(row)
     }, height
 
 
-def _by_springs(graph: nx.Graph) -> tuple[dict[str, tuple[float, float]], float]:
+def _in_a_circle(names: tuple[str, ...]) -> tuple[dict[str, tuple[float, float]], float]:
     height = WIDTH * 0.6
-    found = nx.spring_layout(graph, seed=1, iterations=100) if len(graph) > 1 else dict.fromkeys(graph, (0.0, 0.0))
+    angles = [2.0 * math.pi * k / len(names) for k in range(len(names))]
     return {
         name: (
-            WIDTH / 2 + float(x) * (WIDTH / 2 - MARGIN),
-            height / 2 + float(y) * (height / 2 - MARGIN),
+            WIDTH / 2 + math.cos(angle) * (WIDTH / 2 - MARGIN),
+            height / 2 + math.sin(angle) * (height / 2 - MARGIN),
         )
-        for name, (x, y) in found.items()
+        for name, angle in zip(names, angles, strict=True)
     }, height
 
 

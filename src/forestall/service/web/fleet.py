@@ -11,10 +11,12 @@ from fastapi import Query, Request, Response
 
 from forestall.service.access.tokens import Caller
 from forestall.service.api.asking import LONGEST_NAME, Here, Name, Operator, OperatorOfAll, Viewer
-from forestall.service.api.documents import Decision, Host, Vm
+from forestall.service.api.documents import Decision, Host, PutBack, Resumed, Vm
+from forestall.service.api.hosts import forecasts_of
 from forestall.service.api.problems import Refused
 from forestall.service.api.site import Site
 from forestall.service.web.rendering import after_that, page, pages
+from forestall.service.web.words import events_of
 
 routes = pages()
 MOST_AT_RISK, OF_A_PAGE = 20, 100
@@ -37,9 +39,9 @@ _KEYS: dict[Order, Any] = {
 
 
 @routes.get("/")
-def fleet(request: Request, caller: Viewer, site: Here, done: Done = "") -> Response:
+def fleet(request: Request, caller: Viewer, site: Here) -> Response:
     """Hosts by risk, and the VMs that are most at risk."""
-    vms = site.vms(caller)
+    vms = site.lately(caller)
     hosts = site.hosts(caller)
     risks = _risks(hosts, vms)
     hosts.sort(key=lambda host: (-(risks[host.name] or 0.0), host.name))
@@ -57,9 +59,8 @@ def vms(
     part: Annotated[int, Query(ge=1, le=100_000)] = 1,
 ) -> Response:
     """Every VM; those whose name, host or trust group has these letters in it."""
-    found = [
-        vm for vm in site.vms(caller) if any(q.lower() in text.lower() for text in (vm.name, vm.host, vm.trust_group))
-    ]
+    said = q.lower()
+    found = [vm for vm in site.lately(caller) if said in f"{vm.name}\n{vm.host}\n{vm.trust_group}".lower()]
     found.sort(key=_KEYS[order])
     parts = max(-(-len(found) // OF_A_PAGE), 1)
     shown = found[(min(part, parts) - 1) * OF_A_PAGE :][:OF_A_PAGE]
@@ -74,7 +75,7 @@ def host(host: Name, request: Request, caller: Viewer, site: Here, done: Done = 
     """One host: its pools, who lends and borrows, and its VMs by risk."""
     found = site.host(host, caller)
     loop = site.ask("status") if caller.groups is None else {}
-    vms = sorted((vm for vm in site.vms(caller) if vm.host == host), key=_KEYS[Order.RISK])
+    vms = sorted((vm for vm in site.lately(caller) if vm.host == host), key=_KEYS[Order.RISK])
     return page(
         request, "host.html", title=found.name, host=found, cores=loop.get("cores") or {}, vms=vms[:OF_A_PAGE],
         count=len(vms), together=loop.get("groups") or [], leads=loop.get("lead_seconds") or {},
@@ -93,11 +94,13 @@ def vm(vm: Name, request: Request, caller: Viewer, site: Here, done: Done = "") 
     """One VM: its forecast fan, what it holds and why, and who was trusted."""
     found = site.vm(vm, caller)
     decisions = [Decision(**each) for each in site.ask("explain", vm=vm, at=None)]
-    status = site.ask("status")
+    status, forecasts = site.ask("status"), forecasts_of(site, vm)
     until = (status["last_at"] or 0) + status["step_seconds"]
     return page(
         request, "vm.html", title=found.name, vm=found, decisions={each.resource: each for each in decisions},
-        until=until, step=status["step_seconds"], together=_companions(status, found, caller),
+        until=until, step=status["step_seconds"], together=_companions(status, found, caller), forecasts=forecasts,
+        levels=forecasts[0].levels if forecasts else [],
+        events=sorted((event for each in decisions for event in events_of(each)), reverse=True),
     )  # fmt: skip
 
 
@@ -109,10 +112,16 @@ def change_vm(vm: Name, what: str, caller: Operator, site: Here) -> Response:
 
 
 def _change(site: Site, what: str, **which: Any) -> str:
-    if what not in ("restore", "resume"):
-        raise Refused(404, f"{what!r} is nothing that can be done with it")
-    site.ask(what, **which)
-    return f"{what}d"
+    """Do it; a problem, with every reason, where it could not be done for all. The word for what to say of it."""
+    site.forget()
+    if what == "restore":
+        found = PutBack(**site.ask("restore", **which))
+        if found.left:
+            raise Refused(409, "not as before: " + "; ".join(f"{vm_id}: {why}" for vm_id, why in found.left))
+        return "restored"
+    if what == "resume":
+        return "resumed" if Resumed(**site.ask("resume", **which)).resumed else "looked-after"
+    raise Refused(404, f"{what!r} is nothing that can be done with it")
 
 
 def _risks(hosts: Sequence[Host], vms: Sequence[Vm]) -> dict[str, float | None]:

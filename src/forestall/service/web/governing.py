@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from itertools import islice
 from typing import Annotated, Any
 
@@ -25,6 +26,29 @@ SPANS = {"86400": "the last day", "604800": "the last week", "2592000": "the las
 """For dry runs: seconds, and how they are called."""
 
 
+@dataclass(frozen=True)
+class Form:
+    """What somebody has written: a draft, the version that it was begun from, on how much to try it, and why it is."""
+
+    text: str
+    base: int
+    span: str = "604800"
+    comment: str = ""
+
+    @classmethod
+    def of(cls, request: Request) -> Form:
+        """As it was sent. Browsers send ends of lines as two characters."""
+        sent = form_of(request.scope)
+        text = sent.get("text", "").replace("\r\n", "\n")
+        base, span = sent.get("base", ""), sent.get("span", "")
+        return cls(
+            text if text.endswith("\n") or not text else f"{text}\n",
+            int(base) if base.isascii() and base.isdigit() and len(base) < 10 else -1,
+            span if span in SPANS else cls.span,
+            sent.get("comment", ""),
+        )
+
+
 @routes.get("/policies")
 def show_policies(
     request: Request,
@@ -37,33 +61,42 @@ def show_policies(
 ) -> Response:
     """The policies in force, what they say, the versions before, and a draft: one of those, or one that was tried."""
     in_force = doc.Policy(**site.ask("policy"))
-    text = in_force.text if version is None else policies.policy_version(version, caller, site).text
+    form = Form(in_force.text, in_force.number)
+    if version is not None:
+        form = replace(form, text=policies.policy_version(version, caller, site).text)
     if draft is not None:
-        text = jobs.draft_of(all_jobs, draft)
-    return _policies(request, site, in_force, text)
+        form = Form(jobs.draft_of(all_jobs, draft), int(jobs.job(draft, caller, all_jobs).asked.get("against", -1)))
+    return _policies(request, site, form)
+
+
+@routes.get("/policies/check")
+@routes.get("/policies/dry-run")
+@routes.get("/policies/apply")
+def back_to_policies(caller: ViewerOfAll) -> Response:
+    """Who loads the answer of a form anew."""
+    return after_that("/policies")
 
 
 @routes.post("/policies/check")
 def check(request: Request, caller: OperatorOfAll, site: Here) -> Response:
     """What a draft says, and what is probably not meant."""
-    text = _draft(form_of(request.scope))
-    return _policies(request, site, doc.Policy(**site.ask("policy")), text, said=_checked(request, text))
+    form = Form.of(request)
+    return _policies(request, site, form, said=_checked(request, form.text))
 
 
 @routes.post("/policies/dry-run")
 def dry_run(request: Request, caller: OperatorOfAll, site: Here, all_jobs: jobs.All) -> Response:
     """Begin a dry run of a draft on what was recorded."""
-    form = form_of(request.scope)
-    text = _draft(form)
-    span = form.get("span", "604800")
-    if span not in SPANS:
-        raise Refused(422, f"{span!r} is no span of a dry run")
-    said = _checked(request, text)
-    if said["problem"]:
-        return _policies(request, site, doc.Policy(**site.ask("policy")), text, said=said)
-    wanted = doc.NewDryRun(text=text, last_seconds=float(span), violation_budget=None)
-    job = jobs.dry_run_policies(wanted, caller, request, site, all_jobs, Response())
-    return after_that(f"/policies/dry-runs/{job.name}")
+    form = Form.of(request)
+    said = _checked(request, form.text)
+    if not said["problem"]:
+        try:
+            wanted = doc.NewDryRun(text=form.text, last_seconds=float(form.span), violation_budget=None)
+            job = jobs.dry_run_policies(wanted, caller, request, site, all_jobs, Response())
+            return after_that(f"/policies/dry-runs/{job.name}")
+        except (Refused, ForestallError) as error:
+            said["problem"] = f"not tried: {error}"
+    return _policies(request, site, form, said=said)
 
 
 @routes.get("/policies/dry-runs/{name}")
@@ -77,23 +110,19 @@ def dry_run_result(name: Name, request: Request, caller: ViewerOfAll, all_jobs: 
 
 @routes.post("/policies/apply")
 def apply(request: Request, caller: AdminOfAll, site: Here) -> Response:
-    """Put a draft in force, if nobody else has put another in force since it was looked at."""
-    form = form_of(request.scope)
-    text = _draft(form)
-    try:
-        new = doc.NewPolicy(text=text, comment=form.get("comment", ""))
-    except ValidationError as error:
-        raise Refused(422, "a comment has at most 500 characters") from error
-    said = _checked(request, text)
+    """Put a draft in force, if nobody else has put another in force since it was begun."""
+    form = Form.of(request)
+    said = _checked(request, form.text)
     if not said["problem"]:
         try:
-            base = f'"{int(form.get("base", "-1"))}"'
-            policies.apply_policies(new, caller, request, site, Response(), base)
-        except (Refused, ValueError) as error:
+            new = doc.NewPolicy(text=form.text, comment=form.comment)
+            policies.apply_policies(new, caller, request, site, Response(), f'"{form.base}"')
+            return after_that("/policies", "applied")
+        except ValidationError:
+            said["problem"] = "not applied: a comment has at most 500 characters"
+        except (Refused, ForestallError) as error:
             said["problem"] = f"not applied: {error}"
-    if said["problem"]:
-        return _policies(request, site, doc.Policy(**site.ask("policy")), text, said=said)
-    return after_that("/policies", "applied")
+    return _policies(request, site, form, said=said)
 
 
 @routes.get("/models")
@@ -121,14 +150,12 @@ def audit(
     return page(request, "audit.html", title="Audit", entries=entries, first=first, newest=newest, last=last)
 
 
-def _policies(
-    request: Request, site: Site, in_force: doc.Policy, text: str, said: Mapping[str, Any] | None = None
-) -> Response:
+def _policies(request: Request, site: Site, form: Form, said: Mapping[str, Any] | None = None) -> Response:
+    in_force = doc.Policy(**site.ask("policy"))
     versions = [doc.PolicyVersion(**each) for each in reversed(site.ask("policies"))]
     return page(
-        request, "policies.html", title="Policies", in_force=in_force, text=text, versions=versions[:SHOWN_VERSIONS],
-        now=_checked(request, in_force.text), said=said, spans=SPANS,
-        status=422 if said and said["problem"] else 200,
+        request, "policies.html", title="Policies", in_force=in_force, form=form, versions=versions[:SHOWN_VERSIONS],
+        now=_checked(request, in_force.text), said=said, spans=SPANS, status=422 if said and said["problem"] else 200,
     )  # fmt: skip
 
 
@@ -138,9 +165,3 @@ def _checked(request: Request, text: str) -> dict[str, Any]:
         return {"found": policies.checked(request, text), "problem": ""}
     except Refused as error:
         return {"found": None, "problem": str(error)}
-
-
-def _draft(form: Mapping[str, str]) -> str:
-    """The text of a draft: browsers send ends of lines as two characters."""
-    text = form.get("text", "").replace("\r\n", "\n")
-    return text if text.endswith("\n") or not text else f"{text}\n"

@@ -3,25 +3,23 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Coroutine
+import json
+from collections.abc import MutableMapping
 from functools import cache
-from http import HTTPStatus
 from pathlib import Path
 from typing import Any
 
-from fastapi import APIRouter, Depends, Request, Response
-from fastapi.exceptions import RequestValidationError
+from fastapi import APIRouter, Depends, Request
 from fastapi.responses import HTMLResponse, RedirectResponse
-from fastapi.routing import APIRoute
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from forestall import __version__
-from forestall.model.errors import BadInput, ForestallError, WrongUse
 from forestall.ports.token_book import Role
 from forestall.service.access.tokens import Caller
-from forestall.service.api.asgi import CALLER, SESSION
+from forestall.service.api import browsers
+from forestall.service.api.asgi import CALLER, SESSION, Scope, Send
 from forestall.service.api.asking import only_known
-from forestall.service.api.problems import Refused
+from forestall.service.api.problems import MEDIA_TYPE
 from forestall.service.web.words import FILTERS
 
 POLICY = (
@@ -30,7 +28,6 @@ POLICY = (
 )
 HEADERS = {
     "Content-Security-Policy": POLICY,
-    "X-Content-Type-Options": "nosniff",
     "Referrer-Policy": "same-origin",
     "Cross-Origin-Opener-Policy": "same-origin",
     "Cache-Control": "no-store",
@@ -50,6 +47,7 @@ MADE = Path(__file__).parent / "static"
 DONE = {
     "restored": "It was set as it had been, and is left alone until it is resumed.",
     "resumed": "It is looked after again.",
+    "looked-after": "There was nothing to resume: nobody was left alone.",
     "applied": "The policies are in force from the next cycle on.",
     "changed": "It was changed.",
 }
@@ -117,35 +115,42 @@ def templates() -> Environment:
     return environment
 
 
-class PageRoute(APIRoute):
-    """A route whose problems are pages, too."""
+def for_people(scope: Scope, send: Send) -> Send:
+    """What sends on answers as they are, but problems as pages to who looks with a browser."""
+    kept: list[MutableMapping[str, Any]] = []
 
-    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
-        """As FastAPI's, but for errors."""
-        handler = super().get_route_handler()
+    async def sent(message: MutableMapping[str, Any]) -> None:
+        if message["type"] == "http.response.start":
+            message["headers"] = [*message.get("headers", ()), (b"x-content-type-options", b"nosniff")]
+            if browsers.looks(scope) and (b"content-type", MEDIA_TYPE.encode()) in message["headers"]:
+                kept.append(message)
+                return
+        if not kept:
+            await send(message)
+            return
+        kept.append(message)
+        if not message.get("more_body"):
+            for part in _as_page(scope, kept):
+                await send(part)
 
-        async def handled(request: Request) -> Response:
-            try:
-                return await handler(request)
-            except Refused as error:
-                return _problem(request, error.status, str(error))
-            except RequestValidationError as error:
-                first = error.errors()[0]
-                return _problem(request, 422, f"{'.'.join(map(str, first['loc']))}: {first['msg']}")
-            except ForestallError as error:
-                return _problem(request, 409 if isinstance(error, WrongUse | BadInput) else 503, str(error))
-
-        return handled
+    return sent
 
 
-def _problem(request: Request, status: int, detail: str) -> Response:
-    return page(request, "problem.html", status, title=HTTPStatus(status).phrase, detail=detail, code=status)
+def _as_page(scope: Scope, kept: list[MutableMapping[str, Any]]) -> list[MutableMapping[str, Any]]:
+    """The same problem as a page, with the headers that it had."""
+    start, *bodies = kept
+    problem = json.loads(b"".join(part.get("body", b"") for part in bodies))
+    code, detail = problem["status"], problem["detail"]
+    shown = page(Request(scope), "problem.html", code, title=problem["title"], code=code, detail=detail)
+    own = {name for name, _ in shown.raw_headers}
+    headers = shown.raw_headers + [pair for pair in start["headers"] if pair[0].lower() not in own]
+    body = b"" if scope["method"] == "HEAD" else bytes(shown.body)
+    return [{**start, "headers": headers}, {"type": "http.response.body", "body": body}]
 
 
 def pages() -> APIRouter:
     """For routes that are pages; none of them stands in the document of the API."""
     return APIRouter(
-        route_class=PageRoute,
         dependencies=[Depends(only_known)],
         include_in_schema=False,
         default_response_class=HTMLResponse,

@@ -31,7 +31,7 @@ def staging(request: Request, caller: Viewer, site: Here, done: Annotated[str, Q
     )  # fmt: skip
 
 
-@routes.post("/staging/{group}/{what}")
+@routes.post("/staging/{group:path}/{what}")
 def change(group: Name, what: str, request: Request, caller: Operator, site: Here) -> Response:
     """Begin or end to stage for a group, or say within which time what is staged must be touched."""
     if what == "horizon":

@@ -8,9 +8,10 @@ from datetime import UTC, datetime
 from typing import Any
 
 from forestall.model.amounts import amount
+from forestall.model.decision import Result
 from forestall.model.instants import CALENDAR_FROM, day_and_hour
 from forestall.model.resources import Resource
-from forestall.service.api.documents import Decision, Outcome
+from forestall.service.api.documents import Decision
 
 _KIND = {"cpu": "CPU", "memory": "memory", "disk_read": "disk reads", "disk_write": "disk writes"} | {
     "net_rx": "network in",
@@ -80,7 +81,10 @@ def bits(bytes_per_s: float | None) -> str:
     value, prefixes = 8.0 * bytes_per_s, ["", "k", "M", "G", "T"]
     while value >= 1000.0 and len(prefixes) > 1:
         value, prefixes = value / 1000.0, prefixes[1:]
-    return f"{value:.3g} {prefixes[0]}bit/s"
+    digits = f"{value:.0f}" if value >= 100.0 else f"{value:.3g}"
+    if digits == "1000" and len(prefixes) > 1:  # 999.8 M, as rounded
+        digits, prefixes = "1", prefixes[1:]
+    return f"{digits} {prefixes[0]}bit/s"
 
 
 def trusted(experts: Mapping[str, float | None]) -> list[tuple[str, float]]:
@@ -90,10 +94,8 @@ def trusted(experts: Mapping[str, float | None]) -> list[tuple[str, float]]:
 
 
 def explained(decision: Decision) -> str:
-    """Why a VM has what it has, in a sentence or two."""
-    told = [f"Would hold {_held(decision)}: {decision.reason or decision.ruling.value}."]
-    if decision.outcome is not None:
-        told = [f"Holds {_held(decision)}, {_done(decision.outcome)}: {decision.reason or decision.ruling.value}."]
+    """Why a VM has what it has, in a few sentences."""
+    told = [f"{_held(decision)}: {decision.reason or decision.ruling.value}."]
     for level, value in decision.quantiles:
         if level == HIGH and value is not None:
             most = value if decision.limit is None else min(value, decision.limit)
@@ -104,20 +106,47 @@ def explained(decision: Decision) -> str:
             f"it may happen in {chance(decision.budget)} of its intervals."
         )
     if decision.price:
-        told.append(f"The pool is tight: λ is {decision.price:.3g}, its weight {decision.weight:g}.")
+        told.append(f"The pool is tight: λ is {figure(decision.price)}, its weight {figure(decision.weight)}.")
     if best := trusted(decision.experts)[:1]:
         told.append(f"Most trusted: {best[0][0]} ({best[0][1]:.0%}).")
     return " ".join(told)
 
 
 def _held(decision: Decision) -> str:
-    of = f" of {quantity(decision.limit, decision.resource)}" if decision.limit is not None else ""
-    return quantity(decision.allocated, decision.resource) + of
-
-
-def _done(outcome: Outcome) -> str:
+    """What it holds or would hold, and what became of the last attempt to set it."""
+    outcome, name = decision.outcome, decision.resource
+    of_limit = f" of {quantity(decision.limit, name)}" if decision.limit is not None else ""
+    wanted = decision.allocated if decision.granted is None else decision.granted
+    if decision.restored is not None:
+        at = instant(decision.restored.at)
+        return (
+            f"Was put back as it was at {at} ({decision.restored.why}); would hold {quantity(wanted, name)}{of_limit}"
+        )
+    if outcome is None:
+        return f"Would hold {quantity(wanted, name)}{of_limit}"
     when = f" at {instant(outcome.at)}" if outcome.at is not None else ""
-    return f"last set{when} ({outcome.result.value})"
+    holds = f"{quantity(outcome.read_back, name)}{of_limit}"
+    if outcome.result is Result.DONE:
+        return f"Holds {holds}, set{when}"
+    why = f" ({outcome.reason})" if outcome.reason else ""
+    became = "is on its way" if outcome.result is Result.PENDING else outcome.result.value
+    return f"Holds {holds}; to set it to {quantity(outcome.amount, name)} {became}{when}{why}"
+
+
+def events_of(decision: Decision) -> list[tuple[int, str]]:
+    """What happened to a VM by a decision, with instants: what was set, and that it was put back."""
+    found, name = [], decision.resource
+    if (outcome := decision.outcome) is not None and outcome.at is not None:
+        why = f" ({outcome.reason})" if outcome.reason else ""
+        found.append((outcome.at, f"{kind(name)} set to {quantity(outcome.amount, name)}: {outcome.result.value}{why}"))
+    if decision.restored is not None:
+        found.append((decision.restored.at, f"{kind(name)} put back as it was: {decision.restored.why}"))
+    return found
+
+
+def figure(value: float | None) -> str:
+    """A number with three digits, or a dash."""
+    return "–" if value is None else f"{value:.3g}"
 
 
 def of(used: float | None, whole: float | None, resource: str) -> str:
@@ -139,8 +168,11 @@ def listed(names: Sequence[str], most: int = 6) -> str:
     return ", ".join(names[:most]) + more
 
 
-FILTERS: Mapping[str, Any] = {
-    each.__name__: each
-    for each in (kind, quantity, of, chance, level, instant, lasting, ratio, bits, trusted, explained, listed)
-}
+def more(there: int, shown: int) -> str:
+    """How many more there are than are shown, if any."""
+    return f"; {there - shown} more are not shown" if there > shown else ""
+
+
+_ALL = (kind, quantity, of, chance, level, instant, lasting, ratio, figure, bits, trusted, explained, listed, more)
+FILTERS: Mapping[str, Any] = {each.__name__: each for each in _ALL}
 """For templates, by name."""
