@@ -76,7 +76,9 @@ def test_the_packaged_file_shows_every_key_once_with_its_default() -> None:
     fabric = replace(configuration.fabric, topology=None)
     assert configuration.api.certificate == Path("/etc/forestall/api.pem")
     api = replace(configuration.api, certificate=None, key=None)
-    assert replace(configuration, policies=None, fabric=fabric, api=api) == Configuration()
+    assert configuration.sign_in.client_secret_file == Path("/etc/forestall/oidc.secret")
+    sign_in = replace(configuration.sign_in, client_secret_file=None)
+    assert replace(configuration, policies=None, fabric=fabric, api=api, sign_in=sign_in) == Configuration()
     shown = [f"{t}.{k}" for t in TABLES for k in document[t]] + [k for k in document if k not in TABLES]
     assert sorted(shown) == sorted(settings_of(Configuration()))
 

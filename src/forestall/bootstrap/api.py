@@ -9,6 +9,7 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,9 +23,11 @@ from forestall.adapters.linux.own_process import be_first_to_go
 from forestall.bootstrap.telemetry import telemetry
 from forestall.bootstrap.telling import tell
 from forestall.demand.policy_reading import PolicyProblem
-from forestall.model.errors import StoreError, WrongUse
+from forestall.model.errors import BadInput, StoreError, WrongUse
 from forestall.ports.job_book import Job
+from forestall.ports.token_book import Role
 from forestall.service.access.audit import chained
+from forestall.service.access.people import PeopleRules
 from forestall.service.access.tokens import Tokens
 from forestall.service.api.jobs import clear_inputs, command_of
 from forestall.service.api.site import Asking
@@ -35,6 +38,7 @@ from forestall.service.jobs import Jobs
 
 if TYPE_CHECKING:
     from forestall.service.api.app import Keeping
+    from forestall.service.web.sign_on import SignOn
 
 FOLDER, FABRIC = "api", "fabric"
 BEGIN_AGAIN_SECONDS, LONGEST_PAUSE_SECONDS = 5.0, 300.0
@@ -66,7 +70,7 @@ def run_api(configuration: Configuration, *, config: Path | None = None, while_h
     WrongUse
         ``[api]`` says nowhere to listen, or somewhere without TLS that is reached from outside.
     BadInput
-        Certificate or key cannot be used.
+        Certificate or key cannot be used, or the secret for a provider of identities.
     StoreError
         The address is taken.
     """
@@ -83,7 +87,7 @@ def run_api(configuration: Configuration, *, config: Path | None = None, while_h
         raise WrongUse(str(problem)) from problem
     address, _, port = settings.listen.rpartition(":")
     options = ["--state-folder", str(folder.resolve()), *(["--config", str(config.resolve())] if config else [])]
-    keeping = keeping_of(folder_of(configuration), options)
+    keeping = replace(keeping_of(folder_of(configuration), options), sign_on=sign_on_of(configuration))
     app = api(asking_of(folder), check_policy, lambda: _models(folder))
     certificates = None
     if settings.certificate is not None and settings.key is not None:
@@ -134,6 +138,42 @@ def keeping_of(folder: Path, settings: list[str]) -> Keeping:
         jobs_of(folder, settings),
         FileTraceShelf(folder),
         Webhooks(FileWebhookBook(folder), NoticeThread, tell),
+    )
+
+
+def sign_on_of(configuration: Configuration) -> SignOn | None:
+    """Who signs in people whom the provider of ``[sign_in]`` knows; None where none is named.
+
+    Raises
+    ------
+    BadInput
+        Its secret cannot be read.
+    """
+    from forestall.adapters.oidc.provider import OidcProvider
+    from forestall.service.web.sign_on import SignOn
+
+    settings = configuration.sign_in
+    if not settings.issuer:
+        return None
+    secret = ""
+    if settings.client_secret_file is not None:
+        try:
+            secret = settings.client_secret_file.read_text("utf-8").strip()
+        except (OSError, ValueError) as error:
+            raise BadInput(f"cannot be read: {error}", path=settings.client_secret_file) from error
+    roles = {Role.VIEWER: settings.viewers, Role.OPERATOR: settings.operators, Role.ADMIN: settings.admins}
+    return SignOn(
+        OidcProvider(settings.issuer, settings.client_id, secret, settings.scopes),
+        settings.name,
+        settings.address,
+        PeopleRules(
+            settings.name_claim,
+            settings.groups_claim,
+            {role: frozenset(groups) for role, groups in roles.items()},
+            settings.trust_groups_claim,
+        ),
+        audit_log_of(configuration),
+        tell,
     )
 
 

@@ -14,6 +14,7 @@
       ├─ GuestError                what runs inside a VM does not answer, or refused
       ├─ FabricError               a switch refused, or is gone
       ├─ ApiError                  the API refused, or cannot be reached
+      ├─ IdentityError             a provider of identities does not confirm who somebody is
       └─ HypervisorError           the hypervisor refused, or is gone
            └─ Unsupported          this driver or domain cannot do that; never retried
 
@@ -89,6 +90,10 @@ class GuestError(ForestallError):
 
 class FabricError(ForestallError):
     """A switch refused what it was told, does not answer, or is gone."""
+
+
+class IdentityError(ForestallError):
+    """A provider of identities does not confirm who somebody is, or cannot be reached."""
 
 
 class ApiError(ForestallError):

@@ -318,6 +318,44 @@ class ApiConfiguration:
 
 
 @dataclass(frozen=True)
+class SignInConfiguration:
+    """Table ``[sign_in]``: people sign in to the pages by a provider of identities (OpenID Connect) instead of a token.
+
+    Attributes
+    ----------
+    issuer
+        Its address; empty: there is none.
+    name
+        What it is called on the page.
+    client_id, client_secret_file
+        As what it knows us, and the file with the secret for that, if it gave one.
+    address
+        Of our pages, as browsers see them; they come back to ``/login/back`` there.
+    scopes
+        What is asked of it beside ``openid``.
+    name_claim, groups_claim
+        Where it says what people are called, and in which groups they are.
+    viewers, operators, admins
+        Groups whose members have these roles.
+    trust_groups_claim
+        Where it says of which trust groups they see VMs; empty: they see all.
+    """
+
+    issuer: str = ""
+    name: str = "single sign-on"
+    client_id: str = "forestall"
+    client_secret_file: Path | None = None
+    address: str = ""
+    scopes: str = "profile email"
+    name_claim: str = "preferred_username"
+    groups_claim: str = "groups"
+    viewers: tuple[str, ...] = ()
+    operators: tuple[str, ...] = ()
+    admins: tuple[str, ...] = ()
+    trust_groups_claim: str = ""
+
+
+@dataclass(frozen=True)
 class FabricConfiguration:
     """Table ``[fabric]``: the network between VMs; ``forestall fabric run`` reads it.
 
@@ -412,4 +450,5 @@ class Configuration:
     fabric: FabricConfiguration = field(default_factory=FabricConfiguration)
     controller: ControllerConfiguration = field(default_factory=ControllerConfiguration)
     api: ApiConfiguration = field(default_factory=ApiConfiguration)
+    sign_in: SignInConfiguration = field(default_factory=SignInConfiguration)
     time_lapse: TimeLapseConfiguration = field(default_factory=TimeLapseConfiguration)

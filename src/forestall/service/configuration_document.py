@@ -29,6 +29,7 @@ from forestall.service.configuration import (
     LearningConfiguration,
     Mode,
     SafetyConfiguration,
+    SignInConfiguration,
     StagingConfiguration,
     StoreConfiguration,
     TierConfiguration,
@@ -49,6 +50,7 @@ TABLES: Mapping[str, type] = {
     "fabric": FabricConfiguration,
     "controller": ControllerConfiguration,
     "api": ApiConfiguration,
+    "sign_in": SignInConfiguration,
     "time_lapse": TimeLapseConfiguration,
 }
 _HOUR, _DAY = 3600, 86400
@@ -117,6 +119,21 @@ def _address(value: object) -> str:
     if not re.fullmatch(r"(\[[0-9a-fA-F:]+\]|[^:\s]+):\d{1,5}", address):
         raise ValueError(f"must be as '0.0.0.0:7443', not {read.shown(address)}")
     return address
+
+
+def _text_or_nothing(value: object) -> str:
+    return "" if value == "" else read.text(value)
+
+
+def _provider(value: object) -> str:
+    """Read an address of a provider, or of our pages: https, or http at this machine's own addresses; or none."""
+    if value == "":
+        return ""
+    url = read.text(value)
+    found = re.fullmatch(r"(https?)://(\[[0-9a-fA-F:]+\]|[^\s/:?#@]+)(:\d{1,5})?(/[^\s?#]*)?", url)
+    if not found or (found[1] == "http" and not _is_loopback(found[2].strip("[]"))):
+        raise ValueError(f"must be as 'https://id.example.org', not {read.shown(url)}")
+    return url
 
 
 def _own_address(value: object) -> str:
@@ -255,6 +272,20 @@ KEYS: Mapping[str, Mapping[str, read.Reader]] = {
         "certificate": _absolute,
         "key": _absolute,
     },
+    "sign_in": {
+        "issuer": _provider,
+        "name": read.text,
+        "client_id": read.text,
+        "client_secret_file": _absolute,
+        "address": _provider,
+        "scopes": read.text,
+        "name_claim": read.text,
+        "groups_claim": read.text,
+        "viewers": read.several(read.text, may_be_empty=True),
+        "operators": read.several(read.text, may_be_empty=True),
+        "admins": read.several(read.text, may_be_empty=True),
+        "trust_groups_claim": _text_or_nothing,
+    },
     "time_lapse": {
         "pace": read.number(1, 100_000, low_too=True),
         "midnight_at": _amount,
@@ -283,6 +314,7 @@ def read_configuration(document: Mapping[str, Any]) -> Configuration:
     _refuse_lapse(configuration)
     _refuse_tiers(configuration)
     refuse_open_api(configuration.api)
+    _refuse_sign_in_for_nobody(configuration.sign_in)
     if configuration.burst.window_ms % configuration.burst.beat_ms:
         what = f"window_ms {configuration.burst.window_ms} is not a multiple of beat_ms {configuration.burst.beat_ms}"
         raise PolicyProblem(what, replace(_table_place("burst"), key="window_ms"))
@@ -367,6 +399,17 @@ def refuse_open_api(api: ApiConfiguration) -> None:
         raise PolicyProblem(f"listen {error}", place) from error
     if api.certificate is None and not _is_loopback(address):
         raise PolicyProblem(f"at {address} the API needs TLS: set certificate and key, or listen at 127.0.0.1", place)
+
+
+def _refuse_sign_in_for_nobody(sign_in: SignInConfiguration) -> None:
+    """Raise for a provider by whom nobody could come in."""
+    place = Place("sign_in", words="[sign_in]", key="issuer")
+    if not sign_in.issuer:
+        return
+    if not sign_in.address:
+        raise PolicyProblem("issuer needs address, where browsers come back to: https://HOST:PORT", place)
+    if not (sign_in.viewers or sign_in.operators or sign_in.admins):
+        raise PolicyProblem("issuer needs viewers, operators or admins: groups whose members may come in", place)
 
 
 def _is_loopback(address: str) -> bool:

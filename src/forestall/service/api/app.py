@@ -14,6 +14,7 @@ from forestall import __version__
 from forestall.ports.audit_log import AuditLog
 from forestall.ports.kept_answers import KeptAnswers
 from forestall.ports.trace_shelf import TraceShelf
+from forestall.service.access.people import is_of_a_provider
 from forestall.service.access.sessions import Sessions
 from forestall.service.access.tokens import Tokens
 from forestall.service.api import (
@@ -43,6 +44,7 @@ from forestall.service.jobs import Jobs
 from forestall.service.tracing import traced_asking
 from forestall.service.web.rendering import for_people
 from forestall.service.web.show import show
+from forestall.service.web.sign_on import SignOn
 
 TITLE = "Forestall"
 PARTS = (hosts, policies, trace_routes, jobs, groups, fabric, models, preallocations, events, webhooks, access, metrics)
@@ -116,6 +118,8 @@ class Keeping:
         What takes minutes, and what can be replayed.
     webhooks
         Who is told of events.
+    sign_on
+        Signs in people whom a provider of identities knows; None: there is none.
     """
 
     tokens: Tokens
@@ -124,6 +128,7 @@ class Keeping:
     jobs: Jobs
     traces: TraceShelf
     webhooks: Webhooks
+    sign_on: SignOn | None = None
 
     def start(self, app: FastAPI) -> None:
         """Begin with what goes on by itself."""
@@ -138,9 +143,9 @@ class Keeping:
 
 def guarded(app: FastAPI, keeping: Keeping) -> Door:
     """The application behind its door, with what it keeps."""
-    for name in ("tokens", "audit", "jobs", "traces", "webhooks"):
+    for name in ("tokens", "audit", "jobs", "traces", "webhooks", "sign_on"):
         setattr(app.state, name, getattr(keeping, name))
-    app.state.sessions = Sessions(keeping.tokens.holds)
+    app.state.sessions = Sessions(lambda caller, now: is_of_a_provider(caller) or keeping.tokens.holds(caller, now))
     once = Once(app, keeping.answers)
     return Door(once, keeping.tokens, app.state.sessions, keeping.audit, shown=for_people)
 

@@ -60,6 +60,8 @@ class Door:
         Where it is written down.
     asking, changing, failing
         How often each token may ask, and change something, and each address may come without a token that holds.
+    signing
+        How often each address may sign in by a provider of identities, who is asked each time.
     noting
         How often it is written down that somebody came without one: strangers must not fill the disk.
     shown
@@ -75,6 +77,7 @@ class Door:
     asking: Rates = field(default_factory=_at_most(50.0, 200.0))
     changing: Rates = field(default_factory=_at_most(5.0, 50.0))
     noting: Rates = field(default_factory=_at_most(0.1, 60.0))
+    signing: Rates = field(default_factory=_at_most(0.2, 20.0))
     failing: Rates = field(default_factory=_at_most(0.2, 10.0))
     shown: Callable[[Scope, Send], Send] = lambda scope, send: send
     now: Callable[[], float] = time.time
@@ -90,6 +93,9 @@ class Door:
             return
         place = str((scope.get("client") or ("unknown",))[0])
         try:
+            if scope["path"].startswith(f"{browsers.SIGN_IN}/"):
+                await self._by_a_provider(scope, receive, send, place)
+                return
             if (scope["method"], scope["path"]) == ("POST", browsers.SIGN_IN):
                 await self._sign_in(scope, receive, send, place)
                 return
@@ -138,6 +144,15 @@ class Door:
         self.sessions.end(browsers.session_name(scope))
         name = self.sessions.begin(caller, self.now())
         await browsers.with_session(RedirectResponse(there, 303), scope, name)(scope, receive, send)
+
+    async def _by_a_provider(self, scope: Scope, receive: Receive, send: Send, place: str) -> None:
+        """To a provider of identities and back; the pages know how."""
+        if wait := self.signing.wait_seconds(_neighbourhood(place), self.monotonic()):
+            await _refuse(scope, receive, send, 429, "too many attempts to sign in", wait)
+        elif scope["method"] not in READING:
+            await _refuse(scope, receive, send, 405, "there is nothing to be changed here")
+        else:
+            await self.application(scope, receive, send)
 
     async def _turn_away(self, scope: Scope, receive: Receive, send: Send, place: str) -> None:
         """Somebody without a token that holds; those of the same address who have one are not held up by it."""

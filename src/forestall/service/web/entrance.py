@@ -16,6 +16,9 @@ WHY = {
     "wrong": "That token does not hold: it is none, or has ended.",
     "elsewhere": "This does not come from a page of this host: the name in the address bar is not the one that the "
     "server is asked by. A proxy in front must hand on Host.",
+    "unknown": "The provider did not confirm who you are. Try again; the log of Forestall says more.",
+    "nobody": "The provider knows you, but you are in no group that may come in here.",
+    "away": "The provider cannot be reached. A token goes on to hold.",
     "often": "Too many attempts without a token that holds; wait a minute.",
 }
 
@@ -27,7 +30,9 @@ def sign_in(
     there: Annotated[str, Query(max_length=2_048, alias="next")] = "/",
 ) -> Response:
     """The form for a token."""
-    return page(request, "sign_in.html", title="Sign in", why=WHY.get(why, ""), there=back_to(there))
+    provider = request.app.state.sign_on
+    name = provider.name if provider else ""
+    return page(request, "sign_in.html", title="Sign in", why=WHY.get(why, ""), there=back_to(there), provider=name)
 
 
 @routes.post(SIGN_OUT)

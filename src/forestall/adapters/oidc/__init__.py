@@ -1,0 +1,1 @@
+"""Providers of identities that speak OpenID Connect."""
