@@ -6,12 +6,14 @@ import shlex
 import sys
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 from forestall import __version__
 from forestall.bootstrap.process_memory import peak_memory_bytes
-from forestall.model.errors import BadInput
+from forestall.model.errors import BadInput, WrongUse
 from forestall.model.samples import Trace
+from forestall.ports.workers import Progress, Workers
 from forestall.replay.demand_files import write_allocations, write_forecasts, write_risk
 from forestall.replay.demand_replay import FORESTALL, ReplayOutcome, ReplaySettings, replay_demand
 from forestall.replay.demand_result import assemble, by_budget
@@ -21,8 +23,12 @@ from forestall.replay.staging_folder import whole_folder
 from forestall.replay.trace_reader import read_trace
 
 
-def demand_replay_to_folder(path: Path, out: Path, settings: ReplaySettings, *, quiet: bool = False) -> str:
+def demand_replay_to_folder(
+    path: Path, out: Path, settings: ReplaySettings, *, quiet: bool = False, dask: str | None = None
+) -> str:
     """Replay the demand loop on the trace at ``path`` and write everything into ``out``, whole or not at all.
+
+    ``dask`` is the address of a Dask scheduler whose workers compute; None: processes of this machine.
 
     Returns
     -------
@@ -36,7 +42,7 @@ def demand_replay_to_folder(path: Path, out: Path, settings: ReplaySettings, *, 
         print(line, file=sys.stderr)
 
     trace = _read(path, settings, note)
-    return replay_trace_to_folder(trace, out, settings, notes, quiet=quiet)
+    return replay_trace_to_folder(trace, out, settings, notes, quiet=quiet, dask=dask)
 
 
 def _read(path: Path, settings: ReplaySettings, note: Callable[[str], None]) -> Trace:
@@ -59,19 +65,33 @@ def _read(path: Path, settings: ReplaySettings, note: Callable[[str], None]) -> 
 
 
 def replay_trace_to_folder(
-    trace: Trace, out: Path, settings: ReplaySettings, notes: list[str], *, quiet: bool = False
+    trace: Trace,
+    out: Path,
+    settings: ReplaySettings,
+    notes: list[str],
+    *,
+    quiet: bool = False,
+    dask: str | None = None,
 ) -> str:
     """Replay the demand loop on a trace in memory; see :func:`demand_replay_to_folder`."""
     started = time.monotonic()
     with whole_folder(out) as folder:
         with terminal_progress(quiet) as progress:
-            outcome = replay_demand(trace, settings, progress)
+            outcome = replay_demand(trace, settings, progress, partial(_dask_workers, dask) if dask else None)
         wall_seconds = time.monotonic() - started
         result = assemble(outcome, settings, _header(trace, settings, outcome, notes, wall_seconds))
         _write(folder, result, outcome, settings)
     from forestall.replay.report.terminal import terminal_summary
 
     return f"{terminal_summary(result)}\n{out}/report.html"
+
+
+def _dask_workers(address: str, progress: Progress) -> Workers:
+    try:
+        from forestall.adapters.dask.workers import DaskWorkers
+    except ImportError as error:
+        raise WrongUse("--dask needs the extra dask: pip install 'forestall[dask]'") from error
+    return DaskWorkers(address, progress)
 
 
 def _header(

@@ -66,6 +66,9 @@ def demand(
         ),
     ] = "",
     seed: Annotated[int, typer.Option(min=0, help="Seed of everything that is random.")] = 0,
+    dask: Annotated[
+        str | None, typer.Option(help="Compute on the workers of this Dask scheduler: tcp://10.0.0.1:8786.")
+    ] = None,
     quiet: Annotated[bool, typer.Option("--quiet", help="No progress bar.")] = False,
 ) -> None:
     """Forecast, state risk and allocate ahead, as if the trace were happening; write what came of it.
@@ -104,7 +107,7 @@ def demand(
         without=parse_parts(without),
         seed=seed,
     )
-    summary = demand_replay_to_folder(trace, out, settings, quiet=quiet)
+    summary = demand_replay_to_folder(trace, out, settings, quiet=quiet, dask=dask)
     typer.echo(summary)
 
 

@@ -2,14 +2,9 @@
 
 from __future__ import annotations
 
-import multiprocessing
-import os
-import queue
 from collections.abc import Callable
-from concurrent.futures import Future, ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, field, replace
-from typing import Any
+from functools import partial
 
 import numpy as np
 
@@ -20,20 +15,20 @@ from forestall.demand.watching import anomalies_of
 from forestall.learning.boosted import BoostedSettings
 from forestall.learning.past import plausible
 from forestall.learning.recurrent.forecaster import RecurrentSettings
-from forestall.model.errors import ForestallError, Unsupported, WrongUse
+from forestall.model.errors import Unsupported, WrongUse
 from forestall.model.resources import Resource
 from forestall.model.samples import Trace
+from forestall.ports.workers import Future, Progress, Workers
 from forestall.replay.demand_run import ResourceRun, ResourceTrace, RunSettings, run_resource
 from forestall.replay.hosts import Placement
 from forestall.replay.peer_run import PeerRun, run_peer
 from forestall.replay.peers.registry import for_resource, peer
+from forestall.replay.workers import ProcessWorkers
 
 FORESTALL = "forestall"
 ALL = "all"
 PARTS = ("recurrent", "pretrained", "combination", "calibration", "segments", "correlation", "adapter")
 """What can be left out, to see what it is worth."""
-Progress = Callable[[str, int, int], None]
-"""Called with the name of a task, the steps done since the last call and the steps in all."""
 
 
 @dataclass(frozen=True)
@@ -89,8 +84,10 @@ class ReplayOutcome:
     notes: tuple[str, ...]
 
 
-def replay_demand(trace: Trace, settings: ReplaySettings, progress: Progress) -> ReplayOutcome:
-    """Replay a trace.
+def replay_demand(
+    trace: Trace, settings: ReplaySettings, progress: Progress, workers_of: Callable[[Progress], Workers] | None = None
+) -> ReplayOutcome:
+    """Replay a trace, with these workers; None: with processes of this machine.
 
     Raises
     ------
@@ -128,7 +125,7 @@ def replay_demand(trace: Trace, settings: ReplaySettings, progress: Progress) ->
         if reason := _apart(trace, settings):
             notes.append(f"no recurrent model is trained: {reason}")
         notes += _origins(run_settings.demand.recurrent, resources)
-    with _Workers(settings.processes, progress) as workers:
+    with (workers_of or partial(ProcessWorkers, settings.processes))(progress) as workers:
         mine = [
             workers.submit(
                 f"forestall {r.value}", trace.grid.steps, run_resource, _with_others(part, trace), run_settings
@@ -219,8 +216,8 @@ def _origins(recurrent: RecurrentSettings | None, resources: tuple[Resource, ...
 
 
 def _submit_peers(
-    workers: _Workers, resource: Resource, part: ResourceTrace, settings: ReplaySettings, evaluate_index: int
-) -> dict[str, Future[Any]]:
+    workers: Workers, resource: Resource, part: ResourceTrace, settings: ReplaySettings, evaluate_index: int
+) -> dict[str, Future]:
     names = settings.peers_for(resource)
     budget, lead = settings.budgets[0], settings.lead_steps
     sweep = settings.side_by_side
@@ -249,7 +246,7 @@ def _peer_task(
     return run if keep else replace(run, allocated=np.empty((0, 0)))
 
 
-def _collect(workers: _Workers, futures: dict[str, Future[Any]], notes: list[str]) -> dict[str, PeerRun]:
+def _collect(workers: Workers, futures: dict[str, Future], notes: list[str]) -> dict[str, PeerRun]:
     done = {}
     for name, future in futures.items():
         try:
@@ -259,61 +256,3 @@ def _collect(workers: _Workers, futures: dict[str, Future[Any]], notes: list[str
                 raise
             notes.append(f"{name} was left out: {missing}")
     return done
-
-
-class _Workers:
-    """Runs tasks in processes of their own, and passes their progress on.
-
-    Each resource is learned by one thread: lightgbm's own threads wait for each other in busy loops.
-    """
-
-    def __init__(self, processes: int, progress: Progress) -> None:
-        context = multiprocessing.get_context("spawn")
-        self._ticks = context.Queue()
-        self._progress = progress
-        self._pool = ProcessPoolExecutor(
-            processes or len(os.sched_getaffinity(0)), mp_context=context, initializer=_start, initargs=(self._ticks,)
-        )
-
-    def __enter__(self) -> _Workers:
-        return self
-
-    def __exit__(self, kind: object, *rest: object) -> None:
-        if kind is not None:
-            for child in multiprocessing.active_children():
-                child.terminate()
-        self._pool.shutdown(wait=True, cancel_futures=kind is not None)
-
-    def submit(self, name: str, steps: int, task: Callable[..., Any], *arguments: Any) -> Future[Any]:
-        """Start ``task(*arguments, tick)``."""
-        self._progress(name, 0, steps)
-        return self._pool.submit(_run, name, steps, task, arguments)
-
-    def result(self, future: Future[Any]) -> Any:
-        """Wait for a task, passing on the progress of all."""
-        while not future.done():
-            self._drain(wait_seconds=0.2)
-        self._drain(wait_seconds=0.0)
-        try:
-            return future.result()
-        except BrokenProcessPool as error:
-            raise ForestallError("a worker process died before it was done; was there too little memory?") from error
-
-    def _drain(self, wait_seconds: float) -> None:
-        try:
-            while True:
-                self._progress(*self._ticks.get(block=wait_seconds > 0, timeout=wait_seconds or None))
-        except queue.Empty:
-            return
-
-
-_ticks: Any = None
-
-
-def _start(ticks: Any) -> None:
-    global _ticks
-    _ticks = ticks
-
-
-def _run(name: str, steps: int, task: Callable[..., Any], arguments: tuple[Any, ...]) -> Any:
-    return task(*arguments, lambda done: _ticks.put((name, done, steps)))

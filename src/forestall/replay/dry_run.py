@@ -11,7 +11,8 @@ import numpy as np
 from forestall.demand.policy import PolicySet
 from forestall.model.resources import Resource
 from forestall.model.samples import FloatArray, IntArray, Trace
-from forestall.replay.demand_replay import Progress, ReplayOutcome, ReplaySettings, replay_demand
+from forestall.ports.workers import Progress
+from forestall.replay.demand_replay import ReplayOutcome, ReplaySettings, replay_demand
 from forestall.replay.demand_run import ResourceRun
 from forestall.replay.hosts import Host, Placement
 from forestall.replay.scores.totals import VmTotals, vm_totals

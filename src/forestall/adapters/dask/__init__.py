@@ -1,0 +1,1 @@
+"""A cluster of Dask, whose workers compute for us."""
