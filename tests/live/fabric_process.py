@@ -120,6 +120,12 @@ def probes(network: LeafSpine, source: Host, target: Host, seconds: float, many:
     return [talking(source, "probe", ip, port, seconds, 10.0) for ip in target.ips[:many]]
 
 
+def acquaint(network: LeafSpine, source: Host, target: Host, many: int = 8) -> None:
+    """Let two hosts know each other's addresses: who asks for one and is not heard asks again after a second only."""
+    for each in probes(network, source, target, 2.0, many):
+        told(each)
+
+
 def until_listening(host: Host, port: int, many: int = 1) -> None:
     """Wait until so many sockets for datagrams are open on a host at a port."""
     ends_at = time.monotonic() + PATIENCE_SECONDS

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from fabric_process import PORTS, RATE, FabricProcess, is_root, probes, talking, told, until_listening
+from fabric_process import PORTS, RATE, FabricProcess, acquaint, is_root, probes, talking, told, until_listening
 
 from forestall.lab.commands import missing
 from forestall.lab.leaf_spine import PACKAGES, Host, LeafSpine
@@ -189,6 +189,7 @@ def test_switches_that_forget_everything_are_told_again(make: Make) -> None:
     network.start_switches()
     process.until(lambda shown: all(each["connected"] and each["rules"] for each in shown["switches"]))
     process.settled()
+    acquaint(network, source, target, many=1)
     [talk] = probes(network, source, target, 1.0, many=1)
     answer = told(talk)
     assert answer["answered"] > 0.9 * answer["asked"]
@@ -238,8 +239,7 @@ def test_a_link_that_comes_and_goes_is_left_out_until_it_is_steady(make: Make) -
     process = make()
     network = process.network
     source, target = across(network)
-    for talk in probes(network, source, target, 2.0):
-        told(talk)  # they know each other's addresses: who asks for one that is lost asks again after a second only
+    acquaint(network, source, target)
     talks = probes(network, source, target, 8.0)
     beside = control(network, 8.0)
     for _ in range(4):
