@@ -7,6 +7,7 @@ share. Outside the curve nothing is said.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -68,7 +69,7 @@ def _read(share: FloatArray, envelope: FloatArray, target: float) -> FloatArray:
     exact = np.isclose(left, target, rtol=1e-12, atol=0.0)
     inside = (below > 0) & (below < settings) & np.isfinite(right) & ~exact
     with np.errstate(divide="ignore", invalid="ignore"):  # a share of zero has no logarithm: the answer is NaN
-        span = np.where(inside, np.log(np.where(inside, right / left, np.e)), 1.0)
+        span = np.where(inside, np.log(np.where(inside, right / left, math.e)), 1.0)
         along = np.where(inside, np.log(target / np.where(inside, left, target)) / span, 0.0)
         between = low + along * (np.where(inside, high, low) - low)
     return np.where(inside, between, np.where(exact & (below > 0), low, np.nan))
