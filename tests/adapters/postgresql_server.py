@@ -13,9 +13,12 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from itertools import count
 from pathlib import Path
+from typing import Any
 
 import psycopg
 import pytest
+
+from forestall.adapters.postgresql.store import PostgresqlStore
 
 WAIT_SECONDS = 60.0
 FOR_TESTS = {
@@ -100,6 +103,29 @@ class Server:
         if os.geteuid():
             return {"cwd": self.folder}
         return {"cwd": self.folder, "user": self._user.pw_uid, "group": self._user.pw_gid, "extra_groups": []}
+
+
+@contextmanager
+def opened(url: str, **given: Any) -> Iterator[PostgresqlStore]:
+    """A store that is closed at the end of the block."""
+    store = PostgresqlStore(url, **given)
+    try:
+        yield store
+    finally:
+        store.close()
+
+
+def asked(url: str, query: str) -> list[Any]:
+    """First column of what a query gives."""
+    with psycopg.connect(url) as connection:
+        connection.execute("SET search_path = forestall")
+        return [row[0] for row in connection.execute(query).fetchall()]
+
+
+def told(url: str, statement: str) -> None:
+    """Carry out a statement."""
+    with psycopg.connect(url) as connection:
+        connection.execute(statement)
 
 
 def programs() -> Path | None:

@@ -9,7 +9,7 @@ from hypothesis.stateful import RuleBasedStateMachine, rule
 from forestall.adapters.simulated.memory_store import MemoryStore
 from forestall.model.resources import Resource
 from forestall.ports.store import BehaviourStore, SampleBatch
-from forestall.testing.store import DAY, SHORT, assert_same, everything
+from forestall.testing.store import DAY, SHORT, assert_same, everything, maintained
 
 STEP, END = 900, 8 * DAY
 value = st.one_of(st.just(np.nan), st.floats(0, 1e12))
@@ -46,7 +46,7 @@ class StoreMachine(RuleBasedStateMachine):
     @rule(now=st.integers(0, END + 4 * DAY))
     def maintain(self, now: int) -> None:
         for store in (self.store, self.model):
-            store.maintain(now)
+            maintained(store, now)
         self.same()
 
     @rule()

@@ -71,7 +71,17 @@ def test_a_daemon_says_why_it_does_not_start(site: tuple[Path, str]) -> None:
 def test_the_doctor_asks_and_changes_nothing(server: Server) -> None:
     url = server.new_database()
     assert problem_of_samples("") is None
-    assert problem_of_samples(url) == ""
+    assert problem_of_samples(url, 10) == ""
     assert 'database "nowhere" does not exist' in (problem_of_samples(server.url("nowhere")) or "")
     with psycopg.connect(url) as connection:
         assert connection.execute("SELECT to_regnamespace('forestall')").fetchall() == [(None,)]
+
+
+def test_the_doctor_says_why_the_database_does_not_do(server: Server) -> None:
+    url = server.new_database()
+    PostgresqlStore(url, step_seconds=60).close()
+    assert problem_of_samples(url, 60) == ""
+    assert (problem_of_samples(url, 10) or "").endswith("is sampled every 60 s, not every 10 s")
+    with psycopg.connect(url) as connection:
+        connection.execute("INSERT INTO forestall.version VALUES (99)")
+    assert "newer Forestall" in (problem_of_samples(url, 60) or "")

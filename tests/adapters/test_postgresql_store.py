@@ -12,9 +12,8 @@ from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
-import psycopg
 import pytest
-from postgresql_server import Server, running_server
+from postgresql_server import Server, asked, opened, running_server, told
 from psycopg import errors
 
 from forestall.adapters.postgresql import schema, writing
@@ -22,7 +21,7 @@ from forestall.adapters.postgresql.store import PostgresqlStore
 from forestall.model.errors import StoreError
 from forestall.model.resources import Resource
 from forestall.ports.store import BehaviourStore, Resolution, Retention
-from forestall.testing.store import DAY, SHORT, StoreContract, StoreMaker, batch, cpu
+from forestall.testing.store import DAY, SHORT, StoreContract, StoreMaker, batch, cpu, maintained
 
 
 @pytest.fixture(scope="module")
@@ -97,27 +96,6 @@ def tell(process: subprocess.Popen[str], text: str) -> None:
     process.stdin.flush()
 
 
-@contextmanager
-def opened(url: str, **given: Any) -> Iterator[PostgresqlStore]:
-    store = PostgresqlStore(url, **given)
-    try:
-        yield store
-    finally:
-        store.close()
-
-
-def asked(url: str, query: str) -> list[Any]:
-    """First column of what a query gives."""
-    with psycopg.connect(url) as connection:
-        connection.execute("SET search_path = forestall")
-        return [row[0] for row in connection.execute(query).fetchall()]
-
-
-def told(url: str, statement: str) -> None:
-    with psycopg.connect(url) as connection:
-        connection.execute(statement)
-
-
 def partitions_of(url: str, table: str) -> list[str]:
     return asked(
         url, f"SELECT inhrelid::regclass::text FROM pg_inherits WHERE inhparent = '{table}'::regclass ORDER BY 1"
@@ -137,7 +115,7 @@ def test_an_older_schema_is_brought_up_to_date(url: str, monkeypatch: pytest.Mon
             store.append([batch(at, at) for at in (0, 60)])
     assert asked(url, "SELECT number FROM version") == [1]
     with opened(url, retention=SHORT) as store:
-        store.maintain(10 * DAY)
+        maintained(store, 10 * DAY)
         assert cpu(store.history(since=0, until=120)) == [0, 60]
     assert asked(url, "SELECT number FROM version ORDER BY 1") == list(range(1, len(schema.MIGRATIONS) + 1))
 
@@ -201,7 +179,7 @@ def test_two_processes_that_append_lose_nothing(url: str) -> None:
             tell(process, "go\n")
         with opened(url) as store:
             while one.poll() is None or other.poll() is None:
-                store.maintain(3600)
+                maintained(store, 3600)
                 store.history(since=0, until=3600)
         assert (one.wait(), other.wait()) == (0, 0)
     with opened(url) as store:
@@ -209,7 +187,7 @@ def test_two_processes_that_append_lose_nothing(url: str) -> None:
         for name in [f"{kind}-{i}" for kind in ("own-0", "own-1", "shared") for i in range(50)]:
             assert cpu(trace, name) == [at + len(name) for at in range(0, 3600, 60)]
         assert all(cpu(trace, f"late-{at}")[at // 60] in (1000, 1001) for at in range(0, 3600, 60))
-        store.maintain(3600)
+        maintained(store, 3600)
         five = store.counts(since=0, until=3600, resolution=Resolution.FIVE_MINUTES)
         assert {x for vm in trace.vm_ids if "late" not in vm for x in cpu(five, vm)} == {5}
         assert asked(url, "SELECT count(*) FROM pending") == [0]
@@ -265,7 +243,7 @@ def test_a_server_that_is_gone_is_told_and_reached_again(server: Server, url: st
         server.start()
         assert cpu(store.history(since=0, until=600)) == list(range(0, 600, 60))
         store.append([batch(600, 600)])
-        store.maintain(660)
+        maintained(store, 660)
         assert cpu(store.history(since=0, until=660)) == list(range(0, 660, 60))
 
 
@@ -307,15 +285,15 @@ def test_days_are_partitions_and_leave_when_they_are_archived(url: str) -> None:
     with opened(url, step_seconds=3600, retention=SHORT) as store, opened(url, retention=SHORT) as other:
         store.append([batch(at, at) for at in range(0, 6 * DAY, 3600)])
         assert partitions_of(url, "raw") == [f"raw_1970010{day}" for day in range(1, 7)]
-        store.maintain(6 * DAY)
+        maintained(store, 6 * DAY)
         assert partitions_of(url, "raw") == ["raw_19700105", "raw_19700106"]
         assert partitions_of(url, "archive") == ["archive_19700101"]
         store.append([batch(3600, 9.0)])  # its partition is known to it, and gone
         assert cpu(other.history(since=0, until=6 * DAY)) == [0, 9, *range(7200, 6 * DAY, 3600)]
-        other.maintain(6 * DAY)
+        maintained(other, 6 * DAY)
         store.append([batch(7200, 8.0)])  # dropped by another
         assert cpu(other.history(since=0, until=4 * 3600)) == [0, 9, 8, 10800]
-        other.maintain(6 * DAY)
+        maintained(other, 6 * DAY)
         assert partitions_of(url, "raw") == ["raw_19700105", "raw_19700106"]
         assert cpu(store.history(since=0, until=4 * 3600)) == [0, 9, 8, 10800]
 
@@ -323,9 +301,9 @@ def test_days_are_partitions_and_leave_when_they_are_archived(url: str) -> None:
 def test_roll_ups_past_their_retention_leave_with_their_partitions(url: str) -> None:
     with opened(url, step_seconds=3600, retention=SHORT) as store:
         store.append([batch(at, at) for at in range(0, 3 * 365 * DAY, 10 * DAY)])
-        store.maintain(0)
+        maintained(store, 0)
         assert len(partitions_of(url, "rollup_5min")) == 37
-        store.maintain(3 * 365 * DAY)
+        maintained(store, 3 * 365 * DAY)
         assert partitions_of(url, "rollup_5min") == ["rollup_5min_19721216"]
         assert partitions_of(url, "rollup_1h") == ["rollup_1h_19720101"]
         assert len([x for x in cpu(store.history(since=0, until=3 * 365 * DAY)) if x is not None]) == 110
@@ -335,10 +313,10 @@ def test_a_long_look_neither_loses_nor_hinders(url: str) -> None:
     with opened(url, step_seconds=3600, retention=SHORT) as store, opened(url, retention=SHORT) as other:
         store.append([batch(at, at) for at in range(0, 4 * DAY, 3600)])
         with store._database.snapshot() as cursor:
-            other.maintain(4 * DAY)
+            maintained(other, 4 * DAY)
             assert len(partitions_of(url, "raw")) == 4
             assert cursor.execute("SELECT count(*) FROM raw").fetchall() == [(96,)]
-        other.maintain(4 * DAY)
+        maintained(other, 4 * DAY)
         assert len(partitions_of(url, "raw")) == 2
         assert cpu(store.history(since=0, until=4 * DAY)) == list(range(0, 4 * DAY, 3600))
 
@@ -352,7 +330,7 @@ def test_reading_while_others_write_and_maintain(url: str) -> None:
                 for at in range(0, 6 * DAY, 3600):
                     writer.append([batch(at, at, vms=("a", "b"))])
                     if at % (DAY // 2) == 0:
-                        writer.maintain(at)
+                        maintained(writer, at)
         except StoreError as error:  # handed to the test's own thread
             failures.append(error)
 

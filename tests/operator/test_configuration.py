@@ -111,9 +111,39 @@ def test_what_is_shown_reads_back_as_the_same(tmp_path: Path) -> None:
 
 
 def test_a_password_of_the_database_is_not_shown(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    for url in ("postgresql://u:s3cret@db/f", "postgresql://db/f?password=s3cret", "postgresql://u:s3cret@[db/f"):
+    for url in (
+        "postgresql://u:s3cret@db/f",
+        "postgresql://db/f?password=s3cret",
+        "postgresql://u:s3cret@[db/f",
+        "postgresql://u:s3cret?@db/f",
+        "postgresql://u:s3?s3cret@h/db",
+        "postgresql://u:s3#s3cret@h/db",
+        "postgresql://u:s3/s3cret@h/db",
+        "postgresql://db/f?sslpassword=s3cret",
+        "postgresql://db/f?pass%77ord=s3cret",
+        "postgresql://db/f?oauth_client_secret=s3cret",
+        "host=db password=s3cret",
+        "postgresql://u:s3cret@db/" + "f" * 300,
+        "s3cret" * 300,
+    ):
         assert main(["config", "check", str(write(tmp_path, f"[store]\nurl = '{url}'\n"))]) == 2
         assert "s3cret" not in "".join(capsys.readouterr())
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "postgresql:///forestall",
+        "postgres://db",
+        "postgresql://me@one:5432,two:5433/f?target_session_attrs=read-write",
+        "postgresql://me@[fe80::1]:5432/f",
+        "postgresql://%2Frun%2Fpostgresql/f",
+        "postgresql:///f?host=/run/postgresql&user=me&passfile=/etc/forestall/pgpass&sslkey=/etc/forestall/key.pem",
+        "postgresql://db/f?sslrootcert=/etc/ssl/" + "x" * 300,
+    ],
+)
+def test_a_database_may_be_named_as_libpq_does(tmp_path: Path, url: str) -> None:
+    assert load_configuration(write(tmp_path, f"[store]\nurl = '{url}'\n")).store.url == url
 
 
 def test_show_writes_a_file_that_can_be_used(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -56,6 +56,19 @@ class FullStore(MemoryStore):
         raise StoreError("no space left on device")
 
 
+class BacklogStore(MemoryStore):
+    """A store that says twice that more is left, and remembers when it was tidied up."""
+
+    def __init__(self, *, step_seconds: int) -> None:
+        super().__init__(step_seconds=step_seconds)
+        self.maintained_at: list[int] = []
+
+    def maintain(self, now: int) -> bool:
+        """Remember."""
+        self.maintained_at.append(now)
+        return len(self.maintained_at) < 3
+
+
 class WatchedJournal(MemoryJournal):
     """A journal that remembers when it was tidied up."""
 
@@ -82,3 +95,16 @@ def test_store_and_journal_are_tidied_up_once_an_hour_whatever_becomes_of_the_ot
     assert word.held() == ()
     assert journal.maintained_at == [trace.grid.start + 3600, trace.grid.start + 7200]
     assert said.count("the store could not be tidied up: no space left on device") == 2
+
+
+def test_what_has_more_to_do_has_its_turn_again_soon(tmp_path: Path) -> None:
+    trace = steady_trace(2, 40)
+    clock = VirtualClock(float(trace.grid.start))
+    store, journal = BacklogStore(step_seconds=STEP), WatchedJournal()
+    ports = Ports(SimulatedHost(trace, clock), store, journal, NoOriginals(), clock)
+    driver = Driver(ports, DriverSettings(DemandSettings(STEP), HealthSettings(3.0 * STEP), Mode.OBSERVE))
+    word, turn = FileRestorations(tmp_path), threading.RLock()
+    daemon = Daemon(driver, clock, Heart(), store, journal, word, turn, lambda: None, lambda _: None)
+    assert daemon.run(Signals(), cycles=20) == 0
+    assert store.maintained_at == [trace.grid.start + 3600 + STEP * i for i in range(3)]
+    assert journal.maintained_at == [trace.grid.start + 3600]

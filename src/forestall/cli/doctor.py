@@ -57,7 +57,8 @@ def _facts(connect: str | None, config: Path | None) -> HostFacts:
     except BadInput as error:
         configuration, problem = Configuration(), str(error)
     uri = connect or configuration.connect
-    return FactReader().read(uri, configuration.state_folder, problem, configuration.store.url)
+    step = None if uri.startswith("simulated:") else configuration.step_seconds
+    return FactReader().read(uri, configuration.state_folder, problem, configuration.store.url, step)
 
 
 def _line(finding: Finding) -> str:

@@ -125,8 +125,11 @@ class BehaviourStore(Protocol):
         """Every VM that has a stored sample, sorted."""
         ...
 
-    def maintain(self, now: int) -> None:
-        """Roll up, drop what is past its retention, archive. Safe to call at any time and to interrupt."""
+    def maintain(self, now: int) -> bool | None:
+        """Roll up, drop what is past its retention, archive. Safe to call at any time and to interrupt.
+
+        True: that takes long, and more is left for other calls, soon.
+        """
         ...
 
     def close(self) -> None:

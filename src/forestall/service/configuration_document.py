@@ -12,7 +12,6 @@ from enum import StrEnum
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
-from urllib.parse import parse_qsl, urlsplit
 
 from forestall.demand import policy_values as read
 from forestall.demand.policy_reading import Place, PolicyProblem, read_table, read_values, refuse_unknown
@@ -54,6 +53,12 @@ TABLES: Mapping[str, type] = {
     "time_lapse": TimeLapseConfiguration,
 }
 _HOUR, _DAY = 3600, 86400
+_LONGEST_URL = 1000
+_SERVER, _OPTION = r"([^\s:/?#@,\[\]]+|\[[0-9a-fA-F:.%]+\])?(:\d{1,5})?", r"[a-z_]+=[^\s&=#?]*"
+_DATABASE_URL = re.compile(
+    rf"postgres(ql)?://([^\s:/?#@]+@)?{_SERVER}(,{_SERVER})*(/[^\s/?#@]*)?(\?(?P<options>{_OPTION}(&{_OPTION})*))?"
+)
+_SECRET = re.compile(r"(^|&)[a-z_]*(password|secret|_key)=")
 
 
 def _whole(low: int, high: int) -> Callable[[object], int]:
@@ -99,18 +104,18 @@ def _https(value: object) -> str:
 
 
 def _postgresql(value: object) -> str:
-    """Read the URL of a database; what is wrong is said without it, for there may be a password in it."""
+    """Read the URL of a database; what is wrong is said without it, for there may be a password in it.
+
+    A URL is read as libpq does, which takes more for a name and a password than RFC 3986.
+    """
     if value == "":
         return ""
-    url = read.text(value)
-    try:
-        parts = urlsplit(url)
-    except ValueError:
-        raise ValueError("must be as 'postgresql://HOST/NAME' or 'postgresql:///NAME'") from None
-    if parts.password is not None or "password" in dict(parse_qsl(parts.query, keep_blank_values=True)):
-        raise ValueError("must not have a password in it: put that into a file for PGPASSFILE, see libpq")
-    if not re.fullmatch(r"postgres(ql)?://\S*", url) or parts.fragment:
-        raise ValueError("must be as 'postgresql://HOST/NAME' or 'postgresql:///NAME'")
+    url = value if isinstance(value, str) and value.isprintable() and len(value) <= _LONGEST_URL else ""
+    found = _DATABASE_URL.fullmatch(url)
+    if re.match(r"postgres(ql)?://[^@/]*:[^@/]*@", url) or (found and _SECRET.search(found["options"] or "")):
+        raise ValueError("must not have a password in it: name a file with ?passfile=/etc/forestall/pgpass")
+    if not found:
+        raise ValueError(f"must be as 'postgresql://HOST/NAME', at most {_LONGEST_URL} characters")
     return url
 
 

@@ -20,7 +20,8 @@ from forestall.service.tracing import span
 Note = Callable[[str], None]
 LONGEST_WAIT_SECONDS = 0.5
 """The longest sleep without looking whether to stop, in the host's seconds, as the following."""
-MAINTAIN_SECONDS = 3600
+MAINTAIN_SECONDS, AGAIN_SECONDS = 3600, 30
+"""How often is tidied up, and where more was left."""
 STOP_WITHIN_SECONDS = 45.0
 
 
@@ -35,8 +36,8 @@ class Beside(Protocol):
 class Kept(Protocol):
     """What grows, and is tidied up."""
 
-    def maintain(self, now: int) -> None:
-        """Tidy up."""
+    def maintain(self, now: int) -> bool | None:
+        """Tidy up; True: more is left for another call, soon."""
         ...
 
 
@@ -90,7 +91,7 @@ class Daemon:
         self._kept: dict[str, Kept] = {"store": store, "journal": journal, **(also_kept or {})}
         self._turn, self._reload, self._note = turn, reload, note
         self._step = driver.settings.demand.step_seconds
-        self._maintained_at = clock.monotonic()
+        self._due_at = dict.fromkeys(self._kept, clock.monotonic() + MAINTAIN_SECONDS * clock.pace)
 
     def run(self, signals: Signals, cycles: int | None = None) -> int:
         """Turn the loop until told to stop, or for so many cycles, and put everything back.
@@ -153,8 +154,7 @@ class Daemon:
             if self._retraining:
                 self._retraining.look()
             self._beat()
-            if self._clock.monotonic() - self._maintained_at >= MAINTAIN_SECONDS * self._clock.pace:
-                self._maintain()
+            self._maintain()
 
     def _beat(self) -> bool:
         try:
@@ -189,12 +189,16 @@ class Daemon:
                 self._note(f"{name} are not followed: {in_one_line(error)}")
 
     def _maintain(self) -> None:
-        self._maintained_at = self._clock.monotonic()
+        now = self._clock.monotonic()
         for name, kept in self._kept.items():
+            if now < self._due_at[name]:
+                continue
+            more: bool | None = False
             try:
-                kept.maintain(int(self._clock.now()))
+                more = kept.maintain(int(self._clock.now()))
             except StoreError as error:
                 self._note(f"the {name} could not be tidied up: {error}")
+            self._due_at[name] = now + (AGAIN_SECONDS if more else MAINTAIN_SECONDS) * self._clock.pace
 
 
 class Notes:

@@ -60,7 +60,7 @@ class CgroupFacts:
 class StateFacts:
     """The state folder: who holds its lock or its store, as ``pid (command)``, and whether that is Forestall.
 
-    ``samples_problem`` is why the PostgreSQL database of samples does not answer, empty if it does; None where there is
+    ``samples_problem`` is why the PostgreSQL database of samples cannot be used, empty if it can; None where there is
     none.
     """
 

@@ -31,18 +31,16 @@ def has_module(name: str) -> bool:
     return importlib.util.find_spec(name) is not None
 
 
-def problem_of_samples(url: str) -> str | None:
-    """Why a PostgreSQL database does not answer, empty if it does; None for no URL."""
+def problem_of_samples(url: str, step_seconds: int | None = None) -> str | None:
+    """Why a PostgreSQL database cannot be used with a sampling step, empty if it can; None for no URL."""
     if not url:
         return None
     try:
-        from forestall.adapters.postgresql.database import Database
+        from forestall.adapters.postgresql.store import refuse_unfit
     except ImportError:
         return f"psycopg is not installed: {sys.executable} -m pip install 'forestall[postgresql]'"
     try:
-        database = Database(url)
-        with database.connection():
-            database.close()
+        refuse_unfit(url, step_seconds)
     except StoreError as error:
         return str(error)
     return ""
@@ -78,7 +76,14 @@ class FactReader:
     may_access: Callable[[Path, int], bool] = os.access
     system: str = field(default_factory=platform.system)
 
-    def read(self, uri: str, state_folder: Path, configuration_problem: str = "", samples_url: str = "") -> HostFacts:
+    def read(
+        self,
+        uri: str,
+        state_folder: Path,
+        configuration_problem: str = "",
+        samples_url: str = "",
+        step_seconds: int | None = None,
+    ) -> HostFacts:
         """Read all facts for a libvirt URI, a state folder, and a database of samples (empty: none is set)."""
         roots = self.roots
         return HostFacts(
@@ -91,7 +96,7 @@ class FactReader:
             cpu_virtualisation=self._cpu_virtualisation(),
             libvirt=probe_libvirt(uri, roots.program(*DAEMONS), self.connect),
             cgroups=read_cgroups(roots),
-            state=replace(self._state(state_folder), samples_problem=problem_of_samples(samples_url)),
+            state=replace(self._state(state_folder), samples_problem=problem_of_samples(samples_url, step_seconds)),
             clock=self.kernel_clock(),
             packages={package: self.has_module(module) for package, module in PACKAGES.items()},
             pressure=bool(text_of(roots.proc / "pressure/cpu")),

@@ -16,6 +16,8 @@ from forestall.ports.store import Resolution
 HOUR_SECONDS = 3600
 _MOST_LOOKED_UP = 100
 """So many VMs are looked up instant by instant; of more, every row of the span is looked at."""
+_MOST_RUNS = 100
+"""So many runs of hours are looked up each for itself; of more, everything between them is looked at."""
 
 
 def encoded(name: str) -> bytes:
@@ -47,12 +49,19 @@ def pending(cursor: Cursor) -> list[int]:
     return [hour for (hour,) in cursor.execute("SELECT DISTINCT hour FROM pending ORDER BY hour").fetchall()]
 
 
-def sampled_hours(cursor: Cursor, since: int, until: int) -> list[int]:
-    """Hours of a span of which ``raw`` has samples, sorted; found in the index."""
+def hours_to_pack(cursor: Cursor, since: int, until: int) -> list[int]:
+    """Hours of a span of which ``raw`` has samples that are not in the archive, sorted."""
+    return sorted(hour for (hour,) in cursor.execute(not_packed(since, until)).fetchall())
+
+
+def not_packed(since: object, until: object) -> str:
+    """SQL for the hours of a span of which ``raw`` has samples and that were not packed; found in the index."""
     first = f"SELECT FROM raw WHERE instant >= h AND instant < h + {HOUR_SECONDS} ORDER BY instant LIMIT 1"
-    hours = f"generate_series({since}::bigint, {until - 1}::bigint, {HOUR_SECONDS}::bigint)"
-    query = f"SELECT h FROM {hours} h CROSS JOIN LATERAL ({first}) r ORDER BY h"
-    return [hour for (hour,) in cursor.execute(query).fetchall()]
+    hours = f"generate_series({since}::bigint, {until}::bigint - 1, {HOUR_SECONDS}::bigint)"
+    return (
+        f"SELECT h FROM {hours} h CROSS JOIN LATERAL ({first}) r"
+        " WHERE NOT EXISTS (SELECT FROM packed p WHERE p.hour = h)"
+    )
 
 
 def floor(cursor: Cursor, rollup: str) -> int:
@@ -67,9 +76,9 @@ def raw_rows(
     known = resources(cursor)
     selected, columns = _selected(known, "", constant=statistic == COUNT)
     inside = _inside(span, vms)
-    layers = []
-    if _archived(cursor, span):
-        query = f"SELECT {selected} FROM ({_unpacked(span)}) a WHERE {inside}"
+    layers, hours = [], f"hour > {span[0] - HOUR_SECONDS} AND hour < {span[1]}"
+    if _archived(cursor, hours):
+        query = f"SELECT {selected} FROM ({_unpacked(hours)}) a WHERE {inside}"
         layers.append(copy_out(cursor, query, columns))
     layers.append(copy_out(cursor, f"SELECT {selected} FROM {_source('raw', span, vms, step_seconds)}", columns))
     return layers
@@ -93,15 +102,13 @@ def rollup_rows(
 
 def samples_of(cursor: Cursor, hours: Sequence[int], vms: Sequence[int] | None = None) -> str:
     """SQL for every raw sample there is of some hours (sorted, at least one)."""
-    span = (hours[0], hours[-1] + HOUR_SECONDS)
-    inside = f"{in_hours(hours)} AND {_inside(span, vms)}"
-    recent = f"SELECT * FROM raw WHERE {inside}"
-    if not _archived(cursor, span):
+    chosen = "" if vms is None else f" AND vm IN {_tuple(vms)}"
+    recent = f"SELECT * FROM raw WHERE {in_hours(hours)}{chosen}"
+    packed = f"hour IN {_tuple(hours)}{chosen}"
+    if not _archived(cursor, packed):
         return recent
-    return (
-        f"SELECT instant, vm, {overlay('o', 'u')} FROM ({recent}) o"
-        f" FULL JOIN (SELECT * FROM ({_unpacked(span)}) a WHERE {inside}) u USING (instant, vm)"
-    )
+    both = f"({recent}) o FULL JOIN ({_unpacked(packed)}) u USING (instant, vm)"
+    return f"SELECT instant, vm, {overlay('o', 'u')} FROM {both}"
 
 
 def rolled_up(source: str, bucket_seconds: int, chosen: Iterable[Resource]) -> str:
@@ -110,20 +117,23 @@ def rolled_up(source: str, bucket_seconds: int, chosen: Iterable[Resource]) -> s
     for resource in chosen:
         demand, limit = resource.demand_column, limit_column(resource)
         last = f"(array_agg({limit} ORDER BY s.instant DESC) FILTER (WHERE {limit} IS NOT NULL))[1]"
-        # avg() also adds squares up, which overflow sooner.
         cells.append(
-            f"sum({demand}) / nullif(count({demand}), 0) AS {demand}, max({demand}) AS {demand}_max,"
+            f"sum({_tame(demand)}) / nullif(count({demand}), 0) AS {demand}, max({demand}) AS {demand}_max,"
             f" nullif(count({demand}), 0)::integer AS {demand}_count, {last} AS {limit}"
         )
     return f"SELECT {', '.join(cells)} FROM ({source}) s GROUP BY 1, 2"
 
 
 def in_hours(hours: Sequence[int]) -> str:
-    """SQL condition: the row lies in one of some hours (sorted, at least one)."""
-    bounds = f"instant >= {hours[0]} AND instant < {hours[-1] + HOUR_SECONDS}"
-    if len(hours) * HOUR_SECONDS == hours[-1] + HOUR_SECONDS - hours[0]:
-        return f"({bounds})"
-    return f"({bounds} AND instant - instant % {HOUR_SECONDS} IN {_tuple(hours)})"
+    """SQL condition: the row lies in one of some hours (sorted, at least one); a range for each run of hours."""
+    known = set(hours)
+    starts = [hour for hour in hours if hour - HOUR_SECONDS not in known]
+    ends = [hour + HOUR_SECONDS for hour in hours if hour + HOUR_SECONDS not in known]
+    if len(starts) > _MOST_RUNS:
+        between = f"instant >= {starts[0]} AND instant < {ends[-1]}"
+        return f"({between} AND instant - instant % {HOUR_SECONDS} IN {_tuple(hours)})"
+    runs = zip(starts, ends, strict=True)
+    return f"({' OR '.join(f'instant >= {start} AND instant < {end}' for start, end in runs)})"
 
 
 def _source(table: str, span: tuple[int, int], vms: Sequence[int] | None, step_seconds: int) -> str:
@@ -141,19 +151,24 @@ def _source(table: str, span: tuple[int, int], vms: Sequence[int] | None, step_s
     )
 
 
-def _archived(cursor: Cursor, span: tuple[int, int]) -> bool:
-    within = f"hour > {span[0] - HOUR_SECONDS} AND hour < {span[1]}"
-    ((found,),) = cursor.execute(f"SELECT EXISTS (SELECT FROM archive WHERE {within})").fetchall()
+def _archived(cursor: Cursor, condition: str) -> bool:
+    ((found,),) = cursor.execute(f"SELECT EXISTS (SELECT FROM archive WHERE {condition})").fetchall()
     return bool(found)
 
 
-def _unpacked(span: tuple[int, int]) -> str:
-    """SQL for archived samples of the hours of a span, as rows of ``raw``."""
+def _unpacked(condition: str) -> str:
+    """SQL for archived samples of the rows of ``archive`` for which a condition holds, as rows of ``raw``."""
     return (
         f"SELECT hour + at AS instant, vm, {', '.join(f's.{c}' for c in RAW_COLUMNS)} FROM archive,"
         f" unnest(offsets, {', '.join(f'archive.{c}' for c in RAW_COLUMNS)}) s(at, {', '.join(RAW_COLUMNS)})"
-        f" WHERE hour > {span[0] - HOUR_SECONDS} AND hour < {span[1]}"
+        f" WHERE {condition}"
     )
+
+
+def _tame(column: str) -> str:
+    """SQL for a value as it goes into a mean: PostgreSQL refuses sums and quotients that overflow or underflow."""
+    low, high = "double precision '1e-290'", "double precision '1e300'"
+    return f"CASE WHEN abs({column}) > {low} THEN greatest(least({column}, {high}), -{high}) ELSE 0 END"
 
 
 def _inside(span: tuple[int, int], vms: Sequence[int] | None) -> str:

@@ -8,8 +8,9 @@ from collections.abc import Sequence
 import pyarrow as pa
 
 from forestall.adapters.postgresql import partitions, reading, schema, writing
-from forestall.adapters.postgresql.database import Connection, Cursor, Database, frozen
-from forestall.adapters.sample_rows.columns import COUNT, MEAN, PEAK, ROLLUPS
+from forestall.adapters.postgresql.database import APPEND_SECONDS, LONG_SECONDS, Connection, Cursor, Database
+from forestall.adapters.postgresql.maintenance import Maintenance
+from forestall.adapters.sample_rows.columns import COUNT, MEAN, PEAK
 from forestall.adapters.sample_rows.rows import named, table_of, trace_of
 from forestall.model.errors import StoreError
 from forestall.model.samples import Trace
@@ -17,14 +18,25 @@ from forestall.ports.store import LATEST, Resolution, Retention, SampleBatch
 
 DEFAULT_STEP_SECONDS = 60
 _DAY, _HOUR = partitions.DAY_SECONDS, reading.HOUR_SECONDS
-_CHANGED = "EXISTS (SELECT FROM pending WHERE hour >= {since} AND hour < {until})"
+
+
+def refuse_unfit(url: str, step_seconds: int | None = None) -> None:
+    """Raise :class:`StoreError` if a store cannot be opened in a database; change nothing."""
+    database = Database(url)
+    try:
+        with database.translated(), database.connection() as connection, connection.cursor() as cursor:
+            if schema.is_there(cursor):
+                schema.state(cursor, database.where, step_seconds)
+    finally:
+        database.close()
 
 
 class PostgresqlStore:
     """A :class:`~forestall.ports.store.BehaviourStore` in a PostgreSQL database, in its schema ``forestall``.
 
     May be used from several threads, and the database by several processes: nobody who reads waits, and who appends
-    waits for those only who append the same samples.
+    waits for those only who append the same samples. Nobody waits for ever: an operation ends within
+    :data:`~forestall.adapters.postgresql.database.LONG_SECONDS`, if need be with a :class:`StoreError`.
 
     Parameters
     ----------
@@ -32,7 +44,8 @@ class PostgresqlStore:
         As of :class:`~forestall.adapters.postgresql.database.Database`. The database is there; its user may make a
         schema.
     step_seconds
-        Sampling step, a divisor of 3600. It is fixed when the schema is made (default 60) and may be left out later.
+        Sampling step, a divisor of 3600. It is fixed by who first gives it, or appends (default 60), and may be left
+        out later.
     retention
         How long each resolution is kept.
 
@@ -43,29 +56,34 @@ class PostgresqlStore:
     """
 
     def __init__(self, url: str, *, step_seconds: int | None = None, retention: Retention | None = None) -> None:
+        if step_seconds is not None and (step_seconds < 1 or _HOUR % step_seconds):
+            raise StoreError(f"a sampling step of {step_seconds} s does not divide an hour")
         self._retention = retention or Retention()
-        self._known: writing.Known | None = None
+        self._known = writing.Known()
         self._appending = threading.Lock()
         self._database = Database(url)
         try:
             with self._database.translated(), self._database.connection() as connection:
                 schema.prepare(connection, self._database.where)
-                self._step = self._agreed(connection, step_seconds)
+                with connection.transaction(), connection.cursor() as cursor:
+                    stored = schema.state(cursor, self._database.where, step_seconds).step_seconds
+                    self._step = step_seconds or stored or DEFAULT_STEP_SECONDS
+                    if step_seconds is not None:
+                        self._fixed(cursor)
         except StoreError:
             self._database.close()
             raise
 
-    def _agreed(self, connection: Connection, asked: int | None) -> int:
-        step = DEFAULT_STEP_SECONDS if asked is None else asked
-        if step < 1 or _HOUR % step:
-            raise StoreError(f"a sampling step of {step} s does not divide an hour")
-        with connection.transaction(), connection.cursor() as cursor:
-            cursor.execute("INSERT INTO meta VALUES ('step_seconds', %s) ON CONFLICT (key) DO NOTHING", [step])
-        with connection.cursor() as cursor:
-            stored = schema.read_meta(cursor, "step_seconds") or step
-        if asked not in (None, stored):
-            raise StoreError(f"{self._database.where}: is sampled every {stored} s, not every {asked} s")
-        return stored
+    def _looked_at(self, cursor: Cursor) -> schema.State:
+        return schema.state(cursor, self._database.where, self._step)
+
+    def _fixed(self, cursor: Cursor) -> schema.State:
+        """The database as it is now; its step is chosen if it was not."""
+        state = self._looked_at(cursor)
+        if state.step_seconds is None:
+            schema.fix_step(cursor, self._step)
+            state = self._looked_at(cursor)
+        return state
 
     @property
     def step_seconds(self) -> int:
@@ -77,8 +95,12 @@ class PostgresqlStore:
         for batch in batches:
             batch.check()
         if names := named(batches):
-            with self._appending:
+            if not self._appending.acquire(timeout=APPEND_SECONDS):
+                raise StoreError(f"{self._database.where}: is still busy with what was appended before")
+            try:
                 self._database.repeated(lambda connection: self._append(connection, names, batches))
+            finally:
+                self._appending.release()
 
     def history(
         self,
@@ -102,23 +124,29 @@ class PostgresqlStore:
     def vm_ids(self) -> tuple[str, ...]:
         """Every VM that has a stored sample, sorted."""
         with self._database.snapshot() as cursor:
+            self._looked_at(cursor)
             return tuple(sorted(reading.names(cursor).values()))
 
-    def maintain(self, now: int) -> None:
-        """Roll up what changed, archive raw days past their retention, drop roll-ups past theirs.
+    def maintain(self, now: int) -> bool:
+        """Roll up what changed, archive raw days past their retention, drop roll-ups past theirs; for some seconds.
 
-        Works in small transactions, each leaving the store whole; others append meanwhile. Where another process
-        maintains the same database already, nothing is left to do.
+        Each transaction leaves the store whole; others append meanwhile. Where another process maintains the same
+        database already, nothing is left to do.
+
+        Returns
+        -------
+        bool
+            More is left to do soon.
         """
-        with self._database.translated(), self._database.connection() as connection:
+        with self._database.translated(), self._database.connection(LONG_SECONDS) as connection:
             lock = [schema.MAINTENANCE_LOCK]
             ((alone,),) = connection.execute("SELECT pg_try_advisory_lock(%s)", lock).fetchall()
             if not alone:
-                return
+                return False
             try:
-                self._roll_up(connection)
-                self._archive(connection, now)
-                self._drop_expired(connection, now)
+                with connection.cursor() as cursor:
+                    self._looked_at(cursor)
+                return Maintenance(connection, self._retention, now, self._step).run()
             finally:
                 if not connection.closed:
                     connection.execute("SELECT pg_advisory_unlock(%s)", lock)
@@ -128,52 +156,20 @@ class PostgresqlStore:
         self._database.close()
 
     def _append(self, connection: Connection, names: Sequence[str], batches: Sequence[SampleBatch]) -> None:
-        known, self._known = self._known or writing.Known(), None  # forgotten for good if anything below fails
+        known, self._known = self._known, writing.Known()  # forgotten for good if anything below fails
         days = {batch.at - batch.at % _DAY for batch in batches}
         if new := days - known.partitions:
             partitions.make(connection, "raw", new)
             known.partitions |= new
         with connection.transaction(), connection.cursor() as cursor:
+            state = self._fixed(cursor)
+            if known.identity != state.identity:
+                known = writing.Known(state.identity, partitions=days)
             writing.register(cursor, known, names)
             rows = table_of(batches, known.ids, self._step)
             writing.insert(cursor, rows, known)
             writing.mark_pending(cursor, rows)
         self._known = known
-
-    def _roll_up(self, connection: Connection) -> None:
-        with connection.cursor() as cursor:
-            hours = reading.pending(cursor)
-            floors = {name: reading.floor(cursor, name) for name in ROLLUPS}
-        for name, kept_from in floors.items():
-            table, recent = f"rollup_{name}", [hour for hour in hours if hour + _HOUR > kept_from]
-            partitions.make(connection, table, partitions.starts_of(table, recent))
-        for day in sorted({hour // _DAY for hour in hours}):
-            with frozen(connection) as cursor:
-                writing.roll_up(cursor, [hour for hour in hours if hour // _DAY == day])
-
-    def _archive(self, connection: Connection, now: int) -> None:
-        until = (now - self._retention.raw_seconds) // _DAY * _DAY
-        with connection.cursor() as cursor:
-            expired = sorted(day for day in partitions.there(cursor, "raw") if day < until)
-        partitions.make(connection, "archive", partitions.starts_of("archive", expired))
-        for day in expired:
-            with connection.cursor() as cursor:
-                hours = reading.sampled_hours(cursor, day, day + _DAY)
-            for hour in hours:
-                with frozen(connection) as cursor:
-                    writing.pack(cursor, hour)
-            # What came since then is noted as pending, and in nothing but this partition.
-            partitions.drop(connection, "raw", [day], unless=_CHANGED)
-
-    def _drop_expired(self, connection: Connection, now: int) -> None:
-        for name in ROLLUPS:
-            table = f"rollup_{name}"
-            with connection.transaction(), connection.cursor() as cursor:
-                kept_from = max(self._retention.floor(Resolution(name), now), reading.floor(cursor, name))
-                schema.write_meta(cursor, f"floor_{name}", kept_from)
-                starts = partitions.there(cursor, table)
-            gone = [start for start in starts if start + partitions.SPAN_SECONDS[table] <= kept_from]
-            partitions.drop(connection, table, gone)
 
     def _query(
         self, statistic: str, since: int, until: int, resolution: Resolution, vm_ids: Sequence[str] | None
@@ -181,10 +177,14 @@ class PostgresqlStore:
         grid = resolution.grid(since, until, self._step)
         span = (min(max(grid.start, 0), LATEST), min(max(grid.at(grid.steps), 0), LATEST))
         with self._database.snapshot() as cursor:
+            self._looked_at(cursor)
             names = reading.names(cursor, vm_ids)
             chosen = None if vm_ids is None else list(names)
             layers = self._layers(cursor, statistic, span, chosen, resolution)
-        return trace_of(layers, grid, names)
+        try:
+            return trace_of(layers, grid, names)
+        except KeyError as error:
+            raise StoreError(f"{self._database.where}: has samples of a VM without a name, number {error}") from error
 
     def _layers(
         self, cursor: Cursor, statistic: str, span: tuple[int, int], vms: list[int] | None, resolution: Resolution

@@ -27,8 +27,12 @@ _INCOMING = (
 
 @dataclass
 class Known:
-    """What a writer remembers of the database: numbers of VMs, resources, and starts of partitions of ``raw``."""
+    """What a writer remembers of the database: numbers of VMs, resources, and starts of partitions of ``raw``.
 
+    ``identity`` is that of the database, see :class:`~forestall.adapters.postgresql.schema.State`.
+    """
+
+    identity: str = ""
     ids: dict[str, int] = field(default_factory=dict)
     resources: set[Resource] = field(default_factory=set)
     partitions: set[int] = field(default_factory=set)
@@ -86,7 +90,8 @@ def roll_up(cursor: Cursor, hours: Sequence[int]) -> None:
             f" SELECT instant, vm, {', '.join(columns)} FROM ({reading.rolled_up(samples, bucket, known)}) f"
             f" WHERE instant >= {kept_from} ON CONFLICT (instant, vm) DO UPDATE SET {_replaced(columns)}"
         )
-    cursor.execute("DELETE FROM pending WHERE hour = ANY(%s)", [list(hours)])
+    for noted in ("pending", "packed"):  # what came to an hour that was packed is not in the archive
+        cursor.execute(f"DELETE FROM {noted} WHERE hour = ANY(%s)", [list(hours)])
 
 
 def pack(cursor: Cursor, hour: int) -> None:
@@ -98,6 +103,7 @@ def pack(cursor: Cursor, hour: int) -> None:
         f" FROM ({reading.samples_of(cursor, [hour])}) s GROUP BY vm"
         f" ON CONFLICT (hour, vm) DO UPDATE SET {_replaced(('offsets', *RAW_COLUMNS))}"
     )
+    cursor.execute("INSERT INTO packed VALUES (%s) ON CONFLICT (hour) DO NOTHING", [hour])
 
 
 def _laid_over(resources: Iterable[Resource]) -> str:
