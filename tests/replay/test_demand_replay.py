@@ -18,7 +18,7 @@ from bad_inputs import CASES, BadInputCase, good_file
 from forestall.cli import main
 from forestall.demand.explain import reproduce
 from forestall.model.forecast import LEVELS
-from forestall.replay import demand_replay
+from forestall.replay import workers
 from forestall.replay.decision_file import read_decisions
 from forestall.replay.generator import Workload, generate
 from forestall.replay.trace_writer import write_trace
@@ -53,7 +53,7 @@ class InlineExecutor:
 @pytest.fixture(autouse=True, scope="module")
 def inline() -> Iterator[pytest.MonkeyPatch]:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(demand_replay, "ProcessPoolExecutor", InlineExecutor)
+        patch.setattr(workers, "ProcessPoolExecutor", InlineExecutor)
         yield patch
 
 
@@ -287,7 +287,7 @@ def test_the_same_seed_gives_the_same_bytes_in_processes_of_their_own(
     with pytest.MonkeyPatch.context() as patch:
         from concurrent.futures import ProcessPoolExecutor
 
-        patch.setattr(demand_replay, "ProcessPoolExecutor", ProcessPoolExecutor)
+        patch.setattr(workers, "ProcessPoolExecutor", ProcessPoolExecutor)
         again = _replay(_cut(rows, folder, STEPS), folder / "again", *options)
     for name in ("allocations.parquet", "risk.parquet"):
         assert (again / name).read_bytes() == (whole / name).read_bytes()
